@@ -1,0 +1,26 @@
+# make demo: from nothing to a robot that follows a sentence.   make test: every test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= $(shell nproc)
+
+demo: $(VENV)/installed
+	$(BIN)/python prepare.py
+	$(BIN)/python train.py config/toy_nav_cpu.py
+	$(BIN)/python sample_policy.py --prompts=data/toy_nav/prompts.txt --gif
+	$(BIN)/python sample_policy.py --eval=test --eval_episodes=250
+
+test: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+venv: $(VENV)/installed
+
+$(VENV)/installed: requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+clean:
+	rm -rf out* data/*/prepared data/*/archives
+
+.PHONY: demo test venv clean

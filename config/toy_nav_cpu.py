@@ -1,0 +1,11 @@
+out_dir = 'out-toy-nav-cpu'
+n_layer = 4
+n_head = 4
+n_embd = 128
+chunk = 8
+text_len = 64
+fuse = 'sum'
+block_size = 64 + 50
+batch_size = 32
+learning_rate = 2e-3
+max_iters = 4000

@@ -1,0 +1,44 @@
+"""
+Scores with their uncertainty: every figure is over all episodes, with a 95% interval and n.
+"""
+import numpy as np
+
+Z = 1.959964 # of a 95% interval
+
+
+def share(hits):
+    """ hits: bools -> {'mean', 'low', 'high', 'n'}, Wilson's interval (1927): sound near 0 and 1 too """
+    hits = np.asarray(hits, dtype=bool)
+    n = len(hits)
+    if n == 0:
+        return {'mean': float('nan'), 'low': 0.0, 'high': 1.0, 'n': 0}
+    p = hits.mean()
+    middle, half = p + Z ** 2 / (2 * n), Z * np.sqrt(p * (1 - p) / n + Z ** 2 / (4 * n ** 2))
+    scale = 1 + Z ** 2 / n
+    return {'mean': float(p), 'low': float(max(0, (middle - half) / scale)), 'high': float(min(1, (middle + half) / scale)), 'n': n}
+
+
+def average(values, statistic=np.mean, seed=0, draws=1000):
+    """ values -> {'mean', 'low', 'high', 'n'} of a statistic, by the percentile bootstrap (Efron 1979) """
+    values = np.asarray(values, dtype=np.float64)
+    n = len(values)
+    if n == 0:
+        return {'mean': float('nan'), 'low': float('nan'), 'high': float('nan'), 'n': 0}
+    again = statistic(values[np.random.default_rng(seed).integers(n, size=(draws, n))], axis=1)
+    return {'mean': float(statistic(values)), 'low': float(np.quantile(again, 0.025)), 'high': float(np.quantile(again, 0.975)), 'n': n}
+
+
+def bd_error(reached, asked, low, high):
+    """ distance of reached (n, n_bd) from asked, as a share of the diagonal of the space from low to high -> (n,) """
+    return np.linalg.norm(np.asarray(reached) - np.asarray(asked), axis=-1) / np.linalg.norm(np.subtract(high, low))
+
+
+def swapped(groups, seed=0):
+    """ for each episode another one to take the prompt of, from another group -> indices (n,) """
+    rng, groups = np.random.default_rng(seed), np.asarray(groups)
+    if len(set(groups.tolist())) < 2:
+        raise ValueError("all episodes ask for the same: there is no other prompt to swap in")
+    other = rng.permutation(len(groups))
+    for i in np.flatnonzero(groups[other] == groups):
+        other[i] = rng.choice(np.flatnonzero(groups != groups[i]))
+    return other

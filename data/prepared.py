@@ -1,0 +1,112 @@
+"""
+Prepared data: flat arrays that training opens as memory maps, `data/<name>/prepared/{train,val,test}/`.
+
+    obs.npy (steps, n_obs)  act.npy (steps, n_act)  path.npy (steps, n_bd) after each step
+    bd.npy (episodes, n_bd)  start.npy (episodes + 1) where each one begins  source.npy (episodes) which of meta's sources
+    text.npy (tokens) uint16, prompts end to end  text_start.npy (texts + 1)  episode_text.npy (episodes + 1) whose texts are whose
+    episodes.parquet: for reading and scoring, the words, what was asked, the annotation
+    ../meta.json: version, shapes, normaliser, tokenizer, archives with their SHA-256, split rule, counts
+"""
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.text import Tokenizer
+
+VERSION = 1
+SPLITS = ('train', 'val', 'test')
+ARRAYS = ('obs', 'act', 'path', 'bd', 'start', 'source', 'text', 'text_start', 'episode_text')
+
+
+class NpyWriter:
+    """A .npy file that grows row by row; its header leaves room for the final length."""
+
+    def __init__(self, file, width, dtype):
+        self.file, self.shape, self.dtype = open(file, 'wb'), (0,) + width, np.dtype(dtype)
+        self.header()
+
+    def header(self):
+        np.lib.format.write_array_header_1_0(self.file, {'descr': np.lib.format.dtype_to_descr(self.dtype),
+                                                         'fortran_order': False, 'shape': self.shape})
+
+    def append(self, rows):
+        rows = np.ascontiguousarray(rows, dtype=self.dtype).reshape(-1, *self.shape[1:])
+        self.file.write(rows.tobytes())
+        self.shape = (self.shape[0] + len(rows),) + self.shape[1:]
+
+    def close(self):
+        self.file.seek(0)
+        self.header()
+        self.file.close()
+
+
+class Prepared:
+    """One split, opened: obs act bd start text text_start episode_text as memory maps, `meta`, `tokenizer`."""
+
+    def __init__(self, folder, split):
+        self.folder, self.split = Path(folder), split
+        self.meta = load_meta(folder)
+        for name in ARRAYS:
+            file = self.folder / split / f'{name}.npy'
+            try:
+                setattr(self, name, np.load(file, mmap_mode='r', allow_pickle=False))
+            except FileNotFoundError:
+                raise FileNotFoundError(f"no {file}. Run: {again(self.meta)}") from None
+            except ValueError as e: # an empty split cannot be mapped
+                try:
+                    setattr(self, name, np.load(file, allow_pickle=False))
+                except (ValueError, EOFError):
+                    raise ValueError(f"{file} is damaged ({e}). Run: {again(self.meta)}") from None
+        steps = self.meta['counts'][split]['steps']
+        if len(self.obs) != steps or len(self.act) != steps or self.obs.shape[1] != len(self.meta['obs_names']):
+            raise ValueError(f"{self.folder / split} does not fit its meta.json. Run: {again(self.meta)}")
+        self.length = np.diff(self.start)
+
+    def __len__(self):
+        return len(self.bd)
+
+    def tokenizer(self):
+        return open_tokenizer(self.folder / 'tokenizer.model', self.meta['words'])
+
+    def episodes(self, columns=None):
+        """ the episodes' words and annotation -> list of dicts """
+        return pq.read_table(self.folder / self.split / 'episodes.parquet', columns=columns).to_pylist()
+
+    def prompt(self, k):
+        """ tokens of text number k """
+        return self.text[self.text_start[k]:self.text_start[k + 1]]
+
+
+def open_tokenizer(file, words):
+    """ None where the data set has no language """
+    return Tokenizer(Path(file).read_bytes(), words) if Path(file).exists() else None
+
+
+def load_meta(folder):
+    file = Path(folder) / 'meta.json'
+    if not file.is_file():
+        raise FileNotFoundError(f"no prepared data in {folder}. Run: python prepare.py")
+    try:
+        meta = json.loads(file.read_text())
+    except ValueError:
+        raise ValueError(f"{file} is damaged. Run: python prepare.py") from None
+    if meta.get('version') != VERSION:
+        raise ValueError(f"{file} has format {meta.get('version')}, this is {VERSION}. Run: {again(meta)}")
+    return meta
+
+
+def again(meta):
+    return f"python prepare.py --dataset={meta['dataset']}"
+
+
+def save_episodes(file, rows):
+    pq.write_table(pa.Table.from_pylist(rows), file, compression='zstd')
+
+
+def sha256(file):
+    with open(file, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()

@@ -1,0 +1,55 @@
+"""
+Words to tokens: a sentencepiece vocabulary learned from a data set's own training texts. Runs without torch.
+
+Ids 0 to 3 are padding, unknown, 'no prompt given' and the end of a prompt. Case does not matter.
+"""
+import io
+import re
+
+PAD, UNKNOWN, NOT_GIVEN, END = 0, 1, 2, 3
+
+
+class Tokenizer:
+    """encode(text) -> ids; unknown(text) -> its words that no training text had. `model` (bytes) and `words` rebuild it."""
+
+    def __init__(self, model, words):
+        import sentencepiece
+        self.model, self.words = model, set(words)
+        try:
+            self.pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError:
+            raise ValueError("the tokenizer's file is damaged. Run: python prepare.py") from None
+
+    @staticmethod
+    def train(texts, vocab_size=900):
+        """ texts: a list, in a fixed order (another order gives another vocabulary); vocab_size is an upper limit """
+        import sentencepiece
+        if not texts:
+            raise ValueError("no texts to learn a vocabulary from")
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(map(clean, texts)), model_writer=model, model_type='bpe', vocab_size=vocab_size,
+            hard_vocab_limit=False, character_coverage=1.0, num_threads=1, minloglevel=2,
+            pad_id=PAD, unk_id=UNKNOWN, bos_id=NOT_GIVEN, eos_id=END)
+        return Tokenizer(model.getvalue(), sorted(set().union(*(words(t) for t in texts))))
+
+    @property
+    def vocab_size(self):
+        return self.pieces.vocab_size()
+
+    def encode(self, text):
+        return self.pieces.encode(clean(text)) + [END]
+
+    def decode(self, ids):
+        return self.pieces.decode([int(i) for i in ids if i > END])
+
+    def unknown(self, text):
+        return sorted(words(text) - self.words)
+
+
+def clean(text):
+    return re.sub(r'\s+', ' ', text.lower()).strip()
+
+
+def words(text):
+    return set(re.findall(r'[^\W\d_]+', clean(text)))

@@ -1,0 +1,169 @@
+"""
+toy_nav: a robot in a furnished room, steered by words. What a data set offers (data/README.md), and the Gymnasium id.
+
+The parts: world.py physics, env.py environments, places.py landmarks, itinerary.py words and scores, driver.py
+demonstrations, qd.py the quality-diversity archive, draw.py pictures.
+"""
+import json
+from functools import lru_cache
+
+import gymnasium as gym
+import numpy as np
+from tqdm import tqdm
+
+from data.toy_nav.env import ToyNav, ToyNavVec
+from data.toy_nav.itinerary import Itinerary, descriptions, from_visits, parse, stopped
+from data.toy_nav.places import Places
+from data.toy_nav.world import ACT_NAMES, BD_NAMES, OBS_NAMES, World
+
+if 'nanopilot/ToyNav-v0' not in gym.registry:
+    gym.register('nanopilot/ToyNav-v0', entry_point='data.toy_nav.env:ToyNav',
+                 vector_entry_point='data.toy_nav.env:ToyNavVec')
+
+SOURCES = {'demonstrations': 12000, 'elites': 1} # what collect() makes, and how much of it by default
+make_env, make_vec = ToyNav, ToyNavVec
+
+
+def env_kwargs(scene='', start_anywhere=False):
+    """ arguments as a user gives them -> as archives and checkpoints keep them: the scene itself, no path """
+    return {'scene': World(scene).scene, 'start_anywhere': start_anywhere}
+
+
+@lru_cache(maxsize=4)
+def places_of(scene):
+    return Places(World(json.loads(scene)))
+
+
+def places(kwargs):
+    """ the landmarks of an environment, made once """
+    return places_of(json.dumps(kwargs['scene']))
+
+
+def spec(kwargs):
+    """ what prepare.py and checkpoints need to know of an environment """
+    world = World(kwargs['scene'])
+    return {'obs_names': OBS_NAMES, 'act_names': ACT_NAMES, 'bd_names': BD_NAMES, 'bd_low': [0, 0], 'bd_high': [world.size, world.size],
+            'act_low': [-1, -1], 'act_high': [1, 1], 'continuous': True, 'max_steps': world.max_steps}
+
+
+def collect(source, size, seed, kwargs):
+    """ episodes of a source, `size` times the default amount: yields dicts for data/archive.py; prints what was dropped """
+    yield from {'demonstrations': demonstrations, 'elites': elites}[source](size, seed, kwargs)
+
+
+def demonstrations(size, seed, kwargs):
+    from data.toy_nav.driver import Ways, demonstrate, sample_itinerary
+    where = places(kwargs)
+    ways, rng, n = Ways(where), np.random.default_rng(seed), max(1, round(SOURCES['demonstrations'] * size))
+    seen, dropped, block = set(), 0, 1000
+    bar = tqdm(total=n, desc='demonstrations', unit='ep', mininterval=1)
+    for first in range(0, n, block):
+        count = min(block, n - first)
+        seeds = rng.integers(2 ** 31, size=count)
+        env = ToyNavVec(count, **kwargs)
+        env.reset(seed=seeds)
+        asked, tries = [], 0
+        while len(asked) < count: # every itinerary once; few are left only in a very small room
+            itinerary = sample_itinerary(rng, ways, env.state[len(asked), :2])
+            tries += 1
+            if itinerary not in seen or kwargs['start_anywhere'] or tries > 50 * count:
+                seen.add(itinerary)
+                asked.append(itinerary)
+        for k, (itinerary, episode) in enumerate(zip(asked, demonstrate(asked, env.state, ways))):
+            if itinerary.match(episode['path'], where)['carried_out']:
+                yield {**episode, 'bd': episode['path'][-1], 'asked': itinerary.to_json(), 'seed': int(seeds[k]), 'source': 'demonstrations'}
+            else:
+                dropped += 1
+        bar.update(count)
+    bar.close()
+    print(f"demonstrations: {n - dropped} of {n} carried out their itinerary ({1 - dropped / n:.2%}), {dropped} dropped")
+
+
+def elites(size, seed, kwargs):
+    from data.toy_nav.qd import DEFAULT, coverage, grow, rollout
+    where = places(kwargs)
+    found = grow(where.world, seed, max(1000, round(DEFAULT * size)))
+    spread = found['spread']
+    print(f"elites: {len(spread)}, {coverage(found['final'], where):.1%} of the reachable 5 x 5 cells, "
+          f"spread median {np.median(spread):.1f}, 90% below {np.quantile(spread, 0.9):.1f} units, {found['stopped'].mean():.0%} stop")
+    for params, spread, episode in zip(found['params'], found['spread'], rollout(found['params'], where.world)):
+        yield {**episode, 'bd': episode['path'][-1], 'policy': params, 'spread': float(spread), 'seed': 0, 'source': 'elites'}
+
+
+def controller(policy, obs):
+    """ the actions (n, 2) of stored policies (n, P) for obs (n, 9): replaying checks them too """
+    from data.toy_nav.qd import act
+    return act(policy, obs)
+
+
+def describe(episode, rng, kwargs, n=8):
+    """
+    Annotate an episode and put it into words.
+
+    -> {'visits': list of events; 'asked': JSON of the itinerary; 'group': no two splits share it; 'names': landmarks, of
+    which combinations are held out; 'text', 'loose' (destination only), 'held_out' (phrasings for testing): sentences}
+    """
+    where = places(kwargs)
+    visits = where.visits(episode['path'])
+    itinerary = Itinerary.from_json(episode['asked']) if episode.get('asked') else from_visits(visits, rng)
+    texts = descriptions(itinerary, rng, n, loose=1)
+    return {'visits': visits, 'asked': itinerary.to_json(), 'group': str(itinerary), 'names': itinerary.names(),
+            'text': texts[:n], 'loose': texts[n:], 'held_out': descriptions(itinerary, rng, 4, held_out=True)}
+
+
+def score(asked, path, kwargs):
+    """ what was asked for (JSON of an itinerary), a path (T + 1, 2) -> Itinerary.match's dict """
+    return Itinerary.from_json(asked).match(path, places(kwargs))
+
+
+def judge(prompt, bd, path, kwargs):
+    """
+    What a robot did, for a person to read and a program to use.
+
+    prompt (str or None), bd (2 numbers or None), path (T + 1, 2) -> {'said': lines of text, 'visits', 'itinerary' (None where
+    the prompt names no place), 'verdict': Itinerary.match's dict and the distance from bd, 'ok': True, False or None}
+    """
+    where, end = places(kwargs), path[-1]
+    itinerary, visits = parse(prompt, where) if prompt else None, where.visits(path)
+    verdict = itinerary.match(path, where) if itinerary else {}
+    passed = [f"{v['side']} of the {v['place']} (step {v['step']})" for v in visits[:-1] if v['place']]
+    last = visits[-1]
+    lines = [f'"{prompt}"' if prompt else 'no prompt', f"  passed: {', '.join(passed) or 'nothing'}",
+             f"  {'stopped' if stopped(path) else 'was still driving'} at ({end[0]:.0f}, {end[1]:.0f}), "
+             f"{last['side'] + ' of the ' + last['place'] if last['place'] else 'near nothing'} on the {last['tile']} tile, after {len(path) - 1} steps"]
+    if bd is not None:
+        verdict['bd_distance'] = float(np.hypot(*(end - np.array(bd))))
+        lines.append(f"  {verdict['bd_distance']:.1f} units from the asked ({bd[0]:g}, {bd[1]:g})")
+    ok = None
+    if itinerary:
+        ok = verdict['carried_out']
+        steps = [f"{p}: {'step ' + str(s) if s is not None else 'no'}" for p, s in zip(itinerary.places, verdict['steps'])]
+        lines.append(f"  carried out: {'yes' if ok else 'NO'} ({'; '.join(steps)}{'' if verdict['stopped'] else '; did not stop'})")
+    elif prompt:
+        lines.append(f"  cannot be judged: the prompt names no place. Places are made of: {', '.join(where.objects)}; tiles: {', '.join(where.tiles)}")
+    return {'said': '\n'.join(lines), 'visits': visits, 'itinerary': itinerary, 'verdict': verdict, 'ok': ok}
+
+
+def panel(episode, kwargs):
+    """ an episode of sample_policy.py -> what draw.py puts into one panel """
+    asked = episode.get('itinerary')
+    goals = asked.places if asked else ()
+    title = episode['prompt'] or 'bd = ' + ', '.join(f'{x:g}' for x in episode['bd'])
+    return {'title': title, 'path': episode['path'], 'bd': episode['bd'], 'ok': episode['ok'],
+            'steps': [(str(p), s) for p, s in zip(goals, episode['verdict'].get('steps', ()))],
+            'regions': [places(kwargs).mask(p) for p in goals]}
+
+
+def draw_episodes(file, episodes, kwargs):
+    from data.toy_nav.draw import picture
+    picture(file, World(kwargs['scene']), [panel(e, kwargs) for e in episodes])
+
+
+def animate(file, episode, kwargs):
+    from data.toy_nav.draw import animation
+    animation(file, World(kwargs['scene']), panel(episode, kwargs))
+
+
+def draw_archive(file, bd, spread, kwargs):
+    from data.toy_nav.draw import heat_map
+    heat_map(file, places(kwargs), bd, spread)

@@ -1,0 +1,141 @@
+"""
+A scripted driver that carries out itineraries: the demonstrations of toy_nav, and the teacher of whoever wants one.
+
+It follows the shortest way that keeps off the walls (Dijkstra on the floor's cells) by pure pursuit: steer for the point
+some way ahead on it (Coulter, CMU-RI-TR-92-01, 1992). It drives through every place but the last, slows down and stops there.
+"""
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
+
+from data.toy_nav.itinerary import Itinerary
+from data.toy_nav.places import MIN_CELLS, Place
+from data.toy_nav.world import STAND
+
+LOOKAHEAD = 9   # cells ahead on the way to steer for
+COMFORT = 5.0   # units from a wall below which the way gets dearer
+PASSED = 3.5    # this near to its anchor a place on the way has been passed
+ARRIVED = 1.5   # ... and here the robot stops
+N_PLACES = [0.1, 0.3, 0.35, 0.25] # share of itineraries with 1, 2, 3 and 4 places
+
+
+class Ways:
+    """Shortest ways over the floor to each of a list of targets. Cells are numbered y * size + x."""
+
+    def __init__(self, places):
+        self.places, self.size = places, places.size
+        floor = places.reachable & (places.clearance >= places.world.radius + 0.5)
+        # a robot pressed to a wall starts from the nearest cell of the floor
+        i, j = distance_transform_edt(~floor, return_distances=False, return_indices=True)
+        self.onto_floor = (i * self.size + j).ravel()
+        dear = 1 + 2 * np.clip((places.world.radius + COMFORT - places.clearance) / COMFORT, 0, 1)
+        rows, columns, costs = [], [], []
+        for di, dj in (0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1):
+            i, j = np.nonzero(floor)
+            ok = (i + di < self.size) & (j + dj < self.size) & (j + dj >= 0)
+            ok[ok] = floor[i[ok] + di, j[ok] + dj]
+            i, j = i[ok], j[ok]
+            rows.append(i * self.size + j)
+            columns.append((i + di) * self.size + j + dj)
+            costs.append(np.hypot(di, dj) * (dear[i, j] + dear[i + di, j + dj]) / 2)
+        rows, columns, costs = map(np.concatenate, (rows, columns, costs))
+        self.graph = coo_matrix((costs, (rows, columns)), shape=(self.size ** 2,) * 2).tocsr()
+        self.known, self.targets, self.cost, self.next = {}, [], [], np.empty((0, self.size ** 2), np.int32)
+        self.narrower = {p: self.tile_shares(p) for p in places.all}
+
+    def tile_shares(self, place):
+        """ the tiles that hold enough of a place to narrow it to -> {colour: share of its floor} """
+        cells = np.bincount(self.places.tile_index[self.places.mask(place)], minlength=9)
+        return {} if place.kind == 'tile' else {c: n / cells.sum() for c, n in zip(self.places.tiles, cells) if n >= 2 * MIN_CELLS}
+
+    def number(self, place):
+        """ the number of a place among the targets; its shortest ways are found when it is first asked for """
+        if place not in self.known:
+            xy = self.places.anchor(place)
+            end = self.onto_floor[int(xy[1]) * self.size + int(xy[0])]
+            cost, previous = dijkstra(self.graph, directed=False, indices=end, return_predecessors=True)
+            previous[previous < 0] = end
+            self.known[place] = len(self.targets)
+            self.targets.append(xy)
+            # the previous one seen from the end is the next one on the way
+            self.next = np.concatenate([self.next, previous[None].astype(np.int32)])
+            self.cost.append(cost.astype(np.float32))
+        return self.known[place]
+
+    def length(self, xy, place):
+        k = self.number(place)
+        return float(self.cost[k][self.onto_floor[int(xy[1]) * self.size + int(xy[0])]])
+
+
+def sample_itinerary(rng, ways, start):
+    """ an itinerary of 1 to 4 places that can be driven from start (x, y) in the time of an episode """
+    places, world = ways.places, ways.places.world
+    n = 1 + int(rng.choice(len(N_PLACES), p=N_PLACES))
+    while True:
+        chosen, xy, length = [], start, 0.0
+        for _ in range(n):
+            place = places.all[int(rng.integers(len(places.all)))]
+            colours = ways.narrower[place]
+            if colours and rng.random() < 0.2: # say on which tile
+                colour = rng.choice(list(colours), p=np.array(list(colours.values())) / sum(colours.values()))
+                place = Place(place.kind, place.name, place.side, place.other, str(colour))
+            leg = ways.length(xy, place)
+            if not 10 < leg < np.inf:
+                break
+            chosen.append(place)
+            xy, length = ways.targets[ways.number(place)], length + leg
+        # half as slow as it can, for turns, and time to stop
+        if len(chosen) == n and length / world.max_speed * 1.2 + 40 < world.max_steps:
+            return Itinerary(tuple(chosen))
+
+
+def drive(pose, target, last, ways):
+    """
+    The driver's wheel speeds for n robots.
+
+    pose (n, 4), target (n,) numbers of the places they head for, last (n,) bool: do they stop there?
+    -> act (n, 2) float32, distance to the target (n,)
+    """
+    world, goal = ways.places.world, np.array(ways.targets)[target]
+    cell = ways.onto_floor[pose[:, 1].astype(int) * ways.size + pose[:, 0].astype(int)]
+    for _ in range(LOOKAHEAD):
+        cell = ways.next[target, cell]
+    ahead = np.stack([cell % ways.size, cell // ways.size], 1) + 0.5
+    end = np.hypot(*(ahead - goal).T) < 1.5 # the way ends before the point ahead: steer for the very goal
+    to = np.where(end[:, None], goal, ahead) - pose[:, :2]
+    c, s = pose[:, 2], pose[:, 3]
+    angle = np.arctan2(to[:, 1] * c - to[:, 0] * s, to[:, 0] * c + to[:, 1] * s)
+    distance = np.hypot(*(goal - pose[:, :2]).T)
+    v = np.clip(np.cos(angle), 0, 1) ** 2
+    v = np.where(last, np.minimum(v, np.clip(distance / 10, 0.2, 1)), v)
+    turn = np.clip(0.3 * angle, -0.25, 0.25) * world.radius / world.max_speed # radians a step -> wheel speed
+    act = np.stack([v - turn, v + turn], 1)
+    act /= np.maximum(np.abs(act).max(1, keepdims=True), 1)
+    return act.astype(np.float32), distance
+
+
+def demonstrate(itineraries, pose, ways):
+    """ drive itineraries from their poses (n, 4), all at once -> list of {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2)} """
+    world, n = ways.places.world, len(itineraries)
+    number = np.zeros((n, max(len(i.places) for i in itineraries)), int)
+    for i, itinerary in enumerate(itineraries):
+        number[i, :len(itinerary.places)] = [ways.number(p) for p in itinerary.places]
+    final = np.array([len(i.places) - 1 for i in itineraries])
+    leg, stood, length = np.zeros(n, int), np.zeros(n, int), np.full(n, world.max_steps)
+    obs = world.observe(pose, np.zeros((n, 2)))
+    seen, done, paths = [], [], [pose[:, :2]]
+    for t in range(world.max_steps):
+        act, distance = drive(pose, number[np.arange(n), leg], leg == final, ways)
+        leg += (distance < PASSED) & (leg < final)
+        stood = np.where((stood > 0) | (leg == final) & (distance < ARRIVED), stood + 1, 0)
+        act[stood > 0] = 0
+        seen.append(obs)
+        done.append(act)
+        pose, obs = world.advance(pose, act)
+        paths.append(pose[:, :2])
+        length = np.where((stood == STAND) & (length == world.max_steps), t + 1, length)
+        if (length <= t + 1).all():
+            break
+    seen, done, paths = np.stack(seen, 1), np.stack(done, 1), np.stack(paths, 1).astype(np.float32)
+    return [{'obs': seen[i, :m], 'act': done[i, :m], 'path': paths[i, :m + 1]} for i, m in enumerate(length)]

@@ -1,0 +1,130 @@
+"""
+toy_nav as Gymnasium environments: ToyNav drives one robot, ToyNavVec thousands in numpy; both move bit for bit alike.
+
+    import gymnasium as gym, data.toy_nav
+    env = gym.make('nanopilot/ToyNav-v0', pose=True)
+    envs = gym.make_vec('nanopilot/ToyNav-v0', num_envs=1000, vectorization_mode='vector_entry_point')
+"""
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from data.toy_nav.world import OBS_NAMES, STAND, STILL, World
+
+
+def spaces(world, pose):
+    n = len(OBS_NAMES) if pose else OBS_NAMES.index('x')
+    low = np.array([0, 0, 0, 0, 0, 0, 0, -1, -1], dtype=np.float32)[:n]
+    high = np.array([1, 1, 1, 1, 1, world.size, world.size, 1, 1], dtype=np.float32)[:n]
+    return Box(low, high), Box(-1, 1, (2,), np.float32)
+
+
+class ToyNav(gym.Env):
+    """
+    ## Description
+    A differential-drive robot in a furnished room of 200 x 200 with nine coloured tiles. Objects and tiles are landmarks
+    and no obstacles; walls are. There is no reward: tasks are given and scored in words (`data.toy_nav.itinerary`).
+
+    ## Action Space
+    `Box(-1, 1, (2,))`: speed of the left and the right wheel, as a share of 1.33 units a step.
+
+    ## Observation Space
+    `Box((9,))`: lasers left, ahead, right (free way / 33.3), bumpers left, right (0 or 1), and with `pose=True` the
+    odometry x, y (room units), cos, sin of the heading. Without, 5 numbers: the original, partially observed world.
+
+    ## Rewards
+    Always 0.
+
+    ## Starting State
+    (20, 50), heading north-east; with `start_anywhere=True` any pose that fits, drawn from the seed.
+
+    ## Episode End
+    Terminated when the robot has stood still (both wheels below 0.1) for 16 steps: it has stopped for good.
+    Truncated after 400 steps. `info['bd']` is the position: where the robot would end up, were this the end.
+
+    ## Origin
+    The maze of Salehi et al., Language-Conditioned Quality-Diversity (arXiv 2308.13278), after libfastsim's.
+    """
+    metadata = {'render_modes': ['rgb_array'], 'render_fps': 30}
+
+    def __init__(self, scene='', pose=True, start_anywhere=False, render_mode=None):
+        self.world, self.pose_observed, self.start_anywhere, self.render_mode = World(scene), pose, start_anywhere, render_mode
+        self.observation_space, self.action_space = spaces(self.world, pose)
+        self.state = None
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = self.world.random_poses(self.np_random, 1) if self.start_anywhere else self.world.start_pose[None].copy()
+        self.t, self.stood, self.path = 0, 0, [self.state[0, :2].copy()]
+        return self.seen(self.world.observe(self.state, np.zeros((1, 2))))
+
+    def step(self, action):
+        if self.state is None:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        act = np.asarray(action, dtype=np.float32).reshape(1, 2)
+        if not np.isfinite(act).all():
+            raise ValueError(f"the action is not finite: {action}")
+        self.state, obs = self.world.advance(self.state, act)
+        self.t, self.stood = self.t + 1, self.stood + 1 if np.abs(act).max() < STILL else 0
+        self.path.append(self.state[0, :2].copy())
+        obs, info = self.seen(obs)
+        return obs, 0.0, self.stood >= STAND, self.t >= self.world.max_steps, info
+
+    def seen(self, obs):
+        return obs[0, :self.observation_space.shape[0]], {'bd': self.state[0, :2].astype(np.float32)}
+
+    def render(self):
+        from data.toy_nav.draw import frame # matplotlib, only when it is asked for
+        return frame(self.world, np.array(self.path), self.state[0])
+
+
+class ToyNavVec(VectorEnv):
+    """n robots in lockstep. Autoreset is Gymnasium's NEXT_STEP: the step after an episode's end ignores its action and resets."""
+    metadata = {'render_modes': [], 'autoreset_mode': AutoresetMode.NEXT_STEP}
+
+    def __init__(self, num_envs=1, scene='', pose=True, start_anywhere=False, render_mode=None):
+        self.num_envs, self.world, self.start_anywhere, self.render_mode = num_envs, World(scene), start_anywhere, render_mode
+        self.single_observation_space, self.single_action_space = spaces(self.world, pose)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.generators, self.state = None, None
+
+    def reset(self, *, seed=None, options=None):
+        """ seed: an int (robot i gets seed + i, as in Gymnasium) or one a robot """
+        if seed is not None or self.generators is None:
+            seeds = [None] * self.num_envs if seed is None else \
+                [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
+            self.generators = [seeding.np_random(s)[0] for s in seeds] if self.start_anywhere else []
+        n = self.num_envs
+        self.state, self.t, self.stood, self.done = np.empty((n, 4)), np.zeros(n, int), np.zeros(n, int), np.zeros(n, bool)
+        self.restart(np.arange(n))
+        return self.seen(self.world.observe(self.state, np.zeros((n, 2))))
+
+    def restart(self, rows):
+        self.t[rows], self.stood[rows] = 0, 0
+        self.state[rows] = self.world.start_pose
+        for i in rows if self.start_anywhere else ():
+            self.state[i] = self.world.random_poses(self.generators[i], 1)[0]
+
+    def step(self, actions):
+        act = np.asarray(actions, dtype=np.float32).reshape(self.num_envs, 2)
+        if not np.isfinite(act).all():
+            raise ValueError(f"the action of robot {int(np.flatnonzero(~np.isfinite(act).all(1))[0])} is not finite")
+        again = np.flatnonzero(self.done)
+        self.state, obs = self.world.advance(self.state, act)
+        self.t += 1
+        self.stood = np.where((np.abs(act) < STILL).all(1), self.stood + 1, 0)
+        if len(again):
+            self.restart(again)
+            obs[again] = self.world.observe(self.state[again], np.zeros((len(again), 2)))
+        terminated, truncated = self.stood >= STAND, self.t >= self.world.max_steps
+        self.done = terminated | truncated
+        obs, info = self.seen(obs)
+        return obs, np.zeros(self.num_envs), terminated, truncated, info
+
+    def seen(self, obs):
+        info = {'bd': self.state[:, :2].astype(np.float32), '_bd': np.ones(self.num_envs, bool)}
+        return obs[:, :self.single_observation_space.shape[0]], info

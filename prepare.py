@@ -1,0 +1,281 @@
+"""
+Make or import archives of episodes, and turn them into what train.py reads.
+
+$ python prepare.py                                       # toy_nav: collect, verify, annotate, describe, split, tokenize, pack
+$ python prepare.py --archive=mine.parquet,more.parquet   # the same from archives you have
+$ python prepare.py --size=0.02                           # a small one, to try things out
+"""
+import config as settings # first: it turns mistakes into one line
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data import archive as archives
+from data.prepared import SPLITS, VERSION, NpyWriter, save_episodes, sha256
+from data.text import Tokenizer
+
+# ------------------------------------------------------------------------------
+dataset = 'toy_nav' # folder in data/
+archive = '' # Parquet files, separated by commas; '': collect them with the data set's own means
+size = 1.0 # how much to collect, as a multiple of the data set's default
+recollect = False # collect again although the archives are there
+env_kwargs = '{}' # arguments of the environment, JSON: {"scene": "my_room.json", "start_anywhere": true}
+out_dir = '' # where the prepared data goes; '': data/<dataset>/prepared
+archive_dir = '' # where collected archives go; '': data/<dataset>/archives
+describe = 'offline' # 'offline': the data set's own words; 'keep': the text column of the archive
+texts = 8 # descriptions an episode
+text_len = 64 # longer descriptions are left out, counted
+vocab_size = 900 # of the learned tokenizer, at most
+val_share = 0.02 # of the episodes
+test_share = 0.03 # of the episodes
+hold_out = 0.02 # share of pairs of landmarks (the fridge and the purple tile) that occur in the test split only
+seed = 1337
+config = settings.read(globals(), __file__)
+globals().update(config)
+# ------------------------------------------------------------------------------
+ROOT = Path(__file__).parent
+
+
+def collect_archives(data, kwargs):
+    """ -> the archives' files, made now unless they are there with the same settings """
+    folder, files = Path(archive_dir or ROOT / 'data' / dataset / 'archives'), []
+    for source in data.SOURCES:
+        file = folder / f'{source}.parquet'
+        how = {'size': size, 'seed': seed, 'env_kwargs': kwargs}
+        if file.exists() and not recollect and archives.Archive(file).meta.get('collected') == how:
+            print(f"{source}: {len(archives.Archive(file))} episodes found in {file}")
+        else:
+            names = data.spec(kwargs)
+            meta = {'dataset': dataset, 'env_kwargs': kwargs, 'collected': how, 'n_obs': len(names['obs_names']),
+                    'n_act': len(names['act_names']), 'n_bd': len(names['bd_names']), **names}
+            t = time.time()
+            archives.save(file, data.collect(source, size, seed, kwargs), meta)
+            print(f"{source}: {len(archives.Archive(file))} episodes in {file} ({os.path.getsize(file) / 1e6:.0f} MB, {time.time() - t:.0f} s)")
+        files.append(file)
+    return files
+
+
+def verify(data, episodes, kwargs, meta):
+    """ replay episodes in the environment -> for each None, or what is wrong with it """
+    n, low, high = len(episodes), np.array(meta['act_low']), np.array(meta['act_high'])
+    wrong = [None] * n
+    for i, e in enumerate(episodes):
+        if not len(e['act']) or len(e['obs']) != len(e['act']) or 'path' in e and len(e['path']) != len(e['act']) + 1:
+            wrong[i] = 'shape'
+        elif not all(np.isfinite(e[k]).all() for k in ('obs', 'act', 'bd')):
+            wrong[i] = 'not finite'
+        elif (e['act'] < low).any() or (e['act'] > high).any():
+            wrong[i] = 'action out of range'
+    length = np.array([len(e['act']) if w is None else 0 for e, w in zip(episodes, wrong)])
+    if not length.any():
+        return wrong
+    act = np.zeros((length.max(), n, len(low)), dtype=np.float32)
+    for i in np.flatnonzero(length):
+        act[:length[i], i] = episodes[i]['act']
+    policies = np.stack([e['policy'] for e in episodes]) if len(episodes[0].get('policy', [])) else None
+    env = data.make_vec(n, **kwargs)
+    obs, info = env.reset(seed=[e['seed'] for e in episodes])
+    going = np.arange(n)
+    for t in range(length.max() + 1):
+        going = np.flatnonzero((length >= t) & (length > 0))
+        for i in going:
+            e = episodes[i]
+            if t < length[i] and not np.array_equal(obs[i], e['obs'][t]):
+                wrong[i] = wrong[i] or 'other observations when replayed'
+            if 'path' in e and not np.array_equal(info['bd'][i], e['path'][t]) or t == length[i] and not np.array_equal(info['bd'][i], e['bd']):
+                wrong[i] = wrong[i] or 'ends elsewhere when replayed'
+        if t == length.max():
+            break
+        if policies is not None:
+            chosen = data.controller(policies, obs)
+            for i in going[(length[going] > t)]:
+                if not np.array_equal(chosen[i], act[t, i]):
+                    wrong[i] = wrong[i] or 'policy acts differently when replayed'
+        obs, _, terminated, truncated, info = env.step(act[t])
+        for i in np.flatnonzero((terminated | truncated) & (length > t + 1)):
+            wrong[i] = wrong[i] or 'is over before its end when replayed'
+    return wrong
+
+
+def share_of(*key):
+    """ a number in [0, 1) that depends on the seed and the key alone """
+    return int(hashlib.sha256('|'.join(map(str, (seed, *key))).encode()).hexdigest()[:12], 16) / 16 ** 12
+
+
+def split_of(words):
+    """ by what was asked: an itinerary is in one split only, and some combinations of landmarks only in the test """
+    combination = any(share_of('pair', a, b) < hold_out for a, b in combinations(sorted(words['names']), 2))
+    u = share_of('group', words['group'])
+    return ('test' if combination or u < test_share else 'val' if u < test_share + val_share else 'train'), combination
+
+
+def main():
+    try:
+        data = importlib.import_module(f'data.{dataset}')
+    except ModuleNotFoundError as e:
+        if e.name != f'data.{dataset}':
+            raise
+        raise ValueError(f"no data set data/{dataset}. There are: {', '.join(sorted(p.parent.name for p in (ROOT / 'data').glob('*/__init__.py')))}") from None
+    try:
+        given = json.loads(env_kwargs)
+        kwargs = data.env_kwargs(**given)
+    except (json.JSONDecodeError, TypeError) as e:
+        raise ValueError(f"env_kwargs={env_kwargs!r}: {e}") from None
+    if describe not in ('offline', 'keep'):
+        raise ValueError(f"describe={describe!r} is not known: 'offline' or 'keep'")
+    started = time.time()
+
+    # --------------------------------------------------------------------------
+    # collect
+    files = [Path(f.strip()) for f in archive.split(',')] if archive else collect_archives(data, kwargs)
+    opened = [archives.Archive(f) for f in files]
+    for a in opened:
+        if a.meta.get('dataset') != dataset or a.meta.get('env_kwargs') != kwargs:
+            raise ValueError(f"{a.file} was made with another environment than this run. Pass its --env_kwargs, or leave it out")
+    meta = {'dataset': dataset, 'env_kwargs': kwargs, **data.spec(kwargs)}
+    n_total = sum(map(len, opened))
+
+    # --------------------------------------------------------------------------
+    # verify, annotate, describe and split, one row group at a time
+    out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
+    partial = out.with_name(f'{out.name}.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    width = {'obs': (len(meta['obs_names']),), 'act': (len(meta['act_names']),) if meta['continuous'] else (),
+             'bd': (len(meta['bd_names']),), 'path': (len(meta['bd_names']),)}
+    files_of = {}
+    for s in SPLITS:
+        (partial / s).mkdir(parents=True)
+        for name in width:
+            files_of[s, name] = NpyWriter(partial / s / f'{name}.npy', width[name], np.float32 if name != 'act' or meta['continuous'] else np.int64)
+    rows, start = {s: [] for s in SPLITS}, {s: [0] for s in SPLITS}
+    dropped, seen, split_of_end, spreads, k = Counter(), set(), {}, {}, 0
+    total, square, count = np.zeros(width['obs']), np.zeros(width['obs']), 0
+    bar = tqdm(total=n_total, desc='verify, annotate, describe', unit='ep', mininterval=1)
+    for opened_archive in opened:
+        for episodes in opened_archive.groups():
+            for e, wrong in zip(episodes, verify(data, episodes, kwargs, meta)):
+                k += 1
+                digest = hashlib.sha256(np.ascontiguousarray(e['act']).tobytes() + str(e['seed']).encode()).digest()
+                wrong = wrong or ('the same as another' if digest in seen else None)
+                if wrong:
+                    dropped[e['source'], wrong] += 1
+                    continue
+                seen.add(digest)
+                words = data.describe(e, np.random.default_rng([seed, k]), kwargs, texts) if hasattr(data, 'describe') else {}
+                if describe == 'keep':
+                    words = {**words, 'text': list(e.get('text') or []), 'loose': []}
+                split, combination = split_of({'group': k, 'names': (), **words})
+                if split_of_end.setdefault(e['bd'].tobytes(), split) != split:
+                    dropped[e['source'], 'ends exactly where one of another split does'] += 1
+                    continue
+                rows[split].append({'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'combination': combination,
+                                    'text': words.get('text', []), 'loose': words.get('loose', []),
+                                    'held_out': words.get('held_out', []) if split == 'test' else [],
+                                    'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)),
+                                    'bd': [float(x) for x in e['bd']], 'k': k})
+                for name in width:
+                    files_of[split, name].append(e[name] if name != 'path' else e['path'][1:] if 'path' in e else np.repeat(e['bd'][None], len(e['act']), 0))
+                start[split].append(start[split][-1] + len(e['act']))
+                if split == 'train':
+                    obs = e['obs'].astype(np.float64)
+                    total, square, count = total + obs.sum(0), square + (obs ** 2).sum(0), count + len(obs)
+                if 'spread' in e:
+                    spreads.setdefault(e['source'], []).append((*e['bd'], e['spread']))
+            bar.update(len(episodes))
+    bar.close()
+    for f in files_of.values():
+        f.close()
+    print(f"verified: {k - sum(dropped.values())} of {k} episodes are kept")
+    for (source, reason), n in sorted(dropped.items()):
+        print(f"  dropped {n} of {source}: {reason}")
+    if not rows['train'] or not rows['test'] or not rows['val']:
+        counted = {s: len(r) for s, r in rows.items()}
+        raise ValueError(f"too few episodes to split: {counted}. Collect more (--size), or raise val_share and test_share")
+
+    # --------------------------------------------------------------------------
+    # tokenize: the vocabulary comes from the training texts alone
+    def sentences(row):
+        return row['text'] + row['loose']
+    language = any(sentences(r) for r in rows['train'])
+    tokenizer, too_long, lengths = None, 0, []
+    if language:
+        tokenizer = Tokenizer.train([t for r in rows['train'] for t in sentences(r)], vocab_size)
+        (partial / 'tokenizer.model').write_bytes(tokenizer.model)
+    for s in SPLITS:
+        tokens, text_start, episode_text = NpyWriter(partial / s / 'text.npy', (), np.uint16), [0], [0]
+        for row in rows[s]:
+            for text in sentences(row) if language else ():
+                ids = tokenizer.encode(text)
+                lengths.append(len(ids))
+                if len(ids) > text_len:
+                    too_long += 1
+                    continue
+                tokens.append(ids)
+                text_start.append(text_start[-1] + len(ids))
+            episode_text.append(len(text_start) - 1)
+        tokens.close()
+        np.save(partial / s / 'text_start.npy', np.array(text_start))
+        np.save(partial / s / 'episode_text.npy', np.array(episode_text))
+        np.save(partial / s / 'start.npy', np.array(start[s]))
+        save_episodes(partial / s / 'episodes.parquet', [{key: v for key, v in r.items() if key != 'k'} for r in rows[s]])
+
+    # --------------------------------------------------------------------------
+    # pack: what training needs to know
+    def moments(total, square, count):
+        mean = total / count
+        std = np.sqrt(np.maximum(square / count - mean ** 2, 0))
+        return {'mean': mean.tolist(), 'std': np.where(std < 1e-6, 1.0, std).tolist()}
+    bd = np.load(partial / 'train' / 'bd.npy').astype(np.float64)
+    normaliser = {'obs': moments(total, square, count), 'bd': moments(bd.sum(0), (bd ** 2).sum(0), len(bd))}
+    if meta['continuous']:
+        act = np.load(partial / 'train' / 'act.npy', mmap_mode='r')
+        normaliser['act'] = moments(act.sum(0, dtype=np.float64), np.square(act, dtype=np.float64).sum(0), len(act))
+    constant = [name for name, std in zip(meta['obs_names'], np.sqrt(np.maximum(square / count - (total / count) ** 2, 0))) if std < 1e-6]
+    counts = {s: {'episodes': len(rows[s]), 'steps': start[s][-1], **Counter(r['source'] for r in rows[s])} for s in SPLITS}
+    sources = sorted({r['source'] for s in SPLITS for r in rows[s]})
+    for s in SPLITS:
+        np.save(partial / s / 'source.npy', np.array([sources.index(r['source']) for r in rows[s]], dtype=np.uint8))
+    meta.update(version=VERSION, normaliser=normaliser, sources=sources, counts=counts, text_len=text_len if language else 0,
+                vocab_size=tokenizer.vocab_size if language else 0, words=sorted(tokenizer.words) if language else [],
+                longest=int(max(np.diff(start[s]).max() for s in SPLITS)), settings={**config, 'out_dir': '', 'archive_dir': ''},
+                archives=[{'file': f.name, 'sha256': sha256(f)} for f in files],
+                split_rule="by sha256 of the itinerary; pairs of landmarks below hold_out are test only")
+    (partial / 'meta.json').write_text(json.dumps(meta, indent=1))
+    old = out.with_name(f'{out.name}.old')
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.rename(out, old) # what was there stays whole until the new is in its place
+    os.rename(partial, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+    # --------------------------------------------------------------------------
+    # report
+    for s in SPLITS:
+        c = counts[s]
+        print(f"{s:>5}: {c['episodes']:6d} episodes, {c['steps']:8d} steps; " + ', '.join(f"{c.get(source, 0)} {source}" for source in sources)
+              + (f"; {sum(r['combination'] for r in rows[s])} with held-out combinations" if s == 'test' else ''))
+    if language:
+        every = [t for s in SPLITS for r in rows[s] for t in r['text']]
+        print(f"texts: {len(every)}, {len(set(every))} distinct; tokens median {np.median(lengths):.0f}, longest {max(lengths)}, "
+              f"{too_long} longer than text_len={text_len} left out; vocabulary {tokenizer.vocab_size}")
+    print(f"constant observations: {', '.join(constant) or 'none'}")
+    for source, values in spreads.items():
+        if hasattr(data, 'draw_archive'):
+            picture, values = out / f'{source}.png', np.array(values)
+            data.draw_archive(picture, values[:, :-1], values[:, -1], kwargs)
+            print(f"picture of the archive: {picture}")
+    print(f"prepared {out} in {time.time() - started:.0f} s. Next: python train.py config/{dataset}.py")
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,462 @@
+"""
+Train a policy on prepared data, on one CPU, one GPU, or many.
+
+$ python train.py config/toy_nav_cpu.py                  # a config file, then what differs from it
+$ python train.py config/toy_nav_cpu.py --max_iters=100 --out_dir=out-try
+$ torchrun --standalone --nproc_per_node=8 train.py config/toy_nav.py
+"""
+import config as settings # first: it turns mistakes into one line
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, fields
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors.torch import save as safetensors_bytes
+from torch.nn.parallel import DistributedDataParallel as DDP
+from tqdm import tqdm
+
+from data.prepared import Prepared
+from data.text import NOT_GIVEN
+from model import FORMAT, GPT, PAD, GPTConfig, load_weights, read_checkpoint, read_tensors
+
+# ------------------------------------------------------------------------------
+# I/O
+out_dir = 'out'
+eval_interval = 500 # steps between validations, each with a checkpoint
+eval_batches = 8 # batches a validation
+log_interval = 20 # steps between log lines
+init_from = 'scratch' # 'scratch', or 'resume': go on from out_dir's latest checkpoint
+wandb_log = False # also log to Weights & Biases
+wandb_project = 'nanopilot'
+wandb_run_name = '' # '': out_dir
+# data
+dataset = 'toy_nav' # folder in data/, prepared by prepare.py
+data_dir = '' # '': data/<dataset>/prepared
+mix = '' # share of each source in a batch, such as 'demonstrations=0.7,elites=0.3'; '': as they are
+obs_names = '' # observations to use, by name, separated by commas; '': all
+batch_size = 64 # episodes a micro-batch, of all ranks together
+gradient_accumulation_steps = 1 # micro-batches a step
+bucket = 8 # batches that are drawn together and sorted by length, so that little is padding; 1: no sorting
+drop_text = 0.1 # share of episodes trained without their prompt
+drop_bd = 0.5 # share of episodes trained without their behaviour descriptor
+# model
+n_layer = 4
+n_head = 4
+n_embd = 256
+dropout = 0.0
+bias = False # in LayerNorms and Linears?
+block_size = 350 # tokens in view: text_len + 3 K; K = 100 steps of 4 are a whole episode of toy_nav
+text_len = 50 # prompt tokens at most; longer descriptions are not trained on
+chunk = 4 # environment steps a step of the sequence
+fuse = 'interleave' # 'interleave': bd, obs and act are tokens of their own; 'sum': one token a step, 3 times as fast
+stretch = 0 # steps of an episode trained on at a time; 0: whole episodes
+head = 'mse' # 'mse', 'kmeans' (continuous actions) or 'ce' (discrete ones)
+n_clusters = 64 # of the kmeans head
+offset_weight = 10.0 # of the kmeans head
+n_ahead = 6 # foretell where it will be 1, 2, 4 .. 2^(n_ahead - 1) steps on, needs bd and path; 0: don't
+n_freq = 6 # octaves of sin and cos beside each observation
+# adamw optimizer
+learning_rate = 1e-3 # max learning rate
+max_iters = 20000
+weight_decay = 1e-2
+beta1 = 0.9
+beta2 = 0.95
+grad_clip = 1.0 # clip gradients at this norm; 0.0: don't
+warmup_iters = 200
+min_lr = 0.0 # at the end of the cosine
+ema = 0.999 # decay of the running mean of the weights, which is what checkpoints act with; 0.0: off
+# system
+device = 'auto' # 'cpu', 'cuda', 'cuda:1'; 'auto': cuda where there is one
+dtype = 'auto' # 'float32' or 'bfloat16'; 'auto': bfloat16 on GPUs that have it, else float32 (CPUs are faster so)
+compile = False # torch.compile the model: worth it on GPUs
+threads = 0 # of the CPU, for each rank; 0: torch's own choice
+seed = 1337
+config = settings.read(globals(), __file__)
+globals().update(config)
+
+# ------------------------------------------------------------------------------
+# ranks and devices
+ddp = 'RANK' in os.environ # set by torchrun
+rank, world_size = (int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])) if ddp else (0, 1)
+master = rank == 0
+if device == 'auto':
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else 'cpu'
+elif ddp and device == 'cuda':
+    device = f"cuda:{os.environ['LOCAL_RANK']}"
+on_gpu = device.startswith('cuda')
+if on_gpu and not torch.cuda.is_available():
+    raise ValueError(f"device={device}, but torch sees no GPU. Leave it out, or --device=cpu")
+if batch_size % world_size:
+    raise ValueError(f"batch_size={batch_size} cannot be shared by {world_size} ranks. Make it a multiple of them")
+if threads:
+    torch.set_num_threads(threads)
+if on_gpu:
+    torch.cuda.set_device(device)
+if ddp:
+    dist.init_process_group('nccl' if on_gpu else 'gloo')
+torch.manual_seed(seed + rank) # weights are rank 0's; the rest is for dropout
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+if dtype == 'auto':
+    dtype = 'bfloat16' if on_gpu and torch.cuda.is_bf16_supported() else 'float32'
+if dtype not in ('float32', 'bfloat16'):
+    raise ValueError(f"dtype={dtype!r} is not known: 'float32' or 'bfloat16'")
+autocast = nullcontext() if dtype == 'float32' else torch.autocast(device.split(':')[0], torch.bfloat16)
+
+
+def say(*words):
+    if master:
+        print(*words, flush=True)
+
+
+# ------------------------------------------------------------------------------
+# data
+root = os.path.dirname(os.path.abspath(__file__))
+data_dir = data_dir or os.path.join(root, 'data', dataset, 'prepared')
+train, val = Prepared(data_dir, 'train'), Prepared(data_dir, 'val')
+meta = train.meta
+if meta['dataset'] != dataset:
+    raise ValueError(f"{data_dir} holds {meta['dataset']}, not {dataset}. Set --dataset")
+unknown = [n for n in obs_names.split(',') if n and n not in meta['obs_names']]
+if unknown:
+    raise ValueError(f"there is no observation {unknown[0]!r} in {data_dir}. There are: {', '.join(meta['obs_names'])}")
+columns = [meta['obs_names'].index(n) for n in obs_names.split(',') if n] or list(range(len(meta['obs_names'])))
+continuous, language = meta['continuous'], meta['text_len'] > 0
+if (head == 'ce') == continuous:
+    raise ValueError(f"head={head!r} does not go with the {'continuous' if continuous else 'discrete'} actions of {dataset}. "
+                     f"Set --head={'mse or kmeans' if continuous else 'ce'}")
+if language and not text_len or text_len and not language:
+    raise ValueError(f"text_len={text_len}, but {data_dir} has {'prompts' if language else 'no language'}. Set --text_len={meta['text_len']}")
+max_steps = math.ceil(max(meta['longest'], meta['max_steps']) / chunk)
+if fuse not in ('interleave', 'sum'):
+    raise ValueError(f"fuse={fuse!r} is not known: 'interleave' or 'sum'")
+if block_size - text_len < (1 if fuse == 'sum' else 3 if meta['bd_names'] else 2):
+    raise ValueError(f"block_size={block_size} leaves no room for a step beside text_len={text_len}. Raise it")
+if mix:
+    try:
+        shares = {name.strip(): float(share) for name, share in (part.split('=') for part in mix.split(','))}
+    except ValueError:
+        raise ValueError(f"mix={mix!r} is not of the form 'demonstrations=0.7,elites=0.3'") from None
+    if sorted(shares) != sorted(n for n in meta['sources']):
+        raise ValueError(f"mix names {sorted(shares)}, the data has {meta['sources']}. Name each once")
+
+
+def weights_of(split):
+    """ how often each episode of a split is drawn -> cumulated (episodes,), or None for evenly """
+    if not mix:
+        return None
+    p = np.zeros(len(split))
+    for i, name in enumerate(meta['sources']):
+        mine = split.source == i
+        p[mine] = shares[name] / max(mine.sum(), 1)
+    return np.cumsum(p / p.sum())
+
+
+cumulated = {'train': weights_of(train), 'val': weights_of(val)}
+
+
+def draw_episodes(split, seeds, n):
+    rng, cumulated_p = np.random.default_rng(seeds), cumulated[split.split]
+    return rng.integers(len(split), size=n) if cumulated_p is None else np.searchsorted(cumulated_p, rng.random(n)).clip(0, len(split) - 1)
+
+
+def batch_of(split, which, step, share=slice(None)):
+    """
+    Micro-batch number `step` of a split: a function of (seed, which, step) alone, so that it is the same however many ranks
+    share it and wherever a run was resumed. share: the rows of it to return.
+
+    -> text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), real (B, S, chunk), ahead
+    (B, S, n_ahead, n_bd), and the number of real environment steps in the whole of it
+    """
+    group, k = divmod(step, bucket)
+    episodes = draw_episodes(split, [seed, which, group], batch_size * bucket)
+    longest = stretch * chunk or meta['longest']
+    length = np.minimum(split.length[episodes], longest)
+    order = np.argsort(length, kind='stable').reshape(bucket, batch_size)
+    k = np.random.default_rng([seed, which, group, 1]).permutation(bucket)[k] # short ones do not always come first
+    episodes, length = episodes[order[k]], length[order[k]]
+    rng = np.random.default_rng([seed, which, step, 2])
+    # where a stretch begins: a multiple of chunk, as when rolling out
+    first = (rng.random(batch_size) * ((split.length[episodes] - length) // chunk + 1)).astype(int) * chunk
+    first_text, n_texts = split.episode_text[episodes], np.diff(split.episode_text)[episodes] if language else 0
+    text_k = first_text + (rng.random(batch_size) * n_texts).astype(int)
+    no_text, no_bd = rng.random(batch_size) < drop_text, rng.random(batch_size) < drop_bd
+    n_real, S = int(length.sum()), math.ceil(length.max() / chunk)
+
+    episodes, length, first, text_k, no_text, no_bd = (a[share] for a in (episodes, length, first, text_k, no_text, no_bd))
+    B, t = len(episodes), np.arange(S * chunk)
+    begin = split.start[episodes][:, None]
+    rows = begin + first[:, None] + np.minimum(t, length[:, None] - 1) # (B, S * chunk), the last one again past the end
+    seen = begin + np.clip(first[:, None] + t - chunk + 1, 0, split.length[episodes][:, None] - 1) # up to each decision
+    obs = split.obs[seen][..., columns].reshape(B, S, chunk, -1)
+    act = split.act[rows].reshape(B, S, chunk, *split.act.shape[1:])
+    real = (t < length[:, None]).reshape(B, S, chunk)
+    ends = np.arange(S)[:, None] * chunk + chunk * 2 ** np.arange(n_ahead) - 1 # (S, n_ahead), steps after which it is there
+    ahead = split.path[begin[..., None] + np.minimum(first[:, None, None] + ends, split.length[episodes][:, None, None] - 1)]
+    bd = np.where(no_bd[:, None], np.float32(np.nan), split.bd[episodes])[:, None]
+    text = np.full((B, 0), PAD)
+    if language:
+        prompts = [[NOT_GIVEN] if none or not n else split.prompt(k) for k, none, n in zip(text_k, no_text, np.broadcast_to(n_texts, B))]
+        text = np.full((B, max(map(len, prompts))), PAD)
+        for row, prompt in zip(text, prompts):
+            row[:len(prompt)] = prompt
+        text = text[:, :text_len]
+    return *(torch.from_numpy(np.ascontiguousarray(a)) for a in (text, obs, act, bd, real, ahead)), n_real
+
+
+mine = slice(rank, None, world_size) # every world_size-th episode: sorted by length, ranks get equal work
+
+
+def to_device(batch):
+    return [a.pin_memory().to(device, non_blocking=True) if on_gpu else a for a in batch]
+
+
+# ------------------------------------------------------------------------------
+# model and optimizer
+model_args = dict(block_size=block_size, text_len=text_len, vocab_size=meta['vocab_size'], max_steps=max_steps, chunk=chunk, fuse=fuse,
+                  n_obs=len(columns), n_act=len(meta['act_names']), n_bd=len(meta['bd_names']), head=head, n_clusters=n_clusters,
+                  offset_weight=offset_weight, n_ahead=n_ahead, n_freq=n_freq, n_layer=n_layer, n_head=n_head, n_embd=n_embd, dropout=dropout, bias=bias)
+assert set(model_args) == {f.name for f in fields(GPTConfig)}
+if n_embd % n_head:
+    raise ValueError(f"n_embd={n_embd} cannot be shared by n_head={n_head} heads. Make it a multiple")
+torch.manual_seed(seed)
+model = GPT(GPTConfig(**model_args)).to(device)
+torch.manual_seed(seed + rank)
+step, best_val, resumed = 0, float('inf'), None
+if init_from == 'resume':
+    try:
+        with open(os.path.join(out_dir, 'latest')) as f:
+            folder = os.path.join(out_dir, f.read().strip())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"nothing to resume in {out_dir}: no checkpoint was written. Leave out --init_from=resume") from None
+    resumed = read_checkpoint(folder)
+    differs = [k for k, v in model_args.items() if resumed['model'].get(k) != v]
+    if differs:
+        raise ValueError(f"{folder} has {differs[0]}={resumed['model'].get(differs[0])!r}, this run {model_args[differs[0]]!r}. Resume with the same settings")
+    saved = read_tensors(folder, 'train_state.safetensors', resumed)
+    load_weights(model, {k[6:]: v for k, v in saved.items() if k.startswith('model.')}, folder)
+    step, best_val = resumed['step'], resumed['best_val']
+elif init_from != 'scratch':
+    raise ValueError(f"init_from={init_from!r} is not known: 'scratch' or 'resume'")
+else:
+    norm = meta['normaliser']
+    for name, values in ('obs', norm['obs']), ('bd', norm['bd']), ('act', norm.get('act')):
+        for moment in ('mean', 'std'):
+            if values:
+                at = columns if name == 'obs' else slice(None)
+                getattr(model, f'{name}_{moment}').copy_(torch.tensor(np.array(values[moment])[at]))
+    if continuous:
+        model.act_low.copy_(torch.tensor(meta['act_low']))
+        model.act_high.copy_(torch.tensor(meta['act_high']))
+    if head == 'kmeans':
+        from sklearn.cluster import MiniBatchKMeans
+        sample = torch.cat([b[2].flatten(0, 1)[b[4].all(-1).flatten()] for b in (batch_of(train, 2, i) for i in range(bucket * 2))])
+        sample = ((sample - model.act_mean.cpu()) / model.act_std.cpu()).flatten(1) # (decisions, chunk * n_act)
+        kmeans = MiniBatchKMeans(n_clusters, random_state=seed, n_init=3, batch_size=4096).fit(sample.numpy())
+        model.centers.copy_(torch.from_numpy(kmeans.cluster_centers_))
+optimizer = model.configure_optimizer(weight_decay, learning_rate, (beta1, beta2))
+averaged = {k: v.detach().clone() for k, v in model.named_parameters()} # what checkpoints act with
+parameters = dict(model.named_parameters())
+if resumed:
+    for k, p in parameters.items():
+        averaged[k].copy_(saved['ema.' + k])
+        optimizer.state[p] = {m: saved[f'{m}.{k}'].to(p.device if m != 'step' else 'cpu') for m in ('step', 'exp_avg', 'exp_avg_sq')}
+    if on_gpu: # the fused optimizer counts on the GPU
+        for s in optimizer.state.values():
+            s['step'] = s['step'].to(device)
+    torch.set_rng_state(saved['rng'])
+    del saved
+raw_model = model
+if compile:
+    say("compiling the model... (takes a minute or two)")
+    model = torch.compile(model)
+if ddp:
+    model = DDP(model, device_ids=[int(device.split(':')[1])] if on_gpu else None)
+
+window = raw_model.config.window
+say(f"{raw_model.num_params() / 1e6:.2f}M parameters, {head} head; window of {window} steps of {chunk} beside {text_len} prompt tokens")
+say(f"{len(train)} episodes to train on, {len(val)} to validate; {batch_size} x {gradient_accumulation_steps} a step over {world_size} rank(s)")
+say(f"{device}, {dtype}, {torch.get_num_threads()} threads; step {step} to {max_iters}, checkpoints in {out_dir}")
+if stretch and stretch < min(max_steps, 2 * n_layer * window) and window < max_steps:
+    say(f"note: stretches of {stretch} steps are shorter than what {n_layer} layers of {window} can see; --stretch={2 * n_layer * window}")
+
+
+def learning_rate_at(it):
+    if it < warmup_iters:
+        return learning_rate * (it + 1) / warmup_iters
+    done = min(1.0, (it - warmup_iters) / max(1, max_iters - warmup_iters))
+    return min_lr + 0.5 * (1 + math.cos(math.pi * done)) * (learning_rate - min_lr)
+
+
+@torch.no_grad()
+def swap_in_average():
+    """ exchange the model's weights and their running mean; the second call undoes the first """
+    for k, p in parameters.items():
+        kept = p.detach().clone()
+        p.copy_(averaged[k])
+        averaged[k].copy_(kept)
+
+
+@torch.no_grad()
+def validate():
+    """ the loss of the averaged weights on fixed batches of the validation split; every rank takes its share """
+    swap_in_average()
+    raw_model.eval()
+    total, n = torch.zeros((), device=device), 0
+    for i in range(eval_batches):
+        *batch, _, n_real = batch_of(val, 1, i, mine)
+        with autocast:
+            _, loss = raw_model(*to_device(batch))
+        total, n = total + loss * batch[4].sum().to(device), n + n_real
+    raw_model.train()
+    swap_in_average()
+    if ddp:
+        dist.all_reduce(total)
+    return total.item() / n
+
+
+def git_commit():
+    try:
+        return subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ''
+
+
+def save_checkpoint(val_loss):
+    """ write a directory beside the others and move it into place, then point `latest` and, if it is, `best` at it """
+    name = f'step_{step:07d}'
+    folder, partial = os.path.join(out_dir, name), os.path.join(out_dir, f'.{name}.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    os.makedirs(partial)
+    state = {f'model.{k}': v for k, v in raw_model.state_dict().items()}
+    state |= {f'ema.{k}': v for k, v in averaged.items()}
+    state |= {f'{m}.{k}': optimizer.state[p][m] for k, p in parameters.items() for m in ('step', 'exp_avg', 'exp_avg_sq')}
+    state['rng'] = torch.get_rng_state()
+    acts_with = {k: averaged.get(k, v) for k, v in raw_model.state_dict().items()}
+    files = {'model.safetensors': safetensors_bytes({k: v.contiguous().cpu() for k, v in acts_with.items()}),
+             'train_state.safetensors': safetensors_bytes({k: v.contiguous().cpu().clone() for k, v in state.items()})}
+    if language:
+        files['tokenizer.model'] = train.tokenizer().model
+    about = {k: meta[k] for k in ('env_kwargs', 'obs_names', 'act_names', 'bd_names', 'bd_low', 'bd_high', 'act_low', 'act_high',
+                                  'continuous', 'words', 'archives', 'normaliser')}
+    info = {'format': FORMAT, 'model': asdict(raw_model.config), 'settings': config, 'dataset': dataset, 'data': about, 'obs_columns': columns,
+            'step': step, 'val_loss': val_loss, 'best_val': best_val, 'git_commit': git_commit(),
+            'versions': {'torch': torch.__version__, 'numpy': np.__version__},
+            'sha256': {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}}
+    files['checkpoint.json'] = json.dumps(info, indent=1).encode()
+    for file, content in files.items():
+        with open(os.path.join(partial, file), 'wb') as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(partial, folder)
+    for pointer in ['latest'] + ['best'] * (val_loss <= best_val):
+        with open(os.path.join(out_dir, f'.{pointer}'), 'w') as f:
+            f.write(name + '\n')
+        os.replace(f.name, os.path.join(out_dir, pointer))
+    keep = {open(os.path.join(out_dir, p)).read().strip() for p in ('latest', 'best')}
+    for other in os.listdir(out_dir):
+        if other.startswith('step_') and other not in keep:
+            shutil.rmtree(os.path.join(out_dir, other))
+
+
+def draw_log():
+    """ a picture of the losses """
+    from matplotlib.figure import Figure
+    rows = [json.loads(line) for line in open(log_file)]
+    figure = Figure(figsize=(7, 4), layout='constrained')
+    ax = figure.add_subplot()
+    ax.plot([r['step'] for r in rows if 'loss' in r], [r['loss'] for r in rows if 'loss' in r], lw=0.8, label='training')
+    ax.plot([r['step'] for r in rows if 'val' in r], [r['val'] for r in rows if 'val' in r], 'o-', ms=3, label='validation, averaged weights')
+    ax.set(xlabel='step', ylabel='loss', yscale='log')
+    ax.legend()
+    figure.savefig(os.path.join(out_dir, 'loss.png'), dpi=120)
+
+
+# ------------------------------------------------------------------------------
+# the loop
+wandb = None
+if master:
+    os.makedirs(out_dir, exist_ok=True)
+    log_file = os.path.join(out_dir, 'log.jsonl')
+    kept = [line for line in open(log_file) if json.loads(line)['step'] <= step] if resumed and os.path.exists(log_file) else []
+    with open(log_file, 'w') as f: # lines after the checkpoint come again
+        f.writelines(kept)
+    if wandb_log:
+        import wandb
+        wandb.init(project=wandb_project, name=wandb_run_name or out_dir, config=config)
+
+
+def log(**row):
+    if master:
+        with open(log_file, 'a') as f:
+            f.write(json.dumps({'step': step, **row}) + '\n')
+        if wandb:
+            wandb.log(row, step=step)
+
+
+bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5, disable=not master)
+model.train()
+since, env_steps = time.time(), 0
+while True:
+    if step % eval_interval == 0 and (step or max_iters == 0) and not (resumed and step == resumed['step']) or step == max_iters:
+        if not (resumed and step == resumed['step']): # that one is already on disk
+            val_loss = validate()
+            best_val = min(best_val, val_loss)
+            tqdm.write(f"step {step:6d} | val {val_loss:.4f} | best {best_val:.4f}") if master else None
+            log(val=val_loss)
+            if master:
+                save_checkpoint(val_loss)
+                draw_log()
+        since, env_steps = time.time(), 0
+    if step >= max_iters:
+        break
+
+    for group in optimizer.param_groups:
+        group['lr'] = learning_rate_at(step)
+    micro = [batch_of(train, 0, step * gradient_accumulation_steps + i, mine) for i in range(gradient_accumulation_steps)]
+    n_step = sum(n_real for *_, n_real in micro) # real steps in the whole batch, over ranks and micro-batches
+    loss_sum = torch.zeros((), device=device)
+    for i, (*batch, _) in enumerate(micro):
+        batch = to_device(batch)
+        last = i == gradient_accumulation_steps - 1
+        with nullcontext() if last or not ddp else model.no_sync(), autocast:
+            _, loss = model(*batch)
+        # DDP averages over ranks: weigh by this rank's share of the steps, so that each counts once
+        share = loss * (batch[4].sum() / n_step)
+        (share * world_size).backward()
+        loss_sum += share.detach()
+    if grad_clip:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    step += 1
+    env_steps += n_step
+    decay = min(ema, (1 + step) / (10 + step)) if ema else 0.0 # young averages follow faster
+    torch._foreach_lerp_(list(averaged.values()), [p.detach() for p in parameters.values()], 1 - decay)
+    bar.update()
+    if step % log_interval == 0:
+        if ddp:
+            dist.all_reduce(loss_sum)
+        took = time.time() - since
+        loss_now = loss_sum.item()
+        if not math.isfinite(loss_now):
+            raise ValueError(f"the loss is {loss_now} at step {step}. Lower --learning_rate; the last checkpoint in {out_dir} is sound")
+        log(loss=loss_now, lr=learning_rate_at(step - 1))
+        if master:
+            tqdm.write(f"step {step:6d} | loss {loss_now:.4f} | lr {learning_rate_at(step - 1):.1e} | {1e3 * took / log_interval:6.1f} ms | {env_steps / took / 1e3:.0f}k steps/s")
+        since, env_steps = time.time(), 0
+bar.close()
+say(f"done: {out_dir}. Next: python sample_policy.py --out_dir={out_dir} --prompt \"go north of the fridge\"")
+if ddp:
+    dist.barrier() # gloo aborts now and then if a rank leaves early
+    dist.destroy_process_group()
