@@ -28,8 +28,8 @@ FORMAT = 1 # of a checkpoint
 
 @dataclass
 class GPTConfig:
-    block_size: int = 350    # tokens in view: the prompt's text_len, and K steps of 3 tokens (2 where there is no bd)
-    text_len: int = 50       # prompt tokens at most, 0: no language
+    block_size: int = 364    # tokens in view: the prompt's text_len, and K steps of 3 tokens (2 where there is no bd)
+    text_len: int = 64       # prompt tokens at most, 0: no language
     vocab_size: int = 900
     max_steps: int = 100     # steps an episode can have, each of `chunk` environment steps
     chunk: int = 4           # environment steps in one step of the sequence

@@ -151,12 +151,13 @@ def main():
     partial = out.with_name(f'{out.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)
     width = {'obs': (len(meta['obs_names']),), 'act': (len(meta['act_names']),) if meta['continuous'] else (),
-             'bd': (len(meta['bd_names']),), 'path': (len(meta['bd_names']),)}
+             'bd': (len(meta['bd_names']),), 'path': (len(meta['bd_names']),), 'taught': ()}
+    kind = {'taught': bool} | ({} if meta['continuous'] else {'act': np.int64})
     files_of = {}
     for s in SPLITS:
         (partial / s).mkdir(parents=True)
         for name in width:
-            files_of[s, name] = NpyWriter(partial / s / f'{name}.npy', width[name], np.float32 if name != 'act' or meta['continuous'] else np.int64)
+            files_of[s, name] = NpyWriter(partial / s / f'{name}.npy', width[name], kind.get(name, np.float32))
     rows, start = {s: [] for s in SPLITS}, {s: [0] for s in SPLITS}
     dropped, seen, split_of_end, spreads, k = Counter(), set(), {}, {}, 0
     total, square, count = np.zeros(width['obs']), np.zeros(width['obs']), 0
@@ -183,8 +184,11 @@ def main():
                                     'held_out': words.get('held_out', []) if split == 'test' else [],
                                     'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)),
                                     'bd': [float(x) for x in e['bd']], 'k': k})
+                # an archive without a path foretells its end, one without marks is to be imitated throughout
+                packed = {**e, 'path': e['path'][1:] if 'path' in e else np.repeat(e['bd'][None], len(e['act']), 0),
+                          'taught': e.get('taught', np.ones(len(e['act']))) != 0}
                 for name in width:
-                    files_of[split, name].append(e[name] if name != 'path' else e['path'][1:] if 'path' in e else np.repeat(e['bd'][None], len(e['act']), 0))
+                    files_of[split, name].append(packed[name])
                 start[split].append(start[split][-1] + len(e['act']))
                 if split == 'train':
                     obs = e['obs'].astype(np.float64)

@@ -54,8 +54,8 @@ n_head = 4
 n_embd = 256
 dropout = 0.0
 bias = False # in LayerNorms and Linears?
-block_size = 350 # tokens in view: text_len + 3 K; K = 100 steps of 4 are a whole episode of toy_nav
-text_len = 50 # prompt tokens at most; longer descriptions are not trained on
+block_size = 364 # tokens in view: text_len + 3 K; K = 100 steps of 4 are a whole episode of toy_nav
+text_len = 64 # prompt tokens at most
 chunk = 4 # environment steps a step of the sequence
 fuse = 'interleave' # 'interleave': bd, obs and act are tokens of their own; 'sum': one token a step, 3 times as fast
 stretch = 0 # steps of an episode trained on at a time; 0: whole episodes
@@ -173,8 +173,8 @@ def batch_of(split, which, step, share=slice(None)):
     Micro-batch number `step` of a split: a function of (seed, which, step) alone, so that it is the same however many ranks
     share it and wherever a run was resumed. share: the rows of it to return.
 
-    -> text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), real (B, S, chunk), ahead
-    (B, S, n_ahead, n_bd), and the number of real environment steps in the whole of it
+    -> text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), real (B, S, chunk) and to be
+    imitated, ahead (B, S, n_ahead, n_bd), and the number of real environment steps in the whole of it
     """
     group, k = divmod(step, bucket)
     episodes = draw_episodes(split, [seed, which, group], batch_size * bucket)
@@ -189,16 +189,17 @@ def batch_of(split, which, step, share=slice(None)):
     first_text, n_texts = split.episode_text[episodes], np.diff(split.episode_text)[episodes] if language else 0
     text_k = first_text + (rng.random(batch_size) * n_texts).astype(int)
     no_text, no_bd = rng.random(batch_size) < drop_text, rng.random(batch_size) < drop_bd
-    n_real, S = int(length.sum()), math.ceil(length.max() / chunk)
+    S, t = math.ceil(length.max() / chunk), np.arange(math.ceil(length.max() / chunk) * chunk)
+    rows = split.start[episodes][:, None] + first[:, None] + np.minimum(t, length[:, None] - 1) # (B, S * chunk), the last one again past the end
+    real = (t < length[:, None]) & split.taught[rows]
+    n_real = int(real.sum())
 
-    episodes, length, first, text_k, no_text, no_bd = (a[share] for a in (episodes, length, first, text_k, no_text, no_bd))
-    B, t = len(episodes), np.arange(S * chunk)
-    begin = split.start[episodes][:, None]
-    rows = begin + first[:, None] + np.minimum(t, length[:, None] - 1) # (B, S * chunk), the last one again past the end
+    episodes, length, first, text_k, no_text, no_bd, rows, real = (a[share] for a in (episodes, length, first, text_k, no_text, no_bd, rows, real))
+    B, begin = len(episodes), split.start[episodes][:, None]
     seen = begin + np.clip(first[:, None] + t - chunk + 1, 0, split.length[episodes][:, None] - 1) # up to each decision
     obs = split.obs[seen][..., columns].reshape(B, S, chunk, -1)
     act = split.act[rows].reshape(B, S, chunk, *split.act.shape[1:])
-    real = (t < length[:, None]).reshape(B, S, chunk)
+    real = real.reshape(B, S, chunk)
     ends = np.arange(S)[:, None] * chunk + chunk * 2 ** np.arange(n_ahead) - 1 # (S, n_ahead), steps after which it is there
     ahead = split.path[begin[..., None] + np.minimum(first[:, None, None] + ends, split.length[episodes][:, None, None] - 1)]
     bd = np.where(no_bd[:, None], np.float32(np.nan), split.bd[episodes])[:, None]

@@ -1,7 +1,8 @@
 """
 Archives of episodes: one Parquet file, one row an episode, readable by pandas, polars and DuckDB too.
 
-Columns: obs (T * n_obs), act (T * n_act), bd (n_bd), path ((T + 1) * n_bd), reward (T), flat lists of float32; text, a list
+Columns: obs (T * n_obs), act (T * n_act), bd (n_bd), path ((T + 1) * n_bd), reward (T), taught (T, 0 where
+the action is not to be imitated), flat lists of float32; text, a list
 of descriptions; asked and visits, JSON; seed, policy, source, and whatever a data set adds. The schema's metadata says
 format version, data set, environment arguments and shapes. Nothing in an archive is ever executed.
 """
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 VERSION = 1
 ROW_GROUP = 512 # episodes read at a time: flat memory however long the archive
 LIST = pa.list_(pa.float32())
-COLUMNS = {'obs': LIST, 'act': LIST, 'bd': LIST, 'path': LIST, 'reward': LIST, 'policy': LIST, 'text': pa.list_(pa.string()),
+COLUMNS = {'obs': LIST, 'act': LIST, 'bd': LIST, 'path': LIST, 'reward': LIST, 'taught': LIST, 'policy': LIST, 'text': pa.list_(pa.string()),
            'asked': pa.string(), 'visits': pa.string(), 'seed': pa.int64(), 'source': pa.string(), 'spread': pa.float32()}
 REQUIRED = ('obs', 'act', 'bd', 'seed', 'source')
 WIDTH = {'obs': 'n_obs', 'act': 'n_act', 'path': 'n_bd'} # columns of vectors: which metadata key is their width

@@ -2,6 +2,7 @@
 Prepared data: flat arrays that training opens as memory maps, `data/<name>/prepared/{train,val,test}/`.
 
     obs.npy (steps, n_obs)  act.npy (steps, n_act)  path.npy (steps, n_bd) after each step
+    taught.npy (steps) bool, False where the action is not to be imitated
     bd.npy (episodes, n_bd)  start.npy (episodes + 1) where each one begins  source.npy (episodes) which of meta's sources
     text.npy (tokens) uint16, prompts end to end  text_start.npy (texts + 1)  episode_text.npy (episodes + 1) whose texts are whose
     episodes.parquet: for reading and scoring, the words, what was asked, the annotation
@@ -19,7 +20,7 @@ from data.text import Tokenizer
 
 VERSION = 1
 SPLITS = ('train', 'val', 'test')
-ARRAYS = ('obs', 'act', 'path', 'bd', 'start', 'source', 'text', 'text_start', 'episode_text')
+ARRAYS = ('obs', 'act', 'path', 'taught', 'bd', 'start', 'source', 'text', 'text_start', 'episode_text')
 
 
 class NpyWriter:

@@ -1,7 +1,7 @@
 """
 Words to tokens: a sentencepiece vocabulary learned from a data set's own training texts. Runs without torch.
 
-Ids 0 to 3 are padding, unknown, 'no prompt given' and the end of a prompt. Case does not matter.
+Ids 0 to 3 are padding, unknown, 'no prompt given' and the end of a prompt. Case and punctuation do not matter.
 """
 import io
 import re
@@ -29,7 +29,7 @@ class Tokenizer:
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(map(clean, texts)), model_writer=model, model_type='bpe', vocab_size=vocab_size,
-            hard_vocab_limit=False, character_coverage=1.0, num_threads=1, minloglevel=2,
+            hard_vocab_limit=False, split_by_unicode_script=False, character_coverage=1.0, num_threads=1, minloglevel=2,
             pad_id=PAD, unk_id=UNKNOWN, bos_id=NOT_GIVEN, eos_id=END)
         return Tokenizer(model.getvalue(), sorted(set().union(*(words(t) for t in texts))))
 
@@ -48,8 +48,9 @@ class Tokenizer:
 
 
 def clean(text):
-    return re.sub(r'\s+', ' ', text.lower()).strip()
+    """ lower case, and no punctuation but the hyphen of north-east: it would lengthen prompts and says nothing """
+    return ' '.join(re.findall(r'\w+(?:-\w+)*', text.lower()))
 
 
 def words(text):
-    return set(re.findall(r'[^\W\d_]+', clean(text)))
+    return set(clean(text).replace('-', ' ').split())

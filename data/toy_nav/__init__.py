@@ -20,7 +20,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
     gym.register('nanopilot/ToyNav-v0', entry_point='data.toy_nav.env:ToyNav',
                  vector_entry_point='data.toy_nav.env:ToyNavVec')
 
-SOURCES = {'demonstrations': 12000, 'elites': 1} # what collect() makes, and how much of it by default
+SOURCES = {'demonstrations': 16000, 'elites': 1} # what collect() makes, and how much of it by default
 make_env, make_vec = ToyNav, ToyNavVec
 
 
@@ -69,7 +69,7 @@ def demonstrations(size, seed, kwargs):
             if itinerary not in seen or kwargs['start_anywhere'] or tries > 50 * count:
                 seen.add(itinerary)
                 asked.append(itinerary)
-        for k, (itinerary, episode) in enumerate(zip(asked, demonstrate(asked, env.state, ways))):
+        for k, (itinerary, episode) in enumerate(zip(asked, demonstrate(asked, env.state, ways, rng))):
             if itinerary.match(episode['path'], where)['carried_out']:
                 yield {**episode, 'bd': episode['path'][-1], 'asked': itinerary.to_json(), 'seed': int(seeds[k]), 'source': 'demonstrations'}
             else:

@@ -17,7 +17,9 @@ LOOKAHEAD = 9   # cells ahead on the way to steer for
 COMFORT = 5.0   # units from a wall below which the way gets dearer
 PASSED = 3.5    # this near to its anchor a place on the way has been passed
 ARRIVED = 1.5   # ... and here the robot stops
-N_PLACES = [0.1, 0.3, 0.35, 0.25] # share of itineraries with 1, 2, 3 and 4 places
+DISTURBED = 0.7 # share of demonstrations in which something else moves the wheels now and then, and the driver recovers
+SWERVES = 3     # at most so many times an episode
+N_PLACES = [0.15, 0.35, 0.3, 0.2] # share of itineraries with 1, 2, 3 and 4 places
 
 
 class Ways:
@@ -85,8 +87,8 @@ def sample_itinerary(rng, ways, start):
                 break
             chosen.append(place)
             xy, length = ways.targets[ways.number(place)], length + leg
-        # half as slow as it can, for turns, and time to stop
-        if len(chosen) == n and length / world.max_speed * 1.2 + 40 < world.max_steps:
+        # a fifth more for turns, time to recover and to stop
+        if len(chosen) == n and length / world.max_speed * 1.2 + 100 < world.max_steps:
             return Itinerary(tuple(chosen))
 
 
@@ -115,8 +117,13 @@ def drive(pose, target, last, ways):
     return act.astype(np.float32), distance
 
 
-def demonstrate(itineraries, pose, ways):
-    """ drive itineraries from their poses (n, 4), all at once -> list of {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2)} """
+def demonstrate(itineraries, pose, ways, rng, disturbed=DISTURBED):
+    """
+    Drive itineraries from their poses (n, 4), all at once -> list of {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2), 'taught' (T,)}.
+
+    In a share of the episodes the robot swerves at random for 6 to 20 steps, so that one sees the driver recover (DART,
+    Laskey et al., arXiv 1703.09327). taught is 0 at the steps of a swerve: they happened, but are not to be imitated.
+    """
     world, n = ways.places.world, len(itineraries)
     number = np.zeros((n, max(len(i.places) for i in itineraries)), int)
     for i, itinerary in enumerate(itineraries):
@@ -124,12 +131,21 @@ def demonstrate(itineraries, pose, ways):
     final = np.array([len(i.places) - 1 for i in itineraries])
     leg, stood, length = np.zeros(n, int), np.zeros(n, int), np.full(n, world.max_steps)
     obs = world.observe(pose, np.zeros((n, 2)))
-    seen, done, paths = [], [], [pose[:, :2]]
+    seen, done, paths, taught = [], [], [pose[:, :2]], []
+    begins = rng.integers(0, 250, (n, SWERVES)) # most episodes are over before the latest
+    begins[rng.random((n, SWERVES)) < 0.4] = world.max_steps
+    begins[rng.random(n) >= disturbed] = world.max_steps
+    ends, swerves = begins + rng.integers(6, 21, (n, SWERVES)), rng.uniform(-1, 1, (n, SWERVES, 2)).astype(np.float32)
+    swerves[..., 0] = np.copysign(np.maximum(np.abs(swerves[..., 0]), 0.2), swerves[..., 0]) # it moves, or the episode would end
     for t in range(world.max_steps):
         act, distance = drive(pose, number[np.arange(n), leg], leg == final, ways)
         leg += (distance < PASSED) & (leg < final)
         stood = np.where((stood > 0) | (leg == final) & (distance < ARRIVED), stood + 1, 0)
+        swerving = (begins <= t) & (t < ends) & (stood == 0)[:, None]
+        for k in range(SWERVES):
+            act[swerving[:, k]] = swerves[swerving[:, k], k]
         act[stood > 0] = 0
+        taught.append(~swerving.any(1))
         seen.append(obs)
         done.append(act)
         pose, obs = world.advance(pose, act)
@@ -137,5 +153,5 @@ def demonstrate(itineraries, pose, ways):
         length = np.where((stood == STAND) & (length == world.max_steps), t + 1, length)
         if (length <= t + 1).all():
             break
-    seen, done, paths = np.stack(seen, 1), np.stack(done, 1), np.stack(paths, 1).astype(np.float32)
-    return [{'obs': seen[i, :m], 'act': done[i, :m], 'path': paths[i, :m + 1]} for i, m in enumerate(length)]
+    seen, done, paths, taught = np.stack(seen, 1), np.stack(done, 1), np.stack(paths, 1).astype(np.float32), np.stack(taught, 1)
+    return [{'obs': seen[i, :m], 'act': done[i, :m], 'path': paths[i, :m + 1], 'taught': taught[i, :m]} for i, m in enumerate(length)]

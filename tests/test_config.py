@@ -1,0 +1,120 @@
+"""Settings: what is changed, what is refused, and what --help says."""
+import re
+
+import pytest
+from conftest import ROOT, refused, run
+
+from config import override
+
+DEFAULTS = {'batch_size': 64, 'learning_rate': 1e-3, 'dataset': 'toy_nav', 'compile': False, 'prompt': '', '_hidden': 1, 'np': re}
+
+
+def written(tmp_path, text):
+    file = tmp_path / 'mine.py'
+    file.write_text(text)
+    return str(file)
+
+
+def test_later_settings_win(tmp_path):
+    config = override(DEFAULTS, ['--batch_size=1', written(tmp_path, "batch_size = 2\nlearning_rate = 0.5"), '--batch_size=3'])
+    assert config == {'batch_size': 3, 'learning_rate': 0.5, 'dataset': 'toy_nav', 'compile': False, 'prompt': ''}
+
+
+def test_unknown_key_on_the_command_line_names_the_closest():
+    with pytest.raises(ValueError, match="no setting 'learnig_rate'. Did you mean 'learning_rate'"):
+        override(DEFAULTS, ['--learnig_rate=1'])
+
+
+def test_unknown_key_in_a_file_names_file_and_closest(tmp_path):
+    file = written(tmp_path, 'batchsize = 2')
+    with pytest.raises(ValueError, match="mine.py.*no setting 'batchsize'. Did you mean 'batch_size'"):
+        override(DEFAULTS, [file])
+
+
+def test_unknown_key_like_no_other_points_to_help():
+    with pytest.raises(ValueError, match='--help'):
+        override(DEFAULTS, ['--zzzz=1'])
+
+
+def test_helper_variables_of_a_file_start_with_an_underscore(tmp_path):
+    assert override(DEFAULTS, [written(tmp_path, '_n = 2\nimport math\nbatch_size = _n * 4')])['batch_size'] == 8
+
+
+def test_an_int_will_do_for_a_float():
+    rate = override(DEFAULTS, ['--learning_rate=1'])['learning_rate']
+    assert rate == 1.0 and type(rate) is float
+
+
+@pytest.mark.parametrize('arg', ['--batch_size=2.5', '--batch_size=two', '--batch_size=True', '--compile=1', '--compile=yes', '--learning_rate=fast',
+                                 '--batch_size=', '--batch_size={[]:1}'])
+def test_wrong_type_is_refused(arg):
+    with pytest.raises(ValueError, match=f"{arg[2:].partition('=')[0]} wants"):
+        override(DEFAULTS, [arg])
+
+
+@pytest.mark.parametrize('line', ["batch_size = '64'", 'batch_size = [64]', 'learning_rate = None'])
+def test_wrong_type_in_a_file_is_refused(tmp_path, line):
+    with pytest.raises(ValueError, match='wants'):
+        override(DEFAULTS, [written(tmp_path, line)])
+
+
+def test_a_value_may_hold_an_equals_sign():
+    assert override(DEFAULTS, ['--prompt=a=b==c'])['prompt'] == 'a=b==c'
+
+
+def test_strings_stay_strings():
+    config = override(DEFAULTS, ['--dataset=123', '--prompt=None'])
+    assert config['dataset'] == '123' and config['prompt'] == 'None'
+
+
+def test_key_and_value_may_be_two_words():
+    config = override(DEFAULTS, ['--prompt', 'go north of the fridge', '--batch_size', '8'])
+    assert config['prompt'] == 'go north of the fridge' and config['batch_size'] == 8
+
+
+def test_a_flag_alone_is_true_and_can_be_given_a_value():
+    assert override(DEFAULTS, ['--compile'])['compile'] is True
+    assert override(DEFAULTS, ['--compile', '--batch_size=2'])['compile'] is True
+    assert override({**DEFAULTS, 'compile': True}, ['--compile=False'])['compile'] is False
+    assert override({**DEFAULTS, 'compile': True}, ['--compile', 'False'])['compile'] is False
+
+
+def test_a_setting_without_its_value_is_refused():
+    with pytest.raises(ValueError, match='needs a value'):
+        override(DEFAULTS, ['--batch_size'])
+
+
+def test_a_missing_file_is_refused():
+    with pytest.raises(FileNotFoundError, match='no config file nowhere.py'):
+        override(DEFAULTS, ['nowhere.py'])
+
+
+@pytest.mark.parametrize('text', ['1 / 0', 'batch_size = (', 'import nothing_of_that_name'])
+def test_a_file_that_raises_gives_one_line(tmp_path, text):
+    with pytest.raises(ValueError, match='mine.py failed: .*Error') as e:
+        override(DEFAULTS, [written(tmp_path, text)])
+    assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('script', ['train.py', 'prepare.py', 'sample_policy.py'])
+def test_help_lists_every_setting_with_its_comment(script, tmp_path):
+    process = run(script, '--help', cwd=tmp_path)
+    assert process.returncode == 0 and process.stderr == ''
+    head = (ROOT / script).read_text().split('settings.read(')[0]
+    found = re.findall(r'^([a-z]\w*) = (\S.*?)(?:\s+# (.*))?$', head, re.M)
+    assert len(found) > 12
+    for key, _, comment in found:
+        if key == 'config':
+            continue
+        line = next((l for l in process.stdout.splitlines() if l.strip().startswith(f'--{key}=')), None)
+        assert line and comment in line, (key, line)
+
+
+def test_a_mistake_in_a_script_is_one_line(tmp_path):
+    process = run('train.py', '--batchsize=2', cwd=tmp_path)
+    assert len(process.stderr.strip().splitlines()) == 1
+    refused(process, 'train.py: ', "no setting 'batchsize'", "'batch_size'")
+
+
+def test_a_config_file_that_raises_is_one_line_in_a_script(tmp_path):
+    refused(run('prepare.py', written(tmp_path, 'size = 1 / 0'), cwd=tmp_path), 'mine.py failed: ZeroDivisionError')

@@ -1,0 +1,240 @@
+"""Words and scores of an itinerary."""
+import re
+
+import numpy as np
+import pytest
+
+from data.toy_nav.driver import demonstrate, drive, sample_itinerary
+from data.toy_nav.itinerary import HELD_OUT, LOOSE, STYLES, VERBS, Itinerary, descriptions, from_visits, parse, stopped
+from data.toy_nav.places import Place
+
+
+@pytest.fixture(scope='module')
+def itineraries(ways):
+    rng = np.random.default_rng(0)
+    return [sample_itinerary(rng, ways, np.array([20.0, 50.0])) for _ in range(200)]
+
+
+# ------------------------------------------------------------------------------
+# words
+
+
+def test_a_sentence_for_people(places):
+    asked = Itinerary((Place('at', 'stove'), Place('side', 'bed', 'north'), Place('tile', 'purple')))
+    said = asked.say(np.random.default_rng(1), 'instruction')
+    assert said[0].isupper() and said.endswith('.') and said.index('stove') < said.index('north of the bed') < said.index('purple tile')
+    assert str(asked) == 'the stove > north of the bed > the purple tile'
+
+
+@pytest.mark.parametrize('held_out', [False, True])
+def test_every_sentence_reads_back(itineraries, places, held_out):
+    rng = np.random.default_rng(1)
+    for asked in itineraries:
+        for style in STYLES:
+            for _ in range(2):
+                said = asked.say(rng, style, held_out)
+                assert parse(said, places) == asked, said
+
+
+def test_every_place_reads_back_from_every_frame(places):
+    rng, last = np.random.default_rng(2), Place('at', 'chair')
+    for frames in *STYLES.values(), *HELD_OUT.values():
+        for place in places.all:
+            for style in [s for s in STYLES if STYLES[s] is frames or HELD_OUT[s] is frames]:
+                asked = Itinerary((place, last))
+                said = asked.say(rng, style, HELD_OUT[style] is frames)
+                assert parse(said, places) == asked, said
+
+
+def test_a_loose_sentence_reads_back_as_its_destination(itineraries, places):
+    rng = np.random.default_rng(3)
+    for asked in itineraries[::4]:
+        for style in LOOSE:
+            said = asked.destination().say(rng, style)
+            assert parse(said, places) == Itinerary(asked.places[-1:], loose=True), said
+
+
+@pytest.mark.parametrize('text, places_said', [
+    ("Robot, kindly roll over to the north side of the fridge and park on the purple tile", [Place('side', 'fridge', 'north'), Place('tile', 'purple')]),
+    ("the chair then between the table and the chair", [Place('at', 'chair'), Place('between', 'chair', other='table')]),
+    ("NORTHEAST OF THE FILE CABINET", [Place('side', 'file cabinet', 'north-east')]),
+    ("south west of the cabinet on the red tile", [Place('side', 'cabinet', 'south-west', tile='red')])])
+def test_words_of_your_own_are_read_too(places, text, places_said):
+    assert parse(text, places) == Itinerary(tuple(places_said))
+
+
+def test_words_without_a_place_are_no_itinerary(places):
+    assert parse("do a little dance", places) is None and parse("", places) is None
+
+
+def test_json_round_trip(itineraries):
+    assert all(Itinerary.from_json(i.to_json()) == i for i in itineraries)
+
+
+def test_eight_descriptions_are_eight(itineraries, places):
+    rng = np.random.default_rng(4)
+    lengths = set()
+    for asked in itineraries + [Itinerary((p,)) for p in places.all]:
+        texts = descriptions(asked, rng, 8)
+        assert len(texts) == len(set(texts)) == 8, asked
+        lengths.add(len(asked.places))
+    assert lengths == {1, 2, 3, 4}
+
+
+def test_held_out_frames_are_not_trained_on():
+    for style in STYLES:
+        for slot in 'open', 'join', 'end':
+            assert not set(STYLES[style][slot]) & set(HELD_OUT[style][slot]), (style, slot)
+    assert not {f for s in STYLES.values() for f in s['open']} & {f for s in HELD_OUT.values() for f in s['open']}
+
+
+def bare(text):
+    return ' '.join(re.findall(r'[a-z]+', text.lower()))
+
+
+def test_no_held_out_sentence_is_a_trained_one(itineraries, places):
+    """nor one that differs in capitals and marks only"""
+    rng = np.random.default_rng(5)
+    one_place = [Itinerary((p,)) for p in places.all]
+    asked = (itineraries + one_place)[:300]
+    trained = {bare(t) for i in asked for t in descriptions(i, rng, 17, loose=1)}
+    assert len(trained) > 4500
+    found = {t for i in asked for t in descriptions(i, rng, 8, held_out=True) if bare(t) in trained}
+    assert not found, sorted(found)[:5]
+
+
+def test_a_verb_fits_its_place():
+    assert set(STYLES) == set(HELD_OUT) == set(LOOSE)
+    for seed in range(40):
+        said = Itinerary((Place('at', 'fridge'), Place('tile', 'red'), Place('side', 'bed', 'north'))).say(np.random.default_rng(seed), 'instruction')
+        assert not re.search(r'(at|to|by|on|over) (at|to|by|on|over|north) ', said) and 'stop to' not in said and 'go at' not in said, said
+    assert set(VERBS) == {'go', 'pass', 'stop', 'goes', 'passes', 'stops', 'end', 'ends'}
+
+
+def test_an_annotated_path_makes_an_itinerary(places):
+    path = np.concatenate([np.stack([np.arange(85.0, 124), np.full(39, 32.0)], 1), np.repeat([[123.0, 32.0]], 20, 0)])
+    asked = from_visits(places.visits(path), np.random.default_rng(0))
+    assert [(p.kind, p.name, p.side) for p in asked.places] == [('side', 'chair', 'north'), ('side', 'table', 'north')]
+    assert asked.match(path, places)['carried_out']
+
+
+# ------------------------------------------------------------------------------
+# scores
+
+
+@pytest.fixture(scope='module')
+def three(places):
+    """ an itinerary, and the points in its places """
+    asked = Itinerary((Place('at', 'stove'), Place('side', 'bed', 'north'), Place('tile', 'purple')))
+    return asked, [places.anchor(p) for p in asked.places]
+
+
+def path_of(points, steps=5, stand=17):
+    return np.concatenate([np.repeat(np.array(points), steps, 0), np.repeat(np.array(points[-1:]), stand, 0)])
+
+
+def test_the_right_order_passes(three, places):
+    asked, (a, b, c) = three
+    verdict = asked.match(path_of([[20, 50], a, b, c]), places)
+    assert verdict == {'carried_out': True, 'in_order': 1.0, 'at_destination': True, 'stopped': True, 'steps': [5, 10, 15]}
+
+
+def test_the_wrong_order_fails(three, places):
+    asked, (a, b, c) = three
+    verdict = asked.match(path_of([[20, 50], b, a, c]), places)
+    assert not verdict['carried_out'] and verdict['at_destination'] and verdict['in_order'] == pytest.approx(2 / 3)
+    assert verdict['steps'] == [10, None, 15]
+
+
+def test_a_place_left_out_fails(three, places):
+    asked, (a, b, c) = three
+    verdict = asked.match(path_of([[20, 50], a, c]), places)
+    assert not verdict['carried_out'] and verdict['steps'] == [5, None, 10]
+
+
+def test_not_stopping_fails(three, places):
+    asked, (a, b, c) = three
+    path = path_of([[20, 50], a, b, c])
+    path[-20:] += np.linspace(0, 4, 20)[:, None]
+    verdict = asked.match(path, places)
+    assert verdict['in_order'] == 1 and verdict['at_destination'] and not verdict['stopped'] and not verdict['carried_out']
+    assert not asked.match(path_of([[20, 50], a, b, c], stand=5), places)['carried_out'] # it was there, but not for long
+
+
+def test_ending_elsewhere_fails(three, places):
+    asked, (a, b, c) = three
+    verdict = asked.match(path_of([[20, 50], a, b, c, a]), places)
+    assert verdict['stopped'] and not verdict['at_destination'] and not verdict['carried_out'] and verdict['steps'][2] is None
+
+
+def test_a_way_through_other_places_does_no_harm(three, places):
+    asked, (a, b, c) = three
+    assert asked.match(path_of([[20, 50], c, b, a, c, b, a, c]), places)['carried_out']
+
+
+def test_stopping_is_2_units_in_16_steps():
+    still = np.zeros((17, 2))
+    assert stopped(still) and not stopped(still[:16])
+    assert stopped(np.linspace([0, 0], [1.9, 0], 17)) and not stopped(np.linspace([0, 0], [2.1, 0], 17))
+    assert stopped(np.concatenate([[[50.0, 0]], still])) # what was before does not count
+
+
+@pytest.mark.parametrize('path', [np.zeros((0, 2)), np.array([[20.0, 50.0]])], ids=['empty', 'one point'])
+def test_a_path_that_goes_nowhere_fails(three, places, path):
+    verdict = three[0].match(path, places)
+    assert not verdict['carried_out'] and not verdict['stopped'] and not verdict['at_destination'] and verdict['in_order'] == 0
+
+
+# ------------------------------------------------------------------------------
+# demonstrations
+
+
+def test_demonstrations_carry_out_what_they_are_asked(ways, places):
+    rng, world = np.random.default_rng(6), places.world
+    asked = [sample_itinerary(rng, ways, world.start_pose[:2]) for _ in range(100)]
+    for disturbed in 0.0, 0.7:
+        episodes = demonstrate(asked, np.tile(world.start_pose, (100, 1)), ways, rng, disturbed)
+        verdicts = [i.match(e['path'], places) for i, e in zip(asked, episodes)]
+        assert np.mean([v['carried_out'] for v in verdicts]) >= 0.98
+        assert all(v['stopped'] for v in verdicts if v['carried_out'])
+        swerved = [not e['taught'].all() for e in episodes]
+        assert np.mean(swerved) == pytest.approx(0.9 * disturbed, abs=0.2)
+
+
+def test_what_is_taught_is_what_the_driver_does(ways, places):
+    """a swerve is marked, from its first step to its last, and nothing else is"""
+    rng, world = np.random.default_rng(7), places.world
+    asked, start = [sample_itinerary(rng, ways, world.start_pose[:2]) for _ in range(20)], world.start_pose[None].repeat(20, 0)
+    for itinerary, e in zip(asked, demonstrate(asked, start, ways, rng, 1.0)):
+        assert len(e['taught']) == len(e['act']) == len(e['obs']) == len(e['path']) - 1
+        number, leg = [ways.number(p) for p in itinerary.places], 0
+        for t in range(len(e['act']) - 16): # then it stands
+            pose = e['obs'][t:t + 1, 5:9].astype(np.float64)
+            act, distance = drive(pose, np.array([number[leg]]), np.array([leg == len(number) - 1]), ways)
+            leg += int(distance[0] < 3.5 and leg < len(number) - 1)
+            if e['taught'][t]:
+                # far from a cell's border, where float32 and float64 poses may name different cells
+                assert np.abs(act[0] - e['act'][t]).max() < 1e-2 or np.abs(pose[0, :2] % 1 - 0.5).max() > 0.499, t
+            else:
+                assert np.abs(e['act'][t]).max() >= 0.1, t # it moves, or the episode would end
+    assert sum((~e['taught']).sum() for e in demonstrate(asked, start, ways, rng, 0.0)) == 0
+
+
+def test_a_demonstration_carries_out_its_own_itinerary_only(demos, places):
+    """otherwise 'carried out' would say nothing"""
+    asked = [Itinerary.from_json(e['asked']) for e in demos]
+    hits = [asked[(i + 1) % len(demos)].match(e['path'], places)['carried_out'] for i, e in enumerate(demos)]
+    assert np.mean(hits) < 0.05
+    assert all(a.match(e['path'], places)['carried_out'] for a, e in zip(asked, demos))
+
+
+def test_itineraries_are_long_and_short(itineraries):
+    n = np.bincount([len(i.places) for i in itineraries], minlength=5)
+    assert n[0] == 0 and (n[1:] > 8).all() and len(set(itineraries)) > 190
+
+
+def test_same_seed_same_demonstrations(kwargs):
+    from data import toy_nav
+    a, b, c = (list(toy_nav.collect('demonstrations', 5 / toy_nav.SOURCES['demonstrations'], seed, kwargs)) for seed in (0, 0, 1))
+    assert all(x['asked'] == y['asked'] and x['act'].tobytes() == y['act'].tobytes() and x['seed'] == y['seed'] for x, y in zip(a, b))
+    assert [x['asked'] for x in a] != [x['asked'] for x in c]

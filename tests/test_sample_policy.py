@@ -1,0 +1,294 @@
+"""sample_policy.py: asked in words or numbers, it drives, says, draws and scores; mistakes are one line."""
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT, flip, refused, run
+from PIL import Image
+
+from model import read_checkpoint
+
+PROMPT = 'go north of the fridge and then stop at the stove'
+
+
+@pytest.fixture
+def out(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / 'out')
+
+
+@pytest.fixture
+def sample(script, out, tmp_path):
+    """ sample('--prompt=...') in this process -> what --json wrote """
+    def call(*args):
+        script('sample_policy.py', '--out_dir=out', '--json=done.json', *args)
+        return json.loads((tmp_path / 'done.json').read_text())
+    return call
+
+
+@pytest.fixture
+def runner(script, out):
+    """ sample_policy's Runner on the small checkpoint """
+    names = script('sample_policy.py', '--out_dir=out', name='tested')
+    return names['Runner'](names['find_checkpoint']())
+
+
+@pytest.fixture
+def refuses_to_drive(refuses, out):
+    return lambda *args, words=(): refuses('sample_policy.py', '--out_dir=out', *args, words=words)
+
+
+# ------------------------------------------------------------------------------
+# driving
+
+
+def test_a_prompt_drives_says_draws_and_writes(out, tmp_path):
+    process = run('sample_policy.py', '--out_dir=out', '--prompt', PROMPT, '--gif', '--json=done.json', cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    said = process.stdout
+    assert f'"{PROMPT}"' in said and re.search(r'passed: ', said) and re.search(r'(stopped|was still driving) at \(\d+, \d+\), .* on the \w+ tile, after \d+ steps', said)
+    assert re.search(r'carried out: (yes|NO) \(north of the fridge: (step \d+|no); the stove: (step \d+|no)', said)
+    picture, gif = Image.open(out / 'drive.png'), Image.open(out / 'drive_0.gif')
+    assert picture.format == 'PNG' and min(picture.size) > 400 and gif.format == 'GIF' and gif.n_frames > 3
+    done, = json.loads((tmp_path / 'done.json').read_text())
+    assert set(done) == {'prompt', 'bd', 'path', 'actions', 'visits', 'verdict'} and done['prompt'] == PROMPT and done['bd'] is None
+    assert len(done['path']) == len(done['actions']) + 1 and f"after {len(done['actions'])} steps" in said
+    x, y = done['path'][-1]
+    assert f'at ({x:.0f}, {y:.0f})' in said
+    assert done['verdict']['carried_out'] == ('carried out: yes' in said) and len(done['verdict']['steps']) == 2
+    assert set(done['visits'][0]) == {'step', 'place', 'side', 'tile', 'distance'}
+    assert not [f for f in [*out.iterdir(), *tmp_path.iterdir()] if f.suffix in ('.partial', '.tmp')]
+
+
+def test_the_written_actions_drive_the_written_path(sample, kwargs):
+    from data import toy_nav
+    done, = sample(f'--prompt={PROMPT}')
+    env = toy_nav.make_env(**kwargs)
+    _, info = env.reset(seed=1337)
+    path, over = [info['bd']], False
+    for a in done['actions']:
+        assert not over
+        _, _, terminated, truncated, info = env.step(np.array(a, dtype=np.float32))
+        over = terminated or truncated
+        path.append(info['bd'])
+    assert over and np.allclose(path, done['path'], atol=1e-6)
+
+
+def test_a_verdict_is_the_itinerarys(sample, places):
+    from data.toy_nav import parse
+    done, = sample(f'--prompt={PROMPT}')
+    verdict = parse(PROMPT, places).match(np.array(done['path']), places)
+    assert done['verdict'] == json.loads(json.dumps(verdict)) and done['visits'] == places.visits(np.array(done['path']))
+
+
+def test_a_bd_alone_and_both(sample, capsys):
+    alone, = sample('--bd=150,40')
+    said = capsys.readouterr().out
+    assert alone['prompt'] is None and alone['bd'] == [150, 40] and 'no prompt' in said and 'from the asked (150, 40)' in said
+    x, y = alone['path'][-1]
+    assert alone['verdict'] == {'bd_distance': pytest.approx(np.hypot(x - 150, y - 40))}
+    both, = sample('--bd', '150, 40', f'--prompt={PROMPT}')
+    assert both['prompt'] == PROMPT and {'bd_distance', 'carried_out'} <= set(both['verdict'])
+    assert both['path'] != alone['path']
+
+
+def test_prompts_come_from_a_file(sample, tmp_path):
+    (tmp_path / 'wishes.txt').write_text('go to the bed\n\n{"prompt": "go to the stove", "bd": [30, 20]}\n{"bd": [100, 100]}\n{"prompt": "drive to the red tile"}\n')
+    done = sample('--prompts=wishes.txt')
+    assert [d['prompt'] for d in done] == ['go to the bed', 'go to the stove', None, 'drive to the red tile']
+    assert [d['bd'] for d in done] == [None, [30, 20], [100, 100], None]
+
+
+def test_the_prompts_that_come_with_it_can_be_driven(sample):
+    assert len(sample(f"--prompts={ROOT / 'data/toy_nav/prompts.txt'}")) >= 3
+
+
+def test_same_seed_same_output(sample, capsys):
+    said = []
+    for _ in range(2):
+        done = sample(f'--prompt={PROMPT}')
+        said.append((done, re.sub(r'[\d.]+ s$', '', capsys.readouterr().out, flags=re.M)))
+    assert said[0] == said[1]
+
+
+def test_a_path_does_not_depend_on_the_batch(sample, tmp_path):
+    wishes = ['go to the bed', PROMPT, 'First pass by the statue on the orange tile. Then drive over the blue tile and finally stop south-west of the cabinet.']
+    (tmp_path / 'wishes.txt').write_text('\n'.join(wishes))
+    together = sample('--prompts=wishes.txt')
+    for wish, row in zip(wishes, together):
+        alone, = sample(f'--prompt={wish}')
+        assert len(alone['path']) == len(row['path']) and np.allclose(alone['path'], row['path'], atol=0.05), wish
+    apart = sample('--prompts=wishes.txt', '--batch_size=2')
+    assert all(np.allclose(a['path'], b['path'], atol=0.05) for a, b in zip(together, apart))
+
+
+def test_the_driver_feeds_what_training_fed(runner, prepared, kwargs):
+    """an episode of the data, stepped through as rolling out does, gives the tensors of a training batch"""
+    import torch
+
+    from data.prepared import Prepared
+    data, fed = Prepared(prepared, 'train'), []
+    b = int(np.argmax(data.length))
+    stored = data.act[data.start[b]:data.start[b + 1]]
+    def act(text, obs, act, bd, **how): # instead of the policy: the stored actions
+        fed.append((text, obs.clone(), act.clone(), bd))
+        t = (obs.shape[1] - 1) * 8
+        some = np.zeros((8, 2), np.float32)
+        some[:len(stored[t:t + 8])] = stored[t:t + 8]
+        return torch.from_numpy(some)[None]
+    runner.model.act = act
+    driven, = runner.drive(['go to the bed'], [None], [0])
+    text, obs, acts, bd = fed[-1]
+    S = obs.shape[1]
+    for s in range(S):
+        for k in range(8):
+            assert np.array_equal(obs[0, s, k], data.obs[data.start[b] + max(0, s * 8 - 7 + k)]), (s, k)
+            if s < S - 1:
+                assert np.array_equal(acts[0, s, k], stored[s * 8 + k])
+    assert bd.isnan().all() and np.array_equal(driven['act'], stored) and np.array_equal(driven['path'][1:], data.path[data.start[b]:data.start[b + 1]])
+
+
+def test_several_samples_a_prompt(sample, capsys):
+    done = sample(f'--prompt={PROMPT}', '--num_samples=3')
+    assert len(done) == 3 and {d['prompt'] for d in done} == {PROMPT} and '3 episodes' in capsys.readouterr().out
+
+
+def test_unknown_words_among_known_ones_are_named_and_it_drives(out, tmp_path):
+    process = run('sample_policy.py', '--out_dir=out', '--prompt=go to the glorious fridge, xylophone', cwd=tmp_path)
+    assert process.returncode == 0 and 'warning: never seen in training: glorious, xylophone' in process.stderr
+    assert len([line for line in process.stderr.splitlines() if line.strip()]) == 1
+
+
+def test_a_prompt_without_a_place_is_driven_and_not_judged(sample, capsys):
+    done, = sample('--prompt=stop')
+    assert done['verdict'] == {} and 'cannot be judged' in capsys.readouterr().out
+
+
+def test_another_checkpoint_can_be_named(sample, out):
+    name = (out / 'latest').read_text().strip()
+    assert sample(f'--prompt={PROMPT}', f'--checkpoint={name}') == sample(f'--prompt={PROMPT}', '--checkpoint=latest')
+
+
+def test_a_checkpoint_is_enough(trained, tmp_path, script):
+    """its directory alone, elsewhere, under another name"""
+    name = (trained / 'latest').read_text().strip()
+    shutil.copytree(trained / name, tmp_path / 'elsewhere' / 'it')
+    script('sample_policy.py', '--out_dir=elsewhere', '--checkpoint=it', f'--prompt={PROMPT}', '--json=a.json')
+    script('sample_policy.py', f'--out_dir={shutil.copytree(trained, tmp_path / "out")}', '--checkpoint=latest', f'--prompt={PROMPT}', '--json=b.json')
+    assert (tmp_path / 'a.json').read_bytes() == (tmp_path / 'b.json').read_bytes()
+
+
+def test_temperature_draws_from_the_clusters(script, prepared, tmp_path):
+    from conftest import TINY
+    script('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--max_iters=2', '--head=kmeans', '--n_clusters=6')
+    def paths(*args):
+        script('sample_policy.py', '--out_dir=out', f'--prompt={PROMPT}', '--num_samples=2', '--json=done.json', *args)
+        return [d['path'] for d in json.loads((tmp_path / 'done.json').read_text())]
+    greedy, drawn, again, other = paths(), paths('--temperature=1'), paths('--temperature=1'), paths('--temperature=1', '--seed=2')
+    assert greedy[0] == greedy[1] and drawn[0] != drawn[1] and drawn == again != other
+    assert np.allclose(paths('--temperature=1', '--top_p=1e-6')[0], greedy[0], atol=0.05)
+
+
+# ------------------------------------------------------------------------------
+# scoring
+
+
+def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
+    process = run('sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=12', cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    done = json.loads((out / 'eval_test.json').read_text())
+    rows = {r['name']: r for r in done['rows']}
+    assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
+    kinds = ['prompt', 'no prompt', 'swapped prompt', 'held-out phrasing', 'held-out combination', 'destination only', 'bd', 'prompt and bd']
+    assert list(rows) == [f'demonstrations: {k}' for k in kinds]
+    for name, row in rows.items():
+        assert f'| {name} | {row["bd_error"]["n"]} |' in process.stdout
+        for k, score in row.items():
+            if k != 'name':
+                assert 0 <= score['low'] <= score['mean'] <= score['high'] and score['n'] == row['bd_error']['n'] > 0, (name, k)
+        assert {'carried_out', 'at_destination', 'stopped', 'in_order', 'bd_error', 'bd_error_median'} <= set(row)
+    assert rows['demonstrations: prompt']['carried_out']['n'] == 12
+    assert 'WARNING: the policy may be ignoring the prompt' in process.stdout # 60 steps of training have taught it nothing
+    assert 'warning: ' not in process.stderr
+
+
+def test_a_perfect_driver_scores_100(script, out, prepared, tmp_path, monkeypatch):
+    """the measure, not the policy: who drives as the demonstrations did carries out all that is asked in full"""
+    from data.prepared import Prepared
+    names = script('sample_policy.py', '--out_dir=out', '--eval=val', f'--data_dir={prepared}', name='tested')
+    runner, data = names['Runner'](names['find_checkpoint']()), Prepared(prepared, 'val')
+    by_seed = {row['seed']: np.concatenate([[[20, 50]], data.path[data.start[i]:data.start[i + 1]]]) for i, row in enumerate(data.episodes())}
+    runner.drive = lambda texts, bds, seeds, desc='': [{'path': by_seed[s], 'act': None} for s in seeds]
+    names['evaluate'](runner)
+    rows = {r['name']: r for r in json.loads((out / 'eval_val.json').read_text())['rows']}
+    for name in 'prompt', 'no prompt', 'bd', 'destination only':
+        row = rows[f'demonstrations: {name}']
+        assert row['carried_out']['mean'] == row['stopped']['mean'] == row['in_order']['mean'] == 1 and row['bd_error']['mean'] == 0
+
+
+def test_scoring_on_other_archives_than_it_was_trained_on_is_said(script, out, prepared, tmp_path, capsys):
+    shutil.copytree(prepared, tmp_path / 'p')
+    meta = (tmp_path / 'p' / 'meta.json').read_text()
+    (tmp_path / 'p' / 'meta.json').write_text(re.sub(r'("sha256": ")\w', r'\1x', meta))
+    script('sample_policy.py', '--out_dir=out', '--eval=val', '--data_dir=p', '--eval_episodes=2')
+    assert 'prepared from other archives' in capsys.readouterr().err
+
+
+def test_scoring_leaves_out_what_the_model_cannot_read(script, prepared, tmp_path):
+    """descriptions longer than text_len are in the data, and were not trained on"""
+    from conftest import TINY
+    script('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--max_iters=1', '--text_len=18', '--block_size=68')
+    script('sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=8')
+    assert json.loads((tmp_path / 'out' / 'eval_test.json').read_text())['rows']
+
+
+# ------------------------------------------------------------------------------
+# mistakes
+
+
+@pytest.mark.parametrize('args, words', [
+    ([], ['nothing is asked', '--prompt']), (['--prompt='], ['nothing is asked']), (['--prompt=   '], ['nothing is asked']),
+    (['--prompt=Zyzzyva qwertz'], ['knows no word', 'fridge']), (['--prompt=!?'], ['knows no word']), (['--prompt=' + 'go to the fridge, ' * 20], ['tokens', 'Shorten']),
+    (['--bd=250,40'], ['250', '[0, 0]', '[200']), (['--bd=150'], ['2 numbers']), (['--bd=1,2,3'], ['2 numbers']), (['--bd=nan,40'], ['nan']),
+    (['--bd=here,there'], ['here,there', '150,40']), (['--prompts=nowhere.txt'], ['nowhere.txt']), (['--prompts=empty.txt'], ['holds no prompt']),
+    (['--prompts=bad.txt'], ['bad.txt, line 2', 'JSON']), (['--prompts=number.txt'], ['prompt']), (['--prompts=nothing.txt'], ['nothing is asked']),
+    (['--eval=train'], ["'train'", 'test']), (['--eval=test', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']), (['--num_samples=0', '--prompt=go'], ['num_samples']),
+    (['--temperature=-1', '--prompt=go'], ['temperature']), (['--top_p=0', '--prompt=go'], ['top_p']), (['--batch_size=0', '--prompt=go'], ['batch_size']),
+    (['--device=tpu', '--prompt=go'], ['tpu']), (['--checkpoint=step_9', '--prompt=go'], ['step_9', 'train.py']), (['--temperature=1', '--prompt=go to the bed'], ['temperature', 'mse']),
+], ids=lambda x: ' '.join(x)[:40])
+def test_a_mistake_is_one_line(args, words, refuses_to_drive, tmp_path):
+    (tmp_path / 'empty.txt').write_text('\n\n')
+    (tmp_path / 'bad.txt').write_text('go\n{"prompt": \n')
+    (tmp_path / 'number.txt').write_text('{"prompt": 5}')
+    (tmp_path / 'nothing.txt').write_text('{"prompt": null}')
+    refuses_to_drive(*args, words=words)
+
+
+@pytest.mark.parametrize('args, words', [(['--out_dir=nowhere', '--prompt=go'], ['no checkpoint in nowhere', 'train.py']), (['--out_dir=out', '--prompt='], ['nothing is asked'])])
+def test_a_mistake_ends_the_script_with_one_line(args, words, out, tmp_path):
+    process = run('sample_policy.py', *args, cwd=tmp_path)
+    refused(process, 'sample_policy.py: ', *words)
+    assert len(process.stderr.strip().splitlines()) == 1 and process.stdout == ''
+
+
+@pytest.mark.parametrize('where', [0.001, 0.3, 0.6, 0.999])
+@pytest.mark.parametrize('name', ['model.safetensors', 'tokenizer.model'])
+def test_a_damaged_checkpoint_is_refused(name, where, out, refuses_to_drive):
+    flip(out / (out / 'best').read_text().strip() / name, where)
+    refuses_to_drive(f'--prompt={PROMPT}', words=['damaged', name.split('.')[0]])
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'tokenizer.model', 'checkpoint.json'])
+def test_a_file_that_is_missing_is_named(name, out, refuses_to_drive):
+    (out / (out / 'best').read_text().strip() / name).unlink()
+    refuses_to_drive(f'--prompt={PROMPT}', words=[name if name != 'checkpoint.json' else 'no checkpoint in'])
+
+
+@pytest.mark.parametrize('key', ['data', 'dataset', 'obs_columns', 'sha256'])
+def test_a_json_that_lacks_something_is_refused(key, out, refuses_to_drive):
+    file = out / (out / 'best').read_text().strip() / 'checkpoint.json'
+    info = json.loads(file.read_text())
+    del info[key]
+    file.write_text(json.dumps(info))
+    refuses_to_drive(f'--prompt={PROMPT}', words=['checkpoint.json', 'damaged'])

@@ -1,0 +1,66 @@
+"""Words to tokens and back."""
+import pytest
+
+from data.text import END, NOT_GIVEN, PAD, UNKNOWN, Tokenizer, words
+
+TEXTS = ["Go north of the fridge.", "Pass by the stove, then stop near the bed.", "Can you go to the file cabinet?", "drive to the purple tile"]
+
+
+@pytest.fixture(scope='module')
+def tokenizer():
+    return Tokenizer.train(TEXTS, 120)
+
+
+def test_round_trip(tokenizer):
+    for text in TEXTS:
+        assert tokenizer.decode(tokenizer.encode(text)) == text.lower()
+
+
+def test_every_prompt_ends_with_its_end_and_uses_no_other_reserved_id(tokenizer):
+    for text in TEXTS:
+        *ids, last = tokenizer.encode(text)
+        assert last == END and ids and not set(ids) & {PAD, UNKNOWN, NOT_GIVEN, END}
+
+
+def test_case_and_spaces_do_not_matter(tokenizer):
+    assert tokenizer.encode("GO  North of\tthe FRIDGE. ") == tokenizer.encode("go north of the fridge.")
+
+
+def test_unknown_words_are_named(tokenizer):
+    assert tokenizer.unknown("Go NORTH of the zebra and the xylophone, 7!") == ['and', 'xylophone', 'zebra']
+    assert tokenizer.unknown(TEXTS[1]) == []
+
+
+def test_words_are_letters_only():
+    assert words("It's 2 o'clock: Go-to_the fridge!") == {'it', 's', 'o', 'clock', 'go', 'to', 'the', 'fridge'}
+
+
+def test_the_vocabulary_keeps_its_limit(tokenizer):
+    assert tokenizer.vocab_size <= 120
+    assert Tokenizer.train(TEXTS, 60).vocab_size <= 60
+
+
+def test_a_limit_below_the_letters_is_refused_in_one_line():
+    with pytest.raises(ValueError) as e:
+        Tokenizer.train(TEXTS, 10)
+    assert '\n' not in str(e.value)
+
+
+def test_same_texts_same_bytes(tokenizer):
+    assert Tokenizer.train(TEXTS, 120).model == tokenizer.model
+
+
+def test_model_and_words_rebuild_it(tokenizer):
+    again = Tokenizer(tokenizer.model, sorted(tokenizer.words))
+    assert again.encode(TEXTS[0]) == tokenizer.encode(TEXTS[0]) and again.unknown('zebra') == ['zebra']
+
+
+def test_a_damaged_model_is_refused(tokenizer):
+    for bad in b'not a model', tokenizer.model[:len(tokenizer.model) // 2]:
+        with pytest.raises(ValueError, match='damaged'):
+            Tokenizer(bad, [])
+
+
+def test_no_texts_are_refused():
+    with pytest.raises(ValueError, match='no texts'):
+        Tokenizer.train([], 100)

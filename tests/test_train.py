@@ -1,0 +1,426 @@
+"""train.py, run small: what a step learns from, that nothing depends on how a run was cut up, and what is refused."""
+import json
+import math
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY, flip, hashes, refused, run
+from safetensors.torch import load_file
+
+from data.prepared import Prepared
+from data.text import END, NOT_GIVEN
+from model import GPT, PAD, GPTConfig, load_weights, read_checkpoint, read_tensors
+
+LONG_WARMUP = ['--warmup_iters=100', '--dropout=0.1', '--learning_rate=1e-2'] # the schedule does not depend on max_iters then
+
+
+@pytest.fixture
+def train(script, prepared):
+    """ train('out', '--key=value') in this process -> the script's variables """
+    return lambda out, *args: script('train.py', *TINY, f'--data_dir={prepared}', f'--out_dir={out}', *args)
+
+
+@pytest.fixture
+def refuses_to_train(refuses, prepared):
+    return lambda *args, words=(): refuses('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=o', *args, words=words)
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
+
+
+def newest(folder):
+    return folder / (folder / 'latest').read_text().strip()
+
+
+# ------------------------------------------------------------------------------
+# a run
+
+
+def test_the_loss_falls(training):
+    rows = log(training[1])
+    losses, val = [r['loss'] for r in rows if 'loss' in r], [r['val'] for r in rows if 'val' in r]
+    assert len(losses) == 60 and np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5]) and val[1] < val[0]
+    assert [r['step'] for r in rows if 'val' in r] == [40, 60]
+
+
+def test_it_says_what_it_decided(training):
+    said = training[0].stdout
+    assert re.search(r'0\.\d\dM parameters, mse head; window of \d+ steps of 8 beside 64 prompt tokens', said)
+    assert re.search(r'\d+ episodes to train on, \d+ to validate; 8 x 1 a step over 1 rank', said)
+    assert 'cpu, float32, 1 threads; step 0 to 60' in said and said.strip().splitlines()[-1].startswith('done: out')
+    assert re.search(r'step +60 \| loss \d\.\d{4} \| lr \d\.\de-\d\d \| +[\d.]+ ms \| \d+k steps/s', training[0].stdout)
+
+
+def test_a_run_leaves_its_best_and_its_latest_checkpoint(trained):
+    names = {f.name for f in trained.iterdir()}
+    pointed = {(trained / p).read_text().strip() for p in ('latest', 'best')}
+    assert names == {'log.jsonl', 'loss.png', 'latest', 'best'} | pointed and 'step_0000060' in pointed
+    assert {f.name for f in newest(trained).iterdir()} == {'model.safetensors', 'train_state.safetensors', 'tokenizer.model', 'checkpoint.json'}
+
+
+def test_same_seed_same_run(train, tmp_path):
+    for out in 'a', 'b':
+        train(out, '--max_iters=6', '--eval_interval=3', '--dropout=0.1')
+    train('c', '--max_iters=6', '--eval_interval=3', '--dropout=0.1', '--seed=7')
+    logs = [(tmp_path / out / 'log.jsonl').read_bytes() for out in 'abc']
+    assert logs[0] == logs[1] != logs[2] and len(log(tmp_path / 'a')) == 8
+    assert (newest(tmp_path / 'a') / 'model.safetensors').read_bytes() == (newest(tmp_path / 'b') / 'model.safetensors').read_bytes()
+
+
+def test_a_cut_run_resumed_equals_one_straight(train, tmp_path, monkeypatch):
+    """10 steps, killed at the 14th, then resumed to 20"""
+    train('straight', '--max_iters=20', '--eval_interval=10', *LONG_WARMUP)
+    clip, calls = torch.nn.utils.clip_grad_norm_, []
+    def killed(*args):
+        calls.append(1)
+        if len(calls) == 14:
+            raise KeyboardInterrupt
+        return clip(*args)
+    with monkeypatch.context() as m:
+        m.setattr(torch.nn.utils, 'clip_grad_norm_', killed)
+        with pytest.raises(KeyboardInterrupt):
+            train('cut', '--max_iters=20', '--eval_interval=10', *LONG_WARMUP)
+    assert log(tmp_path / 'cut')[-1]['step'] == 13
+    train('cut', '--max_iters=20', '--eval_interval=10', '--init_from=resume', *LONG_WARMUP)
+    assert log(tmp_path / 'cut') == log(tmp_path / 'straight')
+    ours, theirs = hashes(newest(tmp_path / 'cut')), hashes(newest(tmp_path / 'straight'))
+    assert ours['model.safetensors'] == theirs['model.safetensors'] and ours['train_state.safetensors'] == theirs['train_state.safetensors']
+
+
+def test_ten_steps_and_ten_more_equal_twenty(train, tmp_path):
+    train('straight', '--max_iters=20', '--eval_interval=10', *LONG_WARMUP)
+    train('two', '--max_iters=10', '--eval_interval=10', *LONG_WARMUP)
+    train('two', '--max_iters=20', '--eval_interval=10', '--init_from=resume', *LONG_WARMUP)
+    assert (tmp_path / 'two' / 'log.jsonl').read_bytes() == (tmp_path / 'straight' / 'log.jsonl').read_bytes()
+    assert hashes(newest(tmp_path / 'two'))['model.safetensors'] == hashes(newest(tmp_path / 'straight'))['model.safetensors']
+    before = hashes(tmp_path / 'two')
+    train('two', '--max_iters=20', '--eval_interval=10', '--init_from=resume', *LONG_WARMUP) # nothing is left to do
+    assert hashes(tmp_path / 'two') == before
+
+
+def test_no_steps_leave_an_untrained_checkpoint(train, tmp_path):
+    train('o', '--max_iters=0')
+    assert GPT.from_checkpoint(newest(tmp_path / 'o'))[1]['step'] == 0
+
+
+def test_validating_does_not_change_training(train, tmp_path):
+    train('often', '--max_iters=6', '--eval_interval=2', '--dropout=0.1')
+    train('once', '--max_iters=6', '--eval_interval=100', '--dropout=0.1')
+    assert hashes(newest(tmp_path / 'often'))['train_state.safetensors'] == hashes(newest(tmp_path / 'once'))['train_state.safetensors']
+
+
+# ------------------------------------------------------------------------------
+# what a step learns from
+
+
+ONE_STEP = ['--max_iters=1', '--grad_clip=0.0', '--eval_interval=100', '--ema=0.0']
+
+
+def gradients(folder):
+    """ after one step Adam's first moment is (1 - beta1) of the gradient """
+    return {k[8:]: v / 0.1 for k, v in load_file(newest(folder) / 'train_state.safetensors').items() if k.startswith('exp_avg.')}
+
+
+def test_two_ranks_compute_the_gradient_of_one(train, prepared, tmp_path):
+    train('one', *ONE_STEP)
+    process = run('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'train.py', str(ROOT / TINY[0]), *TINY[1:],
+                  f'--data_dir={prepared}', '--out_dir=two', *ONE_STEP, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert 'over 2 rank(s)' in process.stdout and process.stdout.count('done: two') == 1
+    one, two = gradients(tmp_path / 'one'), gradients(tmp_path / 'two')
+    assert one.keys() == two.keys() and max(g.abs().max() for g in one.values()) > 1e-3
+    for k in one:
+        assert torch.allclose(one[k], two[k], atol=1e-6, rtol=1e-4), (k, (one[k] - two[k]).abs().max())
+    a, b = log(tmp_path / 'one'), log(tmp_path / 'two')
+    assert a[0]['loss'] == pytest.approx(b[0]['loss'], rel=1e-5) and a[1]['val'] == pytest.approx(b[1]['val'], rel=1e-4)
+
+
+def test_accumulated_micro_batches_count_every_step_once(train, tmp_path):
+    """the gradient of the mean over all real steps of the three, computed at once"""
+    g = train('start', '--max_iters=1', '--learning_rate=0.0', '--min_lr=0.0') # a step of size 0
+    train('three', '--gradient_accumulation_steps=3', *ONE_STEP)
+    total, n = 0, 0
+    for i in range(3):
+        *batch, n_real = g['batch_of'](g['train'], 0, i)
+        assert n_real == batch[4].sum()
+        total, n = total + g['raw_model'](*batch)[1] * n_real, n + n_real
+    g['raw_model'].zero_grad()
+    (total / n).backward()
+    for k, expected in ((k, p.grad) for k, p in g['raw_model'].named_parameters()):
+        if expected is not None:
+            assert torch.allclose(gradients(tmp_path / 'three')[k], expected, atol=1e-6, rtol=1e-4), k
+
+
+def test_a_batch_is_the_slow_obvious_one(train, prepared):
+    chunk, n_ahead = 8, 3
+    g = train('o', '--max_iters=1', f'--n_ahead={n_ahead}', '--batch_size=16')
+    data = Prepared(prepared, 'train')
+    ends = {row.tobytes(): i for i, row in enumerate(np.array(data.bd))}
+    for step in range(6):
+        text, obs, act, bd, real, ahead, n_real = g['batch_of'](data, 0, step)
+        S = obs.shape[1]
+        for b in range(16):
+            episode = next(i for i in range(len(data)) if np.array_equal(data.act[data.start[i]:data.start[i] + chunk], act[b, 0])
+                           and (bd[b].isnan().any() or ends[bd[b, 0].numpy().tobytes()] == i) and
+                           np.array_equal(data.path[data.start[i] + np.minimum(chunk * 2 ** np.arange(n_ahead), data.length[i]) - 1], ahead[b, 0])
+                           and np.array_equal(data.act[data.start[i]:data.start[i + 1]], act[b].flatten(0, 1)[:data.length[i]]))
+            first, T = data.start[episode], data.length[episode]
+            for s in range(S):
+                for k in range(chunk):
+                    t = s * chunk + k
+                    assert bool(real[b, s, k]) == bool(t < T and data.taught[first + t])
+                    if t < T:
+                        assert np.array_equal(act[b, s, k], data.act[first + t])
+                    seen = s * chunk - chunk + 1 + k # the last one is what the robot sees when it decides
+                    if seen < T:
+                        assert np.array_equal(obs[b, s, k], data.obs[first + max(seen, 0)])
+                if s * chunk < T:
+                    for j in range(n_ahead):
+                        assert np.array_equal(ahead[b, s, j], data.path[first + min(s * chunk + chunk * 2 ** j, T) - 1])
+            prompt = text[b][text[b] != PAD].tolist()
+            prompts = [data.prompt(k).tolist() for k in range(data.episode_text[episode], data.episode_text[episode + 1])]
+            same = [i for i in range(len(data)) if data.length[i] == T and np.array_equal(data.act[data.start[i]:data.start[i + 1]], data.act[first:first + T])]
+            assert prompt == [NOT_GIVEN] or prompt in prompts or len(same) > 1
+        assert n_real == real.sum()
+
+
+def test_ranks_share_a_batch_out(train, prepared):
+    g, data = train('o', '--max_iters=1'), Prepared(prepared, 'train')
+    *whole, n = g['batch_of'](data, 0, 3)
+    for rank in range(4):
+        *part, n_part = g['batch_of'](data, 0, 3, slice(rank, None, 4))
+        assert n_part == n
+        for name, a, b in zip(('text', 'obs', 'act', 'bd', 'real', 'ahead'), whole, part):
+            a = a[rank::4]
+            if name == 'text': # a part is padded no further than it needs
+                assert not a[:, b.shape[1]:].any()
+                a = a[:, :b.shape[1]]
+            assert torch.equal(a.nan_to_num(-9), b.nan_to_num(-9)), name
+
+
+def test_conditions_are_dropped_as_often_as_said(train, prepared):
+    g, data = train('o', '--max_iters=1', '--drop_text=0.3', '--drop_bd=0.6', '--batch_size=64'), Prepared(prepared, 'train')
+    no_text, no_bd = [], []
+    for step in range(16):
+        text, _, _, bd, *_ = g['batch_of'](data, 0, step)
+        no_text += (text[:, 0] == NOT_GIVEN).tolist()
+        no_bd += bd.isnan().all((1, 2)).tolist()
+    assert np.mean(no_text) == pytest.approx(0.3, abs=0.05) and np.mean(no_bd) == pytest.approx(0.6, abs=0.05)
+    assert np.corrcoef(no_text, no_bd)[0, 1] == pytest.approx(0, abs=0.12)
+
+
+def test_batches_cover_the_data(train, prepared):
+    g, data, seen = train('o', '--max_iters=1', '--batch_size=64', '--drop_bd=0.0'), Prepared(prepared, 'train'), set()
+    for step in range(40):
+        seen |= {row.tobytes() for row in g['batch_of'](data, 0, step)[3].numpy()}
+    assert seen == {row.tobytes() for row in np.array(data.bd)}
+
+
+def test_longer_descriptions_are_not_trained_on(train, prepared):
+    """text_len cuts no sentence in two"""
+    g, data = train('o', '--max_iters=1', '--text_len=20', '--block_size=70', '--drop_text=0.0', '--batch_size=64'), Prepared(prepared, 'train')
+    for step in range(4):
+        text = g['batch_of'](data, 0, step)[0]
+        assert text.shape[1] <= 20
+        for row in text:
+            assert row[row != PAD][-1] in (END, NOT_GIVEN)
+
+
+def test_stretches_are_parts_of_episodes_and_every_time_is_trained(train, tmp_path, prepared):
+    g, data = train('o', '--max_iters=12', '--stretch=6', '--eval_interval=100'), Prepared(prepared, 'train')
+    text, obs, act, bd, real, ahead, n = g['batch_of'](data, 0, 0)
+    assert obs.shape[1] == 6
+    moved = load_file(newest(tmp_path / 'o') / 'train_state.safetensors')['exp_avg.time.weight'].abs().sum(1) > 0
+    assert moved[:30].float().mean() > 0.8, "steps later than a stretch is long are embedded at a time that was never trained"
+
+
+def test_observations_are_chosen_by_name(train, prepared):
+    g, data = train('o', '--max_iters=1', '--obs_names=y,laser_ahead', '--eval_interval=100'), Prepared(prepared, 'train')
+    _, obs, *_ = g['batch_of'](data, 0, 0)
+    assert obs.shape[-1] == 2 and obs[..., 1].max() <= 1 < obs[..., 0].min()
+    assert g['raw_model'].obs_mean.tolist() == pytest.approx([data.meta['normaliser']['obs']['mean'][i] for i in (6, 1)])
+
+
+def test_mix_draws_sources_as_often_as_said(train, prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / 'p') # the same episodes, a few of them said to be elites
+    meta = json.loads((tmp_path / 'p' / 'meta.json').read_text())
+    (tmp_path / 'p' / 'meta.json').write_text(json.dumps({**meta, 'sources': ['demonstrations', 'elites']}))
+    for split in 'train', 'val', 'test':
+        source = np.load(tmp_path / 'p' / split / 'source.npy')
+        source[::10] = 1
+        np.save(tmp_path / 'p' / split / 'source.npy', source)
+    g = train('o', '--max_iters=1', '--mix=elites=0.7, demonstrations=0.3', f"--data_dir={tmp_path / 'p'}")
+    data = Prepared(tmp_path / 'p', 'train')
+    drawn = g['draw_episodes'](data, [0], 4000)
+    assert data.source[drawn].mean() == pytest.approx(0.7, abs=0.03)
+    assert np.bincount(drawn[data.source[drawn] == 0], minlength=len(data))[data.source == 0].min() > 0
+
+
+def test_the_schedule_warms_up_and_ends_at_its_minimum(train):
+    g = train('o', '--max_iters=1', '--warmup_iters=10', '--learning_rate=1e-2', '--min_lr=1e-3')
+    g['learning_rate_at'].__globals__.update(max_iters=110)
+    rate = g['learning_rate_at']
+    assert rate(0) == pytest.approx(1e-3) and rate(9) == pytest.approx(1e-2) and rate(10) == pytest.approx(1e-2)
+    assert rate(60) == pytest.approx((1e-2 + 1e-3) / 2) and rate(110) == pytest.approx(1e-3)
+    assert all(rate(i) >= rate(i + 1) for i in range(10, 110))
+
+
+def test_checkpoints_act_with_the_running_mean(train, tmp_path):
+    train('o', '--max_iters=3', '--ema=0.9', '--learning_rate=1e-2', '--warmup_iters=0', '--eval_interval=1')
+    state, acts = load_file(newest(tmp_path / 'o') / 'train_state.safetensors'), load_file(newest(tmp_path / 'o') / 'model.safetensors')
+    k = 'blocks.0.mlp.c_fc.weight'
+    assert torch.equal(state['ema.' + k], acts[k]) and not torch.equal(state['model.' + k], acts[k])
+    train('off', '--max_iters=3', '--ema=0.0', '--learning_rate=1e-2', '--warmup_iters=0', '--eval_interval=100')
+    state, acts = load_file(newest(tmp_path / 'off') / 'train_state.safetensors'), load_file(newest(tmp_path / 'off') / 'model.safetensors')
+    assert torch.equal(state['model.' + k], acts[k])
+
+
+@pytest.mark.parametrize('args', [['--head=kmeans', '--n_clusters=8'], ['--fuse=interleave', '--block_size=214'], ['--dtype=bfloat16'],
+                                  ['--chunk=1', '--stretch=20'], ['--n_ahead=0', '--n_freq=0'], ['--bias', '--bucket=1', '--threads=1']],
+                         ids=lambda a: ' '.join(a))
+def test_every_setting_trains(args, train, tmp_path):
+    g = train('o', '--max_iters=4', '--eval_interval=100', *args)
+    losses = [r['loss'] for r in log(tmp_path / 'o') if 'loss' in r]
+    assert len(losses) == 4 and np.isfinite(losses).all()
+    if '--head=kmeans' in args:
+        centers = g['raw_model'].centers
+        assert centers.shape == (8, 16) and centers.std(0).max() > 0.3 and centers.isfinite().all()
+        assert torch.equal(GPT.from_checkpoint(newest(tmp_path / 'o'))[0].centers, centers)
+
+
+def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to_train, tmp_path):
+    said = refuses_to_train('--learning_rate=1e30', '--warmup_iters=0', '--max_iters=6', '--eval_interval=2', '--log_interval=6', '--ema=0.5', '--grad_clip=0.0')
+    assert 'learning_rate' in said
+    for file in (tmp_path / 'o').glob('step_*/model.safetensors'):
+        assert all(v.isfinite().all() for k, v in load_file(file).items() if not k.startswith('act_')), file
+
+
+# ------------------------------------------------------------------------------
+# mistakes
+
+
+@pytest.mark.parametrize('args, words', [
+    (['--head=ce'], ['continuous', 'mse or kmeans']), (['--head=mes'], ['mes', 'mse']), (['--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
+    (['--mix=demonstrations'], ['mix']), (['--mix=elites=1'], ['elites', 'demonstrations']), (['--mix=demonstrations=0'], ['mix']),
+    (['--mix=demonstrations=-1'], ['mix']), (['--mix=demonstrations=0.5,demonstrations=0.5'], ['mix']), (['--obs_names=x,z'], ["'z'", 'laser_left']),
+    (['--text_len=0'], ['text_len']), (['--block_size=64'], ['block_size']), (['--n_head=3'], ['n_embd', 'n_head']),
+    (['--init_from=resume'], ['resume']), (['--init_from=gpt2'], ['gpt2', 'scratch']), (['--dtype=float16'], ['float16', 'bfloat16']),
+    (['--device=cuda'], ['GPU', '--device=cpu']), (['--device=tpu'], ['tpu']), (['--fuse=add'], ['add', 'interleave']), (['--batch_size=0'], ['batch_size']),
+    (['--dataset=mars'], ['mars']), (['--chunk=0'], ['chunk']), (['--eval_interval=0'], ['eval_interval']), (['--wandb_log'], ['wandb']),
+], ids=lambda x: ' '.join(x))
+def test_a_mistake_is_one_line(args, words, refuses_to_train):
+    if args == ['--wandb_log']:
+        try:
+            import wandb # noqa: F401
+            pytest.skip('wandb is installed')
+        except ImportError:
+            words = ['wandb']
+    if args == ['--device=cuda'] and torch.cuda.is_available():
+        pytest.skip('there is a GPU')
+    refuses_to_train('--max_iters=1', *args, words=words)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(monkeypatch, refuses_to_train):
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setenv('WORLD_SIZE', '3')
+    refuses_to_train(words=['batch_size=8', '3 ranks'])
+
+
+def test_resuming_another_architecture_is_refused(train, refuses_to_train, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / 'o')
+    before = hashes(tmp_path / 'o')
+    refuses_to_train('--init_from=resume', '--max_iters=70', '--n_embd=32', words=['n_embd=16', '32'])
+    assert hashes(tmp_path / 'o') == before
+
+
+def test_missing_data_ends_the_script_with_one_line(tmp_path):
+    process = run('train.py', '--data_dir=nowhere', cwd=tmp_path)
+    refused(process, 'train.py: no prepared data in nowhere', 'python prepare.py')
+    assert len(process.stderr.strip().splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------
+# checkpoints
+
+
+@pytest.fixture
+def copy(checkpoint, tmp_path):
+    return shutil.copytree(checkpoint, tmp_path / 'checkpoint')
+
+
+def one_line(folder, name):
+    with pytest.raises((ValueError, OSError)) as e:
+        GPT.from_checkpoint(folder)
+        info = read_checkpoint(folder)
+        for file in 'model.safetensors', 'train_state.safetensors':
+            read_tensors(folder, file, info)
+    assert '\n' not in str(e.value) and name in str(e.value), str(e.value)
+    return str(e.value)
+
+
+@pytest.mark.parametrize('where', [0.001, 0.5, 0.999])
+@pytest.mark.parametrize('name', ['model.safetensors', 'train_state.safetensors'])
+def test_a_flipped_bit_is_refused(copy, name, where):
+    flip(copy / name, where)
+    assert 'damaged' in one_line(copy, name)
+
+
+def test_a_flipped_bit_in_the_json_is_refused(copy):
+    """it says what numbers mean: observations, bounds, room; a digit may change and it still is JSON"""
+    file, accepted = copy / 'checkpoint.json', []
+    whole = file.read_bytes()
+    for i in np.random.default_rng(0).integers(len(whole), size=80):
+        file.write_bytes(whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1:])
+        try:
+            GPT.from_checkpoint(copy)
+            accepted.append((whole[i - 20:i].decode(), chr(whole[i]), chr(whole[i] ^ 1)))
+        except ValueError as e:
+            assert 'checkpoint.json is damaged' in str(e)
+    assert not accepted, accepted[:4]
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'train_state.safetensors', 'checkpoint.json'])
+def test_a_truncated_or_missing_file_is_refused(copy, name):
+    data = (copy / name).read_bytes()
+    for n in 0, 7, len(data) // 2, len(data) - 1:
+        (copy / name).write_bytes(data[:n])
+        assert 'damaged' in one_line(copy, name)
+    (copy / name).unlink()
+    one_line(copy, name if name != 'checkpoint.json' else 'no checkpoint in')
+
+
+@pytest.mark.parametrize('text', ['[]', '{}', '{"format": 1}', '{"format": 99, "model": {}}', '{"format": 1, "model": {"n_layers": 3}}', 'null', '{"format": 1, "model": {}}'])
+def test_a_json_that_is_no_checkpoint_is_refused(copy, text):
+    (copy / 'checkpoint.json').write_text(text)
+    one_line(copy, 'checkpoint.json')
+
+
+def test_weights_of_another_architecture_are_refused(copy):
+    with pytest.raises(ValueError, match='do not fit'):
+        load_weights(GPT(GPTConfig(n_embd=8, n_layer=1)), load_file(copy / 'model.safetensors'), copy)
+
+
+def test_a_checkpoint_is_self_describing(checkpoint, prepared):
+    info = read_checkpoint(checkpoint)
+    assert info['dataset'] == 'toy_nav' and info['step'] == 60 and info['settings']['n_embd'] == info['model']['n_embd'] == 16
+    assert info['data']['archives'] == Prepared(prepared, 'val').meta['archives'] and math.isfinite(info['val_loss'])
+    assert set(info['sha256']) == {'model.safetensors', 'train_state.safetensors', 'tokenizer.model'}
+
+
+def test_nothing_is_unpickled():
+    for file in [*ROOT.glob('*.py'), *(ROOT / 'data').rglob('*.py'), *(ROOT / 'config').glob('*.py')]:
+        source = file.read_text()
+        for word in r'import pickle', r'torch\.load\(', r'allow_pickle ?= ?True', r'joblib', r'\beval\(', r'\bexec\(', r'np\.load\((?!.*allow_pickle=False)':
+            found = [line for line in source.splitlines() if re.search(word, line)]
+            if 'np' in word: # numpy's own default refuses pickles too
+                continue
+            assert not [f for f in found if 'literal_eval' not in f and '.eval()' not in f], (file.name, found)
+
+
+def test_python_is_new_enough():
+    assert sys.version_info >= (3, 11)
