@@ -22,6 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch.nn import functional as F
 
+AHEAD_BINS = 40 # foretelling is a choice between so many intervals of each bd dimension: sharper than a mean
+AHEAD_WEIGHT = 0.2 # of that cross-entropy beside the action's loss
 PAD = 0 # the token id of a prompt's padding: never attended to
 FORMAT = 1 # of a checkpoint
 
@@ -108,6 +110,7 @@ class GPT(nn.Module):
         assert config.head in ('mse', 'kmeans', 'ce'), f"{config.head=}"
         assert config.fuse in ('interleave', 'sum'), f"{config.fuse=}"
         assert config.window >= 1, f"{config.block_size=} holds no step beside {config.text_len=}"
+        assert config.n_bd or not config.n_ahead, f"{config.n_ahead=} needs a bd"
         self.config = config
         C, n_out = config.n_embd, config.chunk * config.n_act
         n_waves = 2 * config.n_freq
@@ -128,11 +131,13 @@ class GPT(nn.Module):
             self.register_buffer('centers', torch.zeros(config.n_clusters, n_out)) # in normalised actions
         else:
             self.head = nn.Linear(C, n_out)
-        self.ahead_head = nn.Linear(C, config.n_ahead * config.n_bd) if config.n_ahead else None
+        self.ahead_head = nn.Linear(C, config.n_ahead * config.n_bd * AHEAD_BINS) if config.n_ahead else None
         # the normaliser travels with the weights: whoever loads them sees what training saw
         for name, n in ('obs', config.n_obs), ('act', config.n_act), ('bd', config.n_bd):
             self.register_buffer(f'{name}_mean', torch.zeros(n))
             self.register_buffer(f'{name}_std', torch.ones(n))
+        self.register_buffer('bd_low', torch.zeros(config.n_bd))
+        self.register_buffer('bd_high', torch.ones(config.n_bd))
         self.register_buffer('act_low', torch.full((config.n_act,), -torch.inf))
         self.register_buffer('act_high', torch.full((config.n_act,), torch.inf))
 
@@ -171,11 +176,12 @@ class GPT(nn.Module):
         seen = F.pad(text != PAD, (0, n_slots * S), value=True) # (B, T)
         return (past & window)[None, None] & seen[:, None, None, :]
 
-    def tokens(self, text, obs, act, bd):
+    def tokens(self, text, obs, act, bd, first=None):
         """ the sequence of the diagram above, embedded -> (B, N + n_slots * S, C) """
         B, S = obs.shape[:2]
         assert S <= self.config.max_steps, f"{S} steps, but max_steps = {self.config.max_steps}"
-        now = self.time(torch.arange(S, device=obs.device)) # (S, C)
+        now = torch.arange(S, device=obs.device) # (S,), or (B, S) for stretches that begin later
+        now = self.time(now if first is None else now + first[:, None])
         obs = (obs - self.obs_mean) / self.obs_std # (B, S, chunk, n_obs)
         o = self.obs_in(torch.cat([obs.flatten(2), self.waves(obs[:, :, -1])], dim=-1))
         if self.config.head == 'ce':
@@ -192,35 +198,36 @@ class GPT(nn.Module):
             parts[-1] = F.pad(parts[-1][:, :-1], (0, 0, 1, 0)) # the action before, nothing at the start
             x = sum(parts) + now
         else:
-            x = (torch.stack(parts, dim=2) + now[:, None]).flatten(1, 2) # (B, S, n_slots, C) -> (B, n_slots * S, C)
+            x = (torch.stack(parts, dim=2) + now[..., None, :]).flatten(1, 2) # (B, S, n_slots, C) -> (B, n_slots * S, C)
         if self.config.text_len:
             x = torch.cat([self.text_in(text) + self.text_pos.weight[:text.shape[1]], x], dim=1)
         return self.drop(x)
 
-    def forward(self, text, obs, act, bd=None, real=None, ahead=None):
+    def forward(self, text, obs, act, bd=None, real=None, ahead=None, first=None):
         """
         text (B, N) int64, ended by padding (N = 0: no language); obs (B, S, chunk, n_obs), up to each decision;
         act (B, S, chunk, n_act) float, or (B, S, chunk) int64 with the ce head, from each decision on;
         bd (B, S or 1, n_bd), nan where not given; real (B, S, chunk) bool, False where an episode is over; ahead
-        (B, S, n_ahead, n_bd), where it will be some steps on.
+        (B, S, n_ahead, n_bd), where it will be some steps on; first (B,) int64, the step at which each stretch begins, or 0.
 
         -> (out, loss): the head's output for every step, a dict of tensors (B, S, ...), and the mean loss over the real
         environment steps, None without `real`. With `ahead` the error of foretelling it is added.
         """
         S, n_slots = obs.shape[1], self.config.n_slots
-        x = self.tokens(text, obs, act, bd)
+        x = self.tokens(text, obs, act, bd, first)
         mask = self.mask(text, S)
         for block in self.blocks:
             x = block(x, mask)
         x = self.ln_f(x[:, text.shape[1]:][:, max(0, n_slots - 2)::n_slots]) # (B, S, C) at the obs tokens, which predict the action
         out = {'cluster': self.cluster_head(x), 'offset': self.offset_head(x)} if self.config.head == 'kmeans' else {'act': self.head(x)}
         if self.config.n_ahead:
-            out['ahead'] = self.ahead_head(x).unflatten(-1, (self.config.n_ahead, self.config.n_bd))
+            out['ahead'] = self.ahead_head(x).unflatten(-1, (self.config.n_ahead, self.config.n_bd, AHEAD_BINS))
         loss = None if real is None else self.loss(out, act, real)
         if ahead is not None and self.config.n_ahead:
             # says at every step what the prompt is about; the actions alone say it at the turnings only
-            error = (out['ahead'] - (ahead - self.bd_mean) / self.bd_std) ** 2
-            loss = loss + (error.mean((-1, -2))[..., None] * real).sum() / real.sum().clamp(min=1)
+            bins = ((ahead - self.bd_low) / (self.bd_high - self.bd_low) * AHEAD_BINS).long().clamp(0, AHEAD_BINS - 1)
+            ce = F.cross_entropy(out['ahead'].flatten(0, -2), bins.flatten(), reduction='none').view(bins.shape).mean((-1, -2))
+            loss = loss + AHEAD_WEIGHT * (ce[..., None] * real).sum() / real.sum().clamp(min=1)
         return out, loss
 
     def loss(self, out, act, real):
@@ -302,16 +309,23 @@ def read_checkpoint(folder):
         raise FileNotFoundError(f"no checkpoint in {folder}. Train one: python train.py config/toy_nav_cpu.py")
     try:
         info = json.loads(file.read_text())
+        written = info['sha256'].pop('checkpoint.json')
         if info['format'] != FORMAT:
             raise ValueError(f"{file} has format {info['format']}, this program reads {FORMAT}")
-        GPTConfig(**info['model'])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        if written != own_sha256(info):
+            raise KeyError
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{file} is damaged. Take an earlier checkpoint beside it, or train again") from None
     return info
 
 
-def read_tensors(folder, name, info):
-    """ one of a checkpoint's files, if its bytes are those that were written -> dict of tensors """
+def own_sha256(info):
+    """ of a checkpoint's JSON without this very number """
+    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()
+
+
+def read_file(folder, name, info):
+    """ one of a checkpoint's files, if its bytes are those that were written """
     file = Path(folder) / name
     try:
         data = file.read_bytes()
@@ -319,10 +333,14 @@ def read_tensors(folder, name, info):
         raise FileNotFoundError(f"{file} is missing. Take an earlier checkpoint beside it, or train again") from None
     if hashlib.sha256(data).hexdigest() != info['sha256'].get(name):
         raise ValueError(f"{file} is damaged: its SHA-256 is not the checkpoint's. Take an earlier one beside it, or train again")
+    return data
+
+
+def read_tensors(folder, name, info):
     try:
-        return load_safetensors(data)
+        return load_safetensors(read_file(folder, name, info))
     except SafetensorError as e:
-        raise ValueError(f"{file} is damaged ({e}). Take an earlier one beside it, or train again") from None
+        raise ValueError(f"{Path(folder) / name} is damaged ({e}). Take an earlier one beside it, or train again") from None
 
 
 def load_weights(model, tensors, where):

@@ -44,12 +44,14 @@ config = settings.read(globals(), __file__)
 globals().update(config)
 # ------------------------------------------------------------------------------
 ROOT = Path(__file__).parent
+out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
+partial = out.with_name(f'{out.name}.partial') # moved into place when all of it is there
 
 
 def collect_archives(data, kwargs):
     """ -> the archives' files, made now unless they are there with the same settings """
     folder, files = Path(archive_dir or ROOT / 'data' / dataset / 'archives'), []
-    for source in data.SOURCES:
+    for source in data.sources(kwargs):
         file = folder / f'{source}.parquet'
         how = {'size': size, 'seed': seed, 'env_kwargs': kwargs}
         if file.exists() and not recollect and archives.Archive(file).meta.get('collected') == how:
@@ -66,44 +68,54 @@ def collect_archives(data, kwargs):
 
 
 def verify(data, episodes, kwargs, meta):
-    """ replay episodes in the environment -> for each None, or what is wrong with it """
+    """ replay episodes in the environment -> for each None, or what is wrong with it; adds the path where there is none """
     n, low, high = len(episodes), np.array(meta['act_low']), np.array(meta['act_high'])
     wrong = [None] * n
     for i, e in enumerate(episodes):
-        if not len(e['act']) or len(e['obs']) != len(e['act']) or 'path' in e and len(e['path']) != len(e['act']) + 1:
+        if not len(e['act']) or len(e['obs']) != len(e['act']) or 'path' in e and len(e['path']) != len(e['act']) + 1 \
+                or 'taught' in e and len(e['taught']) != len(e['act']):
             wrong[i] = 'shape'
         elif not all(np.isfinite(e[k]).all() for k in ('obs', 'act', 'bd')):
             wrong[i] = 'not finite'
         elif (e['act'] < low).any() or (e['act'] > high).any():
             wrong[i] = 'action out of range'
-    length = np.array([len(e['act']) if w is None else 0 for e, w in zip(episodes, wrong)])
-    if not length.any():
+    sound = [i for i in range(n) if wrong[i] is None]
+    if not sound:
         return wrong
-    act = np.zeros((length.max(), n, len(low)), dtype=np.float32)
-    for i in np.flatnonzero(length):
-        act[:length[i], i] = episodes[i]['act']
-    policies = np.stack([e['policy'] for e in episodes]) if len(episodes[0].get('policy', [])) else None
-    env = data.make_vec(n, **kwargs)
-    obs, info = env.reset(seed=[e['seed'] for e in episodes])
-    going = np.arange(n)
+    length = np.array([len(episodes[i]['act']) for i in sound])
+
+    def stacked(name, extra=0): # (T + extra, sound episodes, width), zeros past an end
+        first = episodes[sound[0]][name]
+        all_of_it = np.zeros((length.max() + extra, len(sound)) + first.shape[1:], first.dtype)
+        for k, i in enumerate(sound):
+            all_of_it[:length[k] + extra, k] = episodes[i][name]
+        return all_of_it
+    obs, act = stacked('obs'), stacked('act')
+    path = stacked('path', 1) if 'path' in episodes[sound[0]] else None
+    policies = np.stack([episodes[i]['policy'] for i in sound]) if len(episodes[sound[0]].get('policy', [])) else None
+    env = data.make_vec(len(sound), **kwargs)
+    seen, info = env.reset(seed=[episodes[i]['seed'] for i in sound])
+    went = np.empty((length.max() + 1, len(sound), len(meta['bd_names'])), np.float32)
+
+    def found(those, what):
+        for k in np.flatnonzero(those):
+            wrong[sound[k]] = wrong[sound[k]] or what
     for t in range(length.max() + 1):
-        going = np.flatnonzero((length >= t) & (length > 0))
-        for i in going:
-            e = episodes[i]
-            if t < length[i] and not np.array_equal(obs[i], e['obs'][t]):
-                wrong[i] = wrong[i] or 'other observations when replayed'
-            if 'path' in e and not np.array_equal(info['bd'][i], e['path'][t]) or t == length[i] and not np.array_equal(info['bd'][i], e['bd']):
-                wrong[i] = wrong[i] or 'ends elsewhere when replayed'
+        if path is not None:
+            found((info['bd'] != path[t]).any(-1) & (t <= length), 'goes elsewhere when replayed')
+        went[t] = info['bd']
         if t == length.max():
             break
+        found((seen != obs[t]).any(-1) & (t < length), 'other observations when replayed')
         if policies is not None:
-            chosen = data.controller(policies, obs)
-            for i in going[(length[going] > t)]:
-                if not np.array_equal(chosen[i], act[t, i]):
-                    wrong[i] = wrong[i] or 'policy acts differently when replayed'
-        obs, _, terminated, truncated, info = env.step(act[t])
-        for i in np.flatnonzero((terminated | truncated) & (length > t + 1)):
-            wrong[i] = wrong[i] or 'is over before its end when replayed'
+            found((data.controller(policies, seen) != act[t]).reshape(len(sound), -1).any(-1) & (t < length), 'policy acts differently when replayed')
+        seen, _, terminated, truncated, info = env.step(act[t])
+        found((terminated | truncated) & (t + 1 < length), 'is over before its end when replayed')
+    end = went[length, np.arange(len(sound))]
+    found((end != np.stack([episodes[i]['bd'] for i in sound])).any(-1), 'ends elsewhere when replayed')
+    if path is None:
+        for k, i in enumerate(sound):
+            episodes[i]['path'] = went[:length[k] + 1, k]
     return wrong
 
 
@@ -147,8 +159,6 @@ def main():
 
     # --------------------------------------------------------------------------
     # verify, annotate, describe and split, one row group at a time
-    out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
-    partial = out.with_name(f'{out.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)
     width = {'obs': (len(meta['obs_names']),), 'act': (len(meta['act_names']),) if meta['continuous'] else (),
              'bd': (len(meta['bd_names']),), 'path': (len(meta['bd_names']),), 'taught': ()}
@@ -184,9 +194,7 @@ def main():
                                     'held_out': words.get('held_out', []) if split == 'test' else [],
                                     'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)),
                                     'bd': [float(x) for x in e['bd']], 'k': k})
-                # an archive without a path foretells its end, one without marks is to be imitated throughout
-                packed = {**e, 'path': e['path'][1:] if 'path' in e else np.repeat(e['bd'][None], len(e['act']), 0),
-                          'taught': e.get('taught', np.ones(len(e['act']))) != 0}
+                packed = {**e, 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0}
                 for name in width:
                     files_of[split, name].append(packed[name])
                 start[split].append(start[split][-1] + len(e['act']))
@@ -251,7 +259,7 @@ def main():
         np.save(partial / s / 'source.npy', np.array([sources.index(r['source']) for r in rows[s]], dtype=np.uint8))
     meta.update(version=VERSION, normaliser=normaliser, sources=sources, counts=counts, text_len=text_len if language else 0,
                 vocab_size=tokenizer.vocab_size if language else 0, words=sorted(tokenizer.words) if language else [],
-                longest=int(max(np.diff(start[s]).max() for s in SPLITS)), settings={**config, 'out_dir': '', 'archive_dir': ''},
+                longest_text=max((n for n in lengths if n <= text_len), default=0), longest=int(max(np.diff(start[s]).max() for s in SPLITS)), settings={**config, 'out_dir': '', 'archive_dir': ''},
                 archives=[{'file': f.name, 'sha256': sha256(f)} for f in files],
                 split_rule="by sha256 of the itinerary; pairs of landmarks below hold_out are test only")
     (partial / 'meta.json').write_text(json.dumps(meta, indent=1))
@@ -282,4 +290,7 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -20,9 +20,9 @@ import torch
 from tqdm import tqdm
 
 from data import metrics
-from data.prepared import Prepared, open_tokenizer
-from data.text import NOT_GIVEN
-from model import GPT, PAD
+from data.prepared import Prepared
+from data.text import NOT_GIVEN, Tokenizer, words
+from model import GPT, PAD, read_file
 
 # ------------------------------------------------------------------------------
 out_dir = 'out-toy-nav-cpu' # of the training run; pictures go there too
@@ -55,7 +55,9 @@ class Runner:
         self.model, self.info = GPT.from_checkpoint(folder, device)
         self.about, self.config = self.info['data'], self.model.config
         self.world = importlib.import_module(f"data.{self.info['dataset']}")
-        self.tokenizer = open_tokenizer(Path(folder) / 'tokenizer.model', self.about['words'])
+        self.tokenizer = Tokenizer(read_file(folder, 'tokenizer.model', self.info), self.about['words']) if self.config.text_len else None
+        if temperature and self.config.head == 'mse':
+            raise ValueError(f"temperature={temperature}, but the mse head of {folder} has nothing to draw from. Leave it out")
 
     def tokens(self, text):
         """ a prompt, None where there is none -> ids (N,) """
@@ -65,6 +67,9 @@ class Runner:
         if len(ids) > self.config.text_len:
             raise ValueError(f"the prompt has {len(ids)} tokens, the model reads {self.config.text_len}. Shorten it: {text[:60]!r}..")
         return ids
+
+    def fits(self, text):
+        return len(self.tokenizer.encode(text)) <= self.config.text_len
 
     def check(self, text, bd):
         """ refuse what cannot be asked of this model, warn of words it has never seen """
@@ -79,7 +84,6 @@ class Runner:
                 raise ValueError(f"{out_dir} was trained without language: it cannot read a prompt. Give --bd")
             self.tokens(text)
             unknown = self.tokenizer.unknown(text)
-            from data.text import words
             if not words(text) - set(unknown):
                 raise ValueError(f"the policy knows no word of {text!r}. It knows: {', '.join(self.about['words'])}")
             if unknown:
@@ -156,9 +160,11 @@ def requests():
         if line.strip().startswith('{'):
             try:
                 row = json.loads(line)
-                asked.append((row.get('prompt'), numbers(row['bd']) if row.get('bd') is not None else None))
             except json.JSONDecodeError as e:
                 raise ValueError(f"{prompts}, line {number}: not JSON ({e})") from None
+            if not isinstance(row.get('prompt'), (str, type(None))):
+                raise ValueError(f"{prompts}, line {number}: the prompt must be a string, got {row['prompt']!r}")
+            asked.append((row.get('prompt'), numbers(row['bd']) if row.get('bd') is not None else None))
         elif line.strip():
             asked.append((line.strip(), None))
     if not asked:
@@ -225,8 +231,14 @@ def evaluate(runner):
         some = [every[i] for i in rng.permutation(len(every))[:eval_episodes or None]]
         if not some:
             continue
-        said = [e['text'][int(rng.integers(len(e['text'])))] if len(e['text']) else None for e in some]
+        said = [None] * len(some)
         if runner.config.text_len:
+            some = [{**e, **{k: [t for t in e[k] if runner.fits(t)] for k in ('text', 'loose', 'held_out')}} for e in some]
+            too_long = sum(not e['text'] for e in some)
+            if too_long:
+                print(f"{source}: {too_long} episodes left out, their descriptions are longer than the model's text_len", file=sys.stderr)
+            some = [e for e in some if e['text']]
+            said = [e['text'][int(rng.integers(len(e['text'])))] for e in some]
             other = metrics.swapped([e['group'] for e in some], seed)
             row(f'{source}: prompt', some, said)
             row(f'{source}: no prompt', some, [None] * len(some))
@@ -277,6 +289,8 @@ def main():
         raise ValueError(f"eval={eval!r} is not known: 'test' or 'val'")
     if num_samples < 1 or temperature < 0 or not 0 < top_p <= 1:
         raise ValueError(f"{num_samples=} must be 1 or more, {temperature=} 0 or more, {top_p=} in (0, 1]")
+    if batch_size < 1 or device.split(':')[0] not in ('cpu', 'cuda') or device != 'cpu' and not torch.cuda.is_available():
+        raise ValueError(f"{batch_size=} must be 1 or more, {device=} 'cpu' or, where there is a GPU, 'cuda'")
     runner = Runner(find_checkpoint())
     evaluate(runner) if eval else drive_requests(runner)
 

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from data.prepared import Prepared
 from data.text import NOT_GIVEN
-from model import FORMAT, GPT, PAD, GPTConfig, load_weights, read_checkpoint, read_tensors
+from model import FORMAT, GPT, PAD, GPTConfig, load_weights, own_sha256, read_checkpoint, read_tensors
 
 # ------------------------------------------------------------------------------
 # I/O
@@ -88,6 +88,8 @@ globals().update(config)
 ddp = 'RANK' in os.environ # set by torchrun
 rank, world_size = (int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])) if ddp else (0, 1)
 master = rank == 0
+if device != 'auto' and device.split(':')[0] not in ('cpu', 'cuda'):
+    raise ValueError(f"device={device!r} is not known: 'auto', 'cpu', 'cuda' or 'cuda:1'")
 if device == 'auto':
     device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else 'cpu'
 elif ddp and device == 'cuda':
@@ -133,8 +135,17 @@ continuous, language = meta['continuous'], meta['text_len'] > 0
 if (head == 'ce') == continuous:
     raise ValueError(f"head={head!r} does not go with the {'continuous' if continuous else 'discrete'} actions of {dataset}. "
                      f"Set --head={'mse or kmeans' if continuous else 'ce'}")
+if text_len < meta['longest_text']:
+    raise ValueError(f"text_len={text_len}, but prompts in {data_dir} have up to {meta['longest_text']} tokens. Raise it, or prepare with --text_len={text_len}")
 if language and not text_len or text_len and not language:
     raise ValueError(f"text_len={text_len}, but {data_dir} has {'prompts' if language else 'no language'}. Set --text_len={meta['text_len']}")
+for name in ('chunk', 'batch_size', 'gradient_accumulation_steps', 'bucket', 'eval_interval', 'eval_batches', 'log_interval', 'n_layer', 'n_head', 'n_embd'):
+    if config[name] < 1:
+        raise ValueError(f"{name}={config[name]} must be 1 or more")
+if head not in ('mse', 'kmeans', 'ce'):
+    raise ValueError(f"head={head!r} is not known: 'mse', 'kmeans' or 'ce'")
+if n_ahead and not meta['bd_names']:
+    raise ValueError(f"n_ahead={n_ahead}, but {dataset} has no behaviour descriptor to foretell. Set --n_ahead=0")
 max_steps = math.ceil(max(meta['longest'], meta['max_steps']) / chunk)
 if fuse not in ('interleave', 'sum'):
     raise ValueError(f"fuse={fuse!r} is not known: 'interleave' or 'sum'")
@@ -145,8 +156,10 @@ if mix:
         shares = {name.strip(): float(share) for name, share in (part.split('=') for part in mix.split(','))}
     except ValueError:
         raise ValueError(f"mix={mix!r} is not of the form 'demonstrations=0.7,elites=0.3'") from None
-    if sorted(shares) != sorted(n for n in meta['sources']):
+    if sorted(shares) != sorted(meta['sources']) or mix.count('=') != len(shares):
         raise ValueError(f"mix names {sorted(shares)}, the data has {meta['sources']}. Name each once")
+    if min(shares.values()) < 0 or not 0 < sum(shares.values()) < math.inf:
+        raise ValueError(f"mix={mix!r} has shares below 0, or nothing but 0")
 
 
 def weights_of(split):
@@ -174,7 +187,8 @@ def batch_of(split, which, step, share=slice(None)):
     share it and wherever a run was resumed. share: the rows of it to return.
 
     -> text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), real (B, S, chunk) and to be
-    imitated, ahead (B, S, n_ahead, n_bd), and the number of real environment steps in the whole of it
+    imitated, ahead (B, S, n_ahead, n_bd), first (B,) the step a stretch begins at, and the number of real environment steps
+    in the whole of it
     """
     group, k = divmod(step, bucket)
     episodes = draw_episodes(split, [seed, which, group], batch_size * bucket)
@@ -186,9 +200,9 @@ def batch_of(split, which, step, share=slice(None)):
     rng = np.random.default_rng([seed, which, step, 2])
     # where a stretch begins: a multiple of chunk, as when rolling out
     first = (rng.random(batch_size) * ((split.length[episodes] - length) // chunk + 1)).astype(int) * chunk
-    first_text, n_texts = split.episode_text[episodes], np.diff(split.episode_text)[episodes] if language else 0
-    text_k = first_text + (rng.random(batch_size) * n_texts).astype(int)
-    no_text, no_bd = rng.random(batch_size) < drop_text, rng.random(batch_size) < drop_bd
+    n_texts = np.diff(split.episode_text)[episodes]
+    text_k = split.episode_text[episodes] + (rng.random(batch_size) * n_texts).astype(int)
+    no_text, no_bd = (rng.random(batch_size) < drop_text) | (n_texts == 0), rng.random(batch_size) < drop_bd
     S, t = math.ceil(length.max() / chunk), np.arange(math.ceil(length.max() / chunk) * chunk)
     rows = split.start[episodes][:, None] + first[:, None] + np.minimum(t, length[:, None] - 1) # (B, S * chunk), the last one again past the end
     real = (t < length[:, None]) & split.taught[rows]
@@ -205,12 +219,11 @@ def batch_of(split, which, step, share=slice(None)):
     bd = np.where(no_bd[:, None], np.float32(np.nan), split.bd[episodes])[:, None]
     text = np.full((B, 0), PAD)
     if language:
-        prompts = [[NOT_GIVEN] if none or not n else split.prompt(k) for k, none, n in zip(text_k, no_text, np.broadcast_to(n_texts, B))]
+        prompts = [[NOT_GIVEN] if none else split.prompt(k) for k, none in zip(text_k, no_text)]
         text = np.full((B, max(map(len, prompts))), PAD)
         for row, prompt in zip(text, prompts):
             row[:len(prompt)] = prompt
-        text = text[:, :text_len]
-    return *(torch.from_numpy(np.ascontiguousarray(a)) for a in (text, obs, act, bd, real, ahead)), n_real
+    return *(torch.from_numpy(np.ascontiguousarray(a)) for a in (text, obs, act, bd, real, ahead, first // chunk)), n_real
 
 
 mine = slice(rank, None, world_size) # every world_size-th episode: sorted by length, ranks get equal work
@@ -254,6 +267,9 @@ else:
             if values:
                 at = columns if name == 'obs' else slice(None)
                 getattr(model, f'{name}_{moment}').copy_(torch.tensor(np.array(values[moment])[at]))
+    if meta['bd_names']:
+        model.bd_low.copy_(torch.tensor(meta['bd_low']))
+        model.bd_high.copy_(torch.tensor(meta['bd_high']))
     if continuous:
         model.act_low.copy_(torch.tensor(meta['act_low']))
         model.act_high.copy_(torch.tensor(meta['act_high']))
@@ -269,10 +285,7 @@ parameters = dict(model.named_parameters())
 if resumed:
     for k, p in parameters.items():
         averaged[k].copy_(saved['ema.' + k])
-        optimizer.state[p] = {m: saved[f'{m}.{k}'].to(p.device if m != 'step' else 'cpu') for m in ('step', 'exp_avg', 'exp_avg_sq')}
-    if on_gpu: # the fused optimizer counts on the GPU
-        for s in optimizer.state.values():
-            s['step'] = s['step'].to(device)
+        optimizer.state[p] = {m: saved[f'{m}.{k}'].to(device) for m in ('step', 'exp_avg', 'exp_avg_sq') if step}
     torch.set_rng_state(saved['rng'])
     del saved
 raw_model = model
@@ -313,9 +326,9 @@ def validate():
     raw_model.eval()
     total, n = torch.zeros((), device=device), 0
     for i in range(eval_batches):
-        *batch, _, n_real = batch_of(val, 1, i, mine)
+        *batch, _, first, n_real = batch_of(val, 1, i, mine)
         with autocast:
-            _, loss = raw_model(*to_device(batch))
+            _, loss = raw_model(*to_device(batch), first=first.to(device))
         total, n = total + loss * batch[4].sum().to(device), n + n_real
     raw_model.train()
     swap_in_average()
@@ -339,7 +352,7 @@ def save_checkpoint(val_loss):
     os.makedirs(partial)
     state = {f'model.{k}': v for k, v in raw_model.state_dict().items()}
     state |= {f'ema.{k}': v for k, v in averaged.items()}
-    state |= {f'{m}.{k}': optimizer.state[p][m] for k, p in parameters.items() for m in ('step', 'exp_avg', 'exp_avg_sq')}
+    state |= {f'{m}.{k}': v for k, p in parameters.items() for m, v in optimizer.state.get(p, {}).items()}
     state['rng'] = torch.get_rng_state()
     acts_with = {k: averaged.get(k, v) for k, v in raw_model.state_dict().items()}
     files = {'model.safetensors': safetensors_bytes({k: v.contiguous().cpu() for k, v in acts_with.items()}),
@@ -352,6 +365,7 @@ def save_checkpoint(val_loss):
             'step': step, 'val_loss': val_loss, 'best_val': best_val, 'git_commit': git_commit(),
             'versions': {'torch': torch.__version__, 'numpy': np.__version__},
             'sha256': {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}}
+    info['sha256']['checkpoint.json'] = own_sha256(info)
     files['checkpoint.json'] = json.dumps(info, indent=1).encode()
     for file, content in files.items():
         with open(os.path.join(partial, file), 'wb') as f:
@@ -412,6 +426,8 @@ while True:
     if step % eval_interval == 0 and (step or max_iters == 0) and not (resumed and step == resumed['step']) or step == max_iters:
         if not (resumed and step == resumed['step']): # that one is already on disk
             val_loss = validate()
+            if not math.isfinite(val_loss):
+                raise ValueError(f"the validation loss is {val_loss} at step {step}. Lower --learning_rate; the last checkpoint in {out_dir} is sound")
             best_val = min(best_val, val_loss)
             tqdm.write(f"step {step:6d} | val {val_loss:.4f} | best {best_val:.4f}") if master else None
             log(val=val_loss)

@@ -56,7 +56,7 @@ def override(defaults, args):
             if not os.path.isfile(arg):
                 raise FileNotFoundError(f"no config file {arg}. Settings are given as --key=value")
             try:
-                changes = variables(runpy.run_path(arg))
+                changes = {k: v for k, v in runpy.run_path(arg).items() if not k.startswith('_') and (isinstance(v, SETTABLE) or k in config)}
             except Exception as e: # the user's own code: say what it did
                 raise ValueError(f"{arg} failed: {type(e).__name__}: {e}") from None
         for key, value in changes.items():
@@ -76,7 +76,7 @@ def override(defaults, args):
 def literal(text):
     try:
         return literal_eval(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return text
 
 

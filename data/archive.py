@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 VERSION = 1
-ROW_GROUP = 512 # episodes read at a time: flat memory however long the archive
+ROW_GROUP = 2048 # episodes read at a time: flat memory however long the archive
 LIST = pa.list_(pa.float32())
 COLUMNS = {'obs': LIST, 'act': LIST, 'bd': LIST, 'path': LIST, 'reward': LIST, 'taught': LIST, 'policy': LIST, 'text': pa.list_(pa.string()),
            'asked': pa.string(), 'visits': pa.string(), 'seed': pa.int64(), 'source': pa.string(), 'spread': pa.float32()}
 REQUIRED = ('obs', 'act', 'bd', 'seed', 'source')
+META = ('dataset', 'env_kwargs', 'n_obs', 'n_act', 'n_bd')
 WIDTH = {'obs': 'n_obs', 'act': 'n_act', 'path': 'n_bd'} # columns of vectors: which metadata key is their width
 
 
@@ -34,7 +35,7 @@ def save(file, episodes, meta):
         names = [k for k in COLUMNS if k in rows[0]]
         schema = pa.schema([(k, COLUMNS[k]) for k in names], metadata={'nanopilot': json.dumps({'version': VERSION, **meta})})
         if writer is None:
-            writer = pq.ParquetWriter(temporary, schema, compression='zstd')
+            writer = pq.ParquetWriter(temporary, schema, compression='zstd', write_page_checksum=True)
         flat = {k: [np.asarray(r[k], dtype=np.float32).reshape(-1) if COLUMNS[k] == LIST else r[k] for r in rows] for k in names}
         writer.write_table(pa.table({k: pa.array(v, COLUMNS[k]) for k, v in flat.items()}, schema=schema))
         rows.clear()
@@ -62,13 +63,13 @@ class Archive:
         if not self.file.is_file():
             raise FileNotFoundError(f"no archive {file}. Make one with: python prepare.py")
         try:
-            self.parquet = pq.ParquetFile(self.file)
+            self.parquet = pq.ParquetFile(self.file, page_checksum_verification=True)
             self.meta = json.loads((self.parquet.schema_arrow.metadata or {}).get(b'nanopilot', b'{}'))
         except (pa.ArrowInvalid, OSError, ValueError) as e:
             raise ValueError(f"{file} is not a whole Parquet file ({first_line(e)}). Make or copy it again") from None
-        missing = [k for k in REQUIRED if k not in self.parquet.schema_arrow.names]
+        missing = [k for k in REQUIRED if k not in self.parquet.schema_arrow.names] + [k for k in META if k not in self.meta]
         if self.meta.get('version') != VERSION or missing:
-            raise ValueError(f"{file} is no archive of format {VERSION} (version {self.meta.get('version')}, columns missing: "
+            raise ValueError(f"{file} is no archive of format {VERSION} (version {self.meta.get('version')}, missing: "
                              f"{missing or 'none'}). See data/README.md")
 
     def __len__(self):

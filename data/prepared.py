@@ -20,6 +20,8 @@ from data.text import Tokenizer
 
 VERSION = 1
 SPLITS = ('train', 'val', 'test')
+NEEDED = {'dataset', 'env_kwargs', 'normaliser', 'counts', 'sources', 'words', 'obs_names', 'act_names', 'bd_names', 'continuous',
+          'text_len', 'longest', 'longest_text', 'max_steps', 'vocab_size', 'archives'} # of meta.json
 ARRAYS = ('obs', 'act', 'path', 'taught', 'bd', 'start', 'source', 'text', 'text_start', 'episode_text')
 
 
@@ -57,11 +59,8 @@ class Prepared:
                 setattr(self, name, np.load(file, mmap_mode='r', allow_pickle=False))
             except FileNotFoundError:
                 raise FileNotFoundError(f"no {file}. Run: {again(self.meta)}") from None
-            except ValueError as e: # an empty split cannot be mapped
-                try:
-                    setattr(self, name, np.load(file, allow_pickle=False))
-                except (ValueError, EOFError):
-                    raise ValueError(f"{file} is damaged ({e}). Run: {again(self.meta)}") from None
+            except (ValueError, EOFError) as e:
+                raise ValueError(f"{file} is damaged ({e}). Run: {again(self.meta)}") from None
         steps = self.meta['counts'][split]['steps']
         if len(self.obs) != steps or len(self.act) != steps or self.obs.shape[1] != len(self.meta['obs_names']):
             raise ValueError(f"{self.folder / split} does not fit its meta.json. Run: {again(self.meta)}")
@@ -71,7 +70,8 @@ class Prepared:
         return len(self.bd)
 
     def tokenizer(self):
-        return open_tokenizer(self.folder / 'tokenizer.model', self.meta['words'])
+        """ None where the data set has no language """
+        return Tokenizer((self.folder / 'tokenizer.model').read_bytes(), self.meta['words']) if self.meta['text_len'] else None
 
     def episodes(self, columns=None):
         """ the episodes' words and annotation -> list of dicts """
@@ -82,11 +82,6 @@ class Prepared:
         return self.text[self.text_start[k]:self.text_start[k + 1]]
 
 
-def open_tokenizer(file, words):
-    """ None where the data set has no language """
-    return Tokenizer(Path(file).read_bytes(), words) if Path(file).exists() else None
-
-
 def load_meta(folder):
     file = Path(folder) / 'meta.json'
     if not file.is_file():
@@ -95,8 +90,8 @@ def load_meta(folder):
         meta = json.loads(file.read_text())
     except ValueError:
         raise ValueError(f"{file} is damaged. Run: python prepare.py") from None
-    if meta.get('version') != VERSION:
-        raise ValueError(f"{file} has format {meta.get('version')}, this is {VERSION}. Run: {again(meta)}")
+    if not isinstance(meta, dict) or meta.get('version') != VERSION or NEEDED - set(meta):
+        raise ValueError(f"{file} is not of format {VERSION}, or parts of it are missing. Run: python prepare.py")
     return meta
 
 

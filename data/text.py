@@ -27,6 +27,9 @@ class Tokenizer:
         if not texts:
             raise ValueError("no texts to learn a vocabulary from")
         model = io.BytesIO()
+        letters = len(set(''.join(map(clean, texts)))) + 5 # the space and the four reserved ids are pieces too
+        if vocab_size < letters:
+            raise ValueError(f"vocab_size={vocab_size} is too small: the letters alone take {letters}. Raise it")
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(map(clean, texts)), model_writer=model, model_type='bpe', vocab_size=vocab_size,
             hard_vocab_limit=False, split_by_unicode_script=False, character_coverage=1.0, num_threads=1, minloglevel=2,

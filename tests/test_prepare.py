@@ -138,12 +138,23 @@ def test_tampered_episodes_are_dropped_counted_and_named(demos, archive_meta, tm
     process = run('prepare.py', '--archive=a.parquet', '--out_dir=p', *PREPARE, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     dropped = {why: n for n, why in re.findall(r'dropped (\d+) of demonstrations: (.*)', process.stdout)}
-    assert dropped == {'other observations when replayed': '2', 'ends elsewhere when replayed': '3', 'not finite': '2', 'action out of range': '1',
-                       'shape': '2', 'is over before its end when replayed': '1', 'the same as another': '1'}
+    assert dropped == {'goes elsewhere when replayed': '3', 'other observations when replayed': '1', 'ends elsewhere when replayed': '1',
+                       'not finite': '2', 'action out of range': '1', 'shape': '2', 'is over before its end when replayed': '1', 'the same as another': '1'}
     assert f'verified: {len(demos) - 11} of {len(demos) + 1} episodes are kept' in process.stdout
     kept = {data.act[data.start[i]:data.start[i + 1]].tobytes() for data in (Prepared(tmp_path / 'p', s) for s in SPLITS) for i in range(len(data))}
     tampered = set(range(10)) | {last}
     assert kept == {np.ascontiguousarray(x['act']).tobytes() for i, x in enumerate(demos) if i not in tampered}
+
+
+def test_starts_anywhere_replay_from_their_seeds(tmp_path, script, capsys, archive_meta):
+    from data import toy_nav
+    kwargs = toy_nav.env_kwargs(start_anywhere=True)
+    e = list(toy_nav.collect('demonstrations', 24 / toy_nav.SOURCES['demonstrations'], 0, kwargs))
+    e[0]['seed'] += 1
+    save(tmp_path / 'a.parquet', e, {**archive_meta, 'env_kwargs': kwargs})
+    script('prepare.py', '--archive=a.parquet', '--out_dir=p', '--env_kwargs={"start_anywhere": true}', '--val_share=0.25', '--test_share=0.25')
+    said = capsys.readouterr().out
+    assert f'verified: {len(e) - 1} of {len(e)} episodes are kept' in said and 'dropped 1 of demonstrations: goes elsewhere when replayed' in said
 
 
 def test_marks_of_another_length_are_dropped(demos, archive_meta, tmp_path, script, capsys):

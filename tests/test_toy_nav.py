@@ -193,6 +193,8 @@ def test_vector_and_single_environments_in_lockstep(args):
 def test_a_list_of_seeds_and_a_first_seed_mean_the_same():
     env = toy_nav.make_vec(3, start_anywhere=True)
     assert np.array_equal(env.reset(seed=5)[0], env.reset(seed=[5, 6, 7])[0])
+    assert np.array_equal(env.reset(seed=5)[0], env.reset(seed=np.array([5, 6, 7]))[0])
+    assert np.array_equal(env.reset(seed=5)[0], env.reset(seed=np.int64(5))[0])
     assert np.array_equal(env.reset(seed=[6, 5, 9])[0][1], gym.make(ID, start_anywhere=True).reset(seed=5)[0])
 
 

@@ -39,6 +39,11 @@ def places(kwargs):
     return places_of(json.dumps(kwargs['scene']))
 
 
+def sources(kwargs):
+    """ what collect() makes for an environment: elites are reactive policies of the fixed start """
+    return [s for s in SOURCES if s != 'elites' or not kwargs['start_anywhere']]
+
+
 def spec(kwargs):
     """ what prepare.py and checkpoints need to know of an environment """
     world = World(kwargs['scene'])

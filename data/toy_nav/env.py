@@ -97,7 +97,7 @@ class ToyNavVec(VectorEnv):
         if seed is not None or self.generators is None:
             seeds = [None] * self.num_envs if seed is None else \
                 [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
-            self.generators = [seeding.np_random(s)[0] for s in seeds] if self.start_anywhere else []
+            self.generators = [seeding.np_random(None if s is None else int(s))[0] for s in seeds] if self.start_anywhere else []
         n = self.num_envs
         self.state, self.t, self.stood, self.done = np.empty((n, 4)), np.zeros(n, int), np.zeros(n, int), np.zeros(n, bool)
         self.restart(np.arange(n))

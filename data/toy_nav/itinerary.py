@@ -48,7 +48,7 @@ HELD_OUT = {
         'join': [", after that it {passes}", ". After that it {goes}"],
         'end': [", after that it {stops}", ". Finally it {stops}"], 'mark': "."},
     'short': {
-        'open': ["first {at}", "please {go}"],
+        'open': ["first {at}", "please {at}"],
         'join': [" and then {at}", " and {at}"],
         'end': [" and then {at}", ", finally {at}"], 'mark': ""},
 }
@@ -99,6 +99,8 @@ class Itinerary:
         in order, 'at_destination': it ended inside the last place, 'stopped': it moved less than 2 units in its last 16
         steps, 'steps': when each place was passed, None where it was not}.
         """
+        if not len(path):
+            return {'carried_out': False, 'in_order': 0.0, 'at_destination': False, 'stopped': False, 'steps': [None] * len(self.places)}
         cells, after, steps = places.cell(path), 0, []
         for i, place in enumerate(self.places):
             inside = np.flatnonzero(places.mask(place)[cells][after:])
@@ -177,27 +179,29 @@ def from_visits(visits, rng, max_places=4):
 def parse(text, places):
     """ a sentence -> the Itinerary of the places it names, in the order it names them; None where it names none """
     text = re.sub(r'\s+', ' ', text.lower())
-    objects = '|'.join(sorted(map(re.escape, places.objects), key=len, reverse=True)) # file cabinet before cabinet
-    tiles = '|'.join(map(re.escape, places.tiles))
+    known = {name.lower(): name for name in places.objects + places.tiles} # a scene may write TV
+    objects = '|'.join(sorted((re.escape(name.lower()) for name in places.objects), key=len, reverse=True)) # file cabinet before cabinet
+    tiles = '|'.join(re.escape(name.lower()) for name in places.tiles)
     side = r'(?P<ns>north|south)?(?:[ -]?(?P<ew>east|west))?'
     mention = re.compile(rf'\bbetween (?:the )?(?P<a>{objects}) and (?:the )?(?P<b>{objects})\b|'
                          rf'\b{side}(?: side)? of (?:the )?(?P<o>{objects})\b|\b(?P<t>{tiles}) tile\b|\b(?P<at>{objects})\b')
     found, end = [], 0
-    for m in mention.finditer(text):
+    for match in mention.finditer(text):
+        m = {k: known.get(v, v) for k, v in match.groupdict().items()}
         if m['t']:
-            if found and text[end:m.start()] == ' on the ' and not found[-1].tile and found[-1].kind != 'tile':
+            if found and text[end:match.start()] == ' on the ' and not found[-1].tile and found[-1].kind != 'tile':
                 found[-1] = Place(found[-1].kind, found[-1].name, found[-1].side, found[-1].other, m['t'])
             else:
                 found.append(Place('tile', m['t']))
         elif m['a'] and m['a'] != m['b']:
-            found.append(Place('between', *sorted((m['a'], m['b']), key=places.objects.index)[:1],
-                               other=sorted((m['a'], m['b']), key=places.objects.index)[1]))
+            a, b = sorted((m['a'], m['b']), key=places.objects.index)
+            found.append(Place('between', a, other=b))
         elif m['o']:
             compass = '-'.join(filter(None, (m['ns'], m['ew'])))
             found.append(Place('side', m['o'], compass) if compass in COMPASS else Place('at', m['o']))
         elif m['at'] or m['a']:
             found.append(Place('at', m['at'] or m['a']))
-        end = m.end()
+        end = match.end()
     if not found:
         return None
     loose = len(found) == 1 and re.search(r'\b(ends? up|arrives?)\b', text)

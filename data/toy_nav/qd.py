@@ -10,13 +10,14 @@ from tqdm import tqdm
 
 from data.toy_nav.world import STAND, STILL
 
-DEFAULT = 72000    # policies tried by default
+DEFAULT = 84000    # policies tried by default
 BATCH = 3000       # policies tried at a time
 HIDDEN = 12
 N_IN, N_OUT = 9, 3
 N_PARAMS = (N_IN + 1) * HIDDEN + (HIDDEN + 1) * N_OUT
 CELLS, WAYS = 40, 16
-REPLAYS = 3        # disturbed runs of each policy
+REPLAYS = 3        # disturbed runs of each policy that could enter; those it enters by were lucky ones, hence
+FRESH = 4          # ... as many again of each elite in the end, for the spread that is stored
 TOO_FAR = 20.0     # units of spread above which a policy is not kept: where it ends is chance
 START_XY, START_TURN, WHEELS = 1.0, 0.05, 0.05 # disturbances: units, radians, share of the wheel speeds
 
@@ -108,7 +109,7 @@ def grow(world, seed=0, evaluations=DEFAULT, progress=True):
     from ribs.emitters import IsoLineEmitter
     rng, room = np.random.default_rng(seed), (0, world.size)
     archive = GridArchive(solution_dim=N_PARAMS, dims=(CELLS, CELLS, WAYS, WAYS), ranges=[room] * 4, learning_rate=1.0, threshold_min=-10.0,
-                          dtype=np.float32, seed=seed, extra_fields={'spread': ((), np.float32), 'stopped': ((), np.float32)})
+                          dtype=np.float32, seed=seed, extra_fields={'stopped': ((), np.float32)})
     first = rng.normal(size=(BATCH, N_PARAMS)) * np.where(np.arange(N_PARAMS) < (N_IN + 1) * HIDDEN, 1.0, 0.7)
     emitters = [IsoLineEmitter(archive, iso_sigma=sigma, line_sigma=0.2, initial_solutions=first, batch_size=BATCH // 2, seed=seed + k)
                 for k, sigma in enumerate((0.03, 0.15))]
@@ -123,18 +124,10 @@ def grow(world, seed=0, evaluations=DEFAULT, progress=True):
         bonus = 0.5 * driven['stopped'] - 0.5 * driven['jerk'] - 0.5 * driven['bumps'] # in tens of units of spread
         there, elite = archive.retrieve(where)
         hopeful = np.flatnonzero(~there | (bonus > elite['objective'] + 0.02)) # with no spread at all it would enter
-        spread = np.full(n, np.inf)
         if len(hopeful):
-            again = np.repeat(hopeful, REPLAYS)
-            disturbed = measures(run(params[again], world, *disturb(world, rng, len(again))))
-            off = np.hypot(*(disturbed - where[again]).reshape(-1, 2, 2).transpose(2, 0, 1)) # (n * REPLAYS, 2): end, mid-way
-            spread[hopeful] = off[:, 0].reshape(-1, REPLAYS).mean(1)
-            wander = off[:, 1].reshape(-1, REPLAYS).mean(1)
-            quality = np.full(n, -1e3)
-            quality[hopeful] = bonus[hopeful] - (spread[hopeful] + 0.25 * wander) / 10
-            quality[spread > TOO_FAR] = -1e3 # below the archive's threshold: never kept
-            i = hopeful
-            archive.add(params[i], quality[i], where[i], spread=spread[i], stopped=driven['stopped'][i])
+            spread, wander = spreads(params[hopeful], where[hopeful], world, rng, REPLAYS)
+            quality = np.where(spread > TOO_FAR, -1e3, bonus[hopeful] - (spread + 0.25 * wander) / 10) # -1e3: below the archive's threshold
+            archive.add(params[hopeful], quality, where[hopeful], stopped=driven['stopped'][hopeful])
         tried += n
         bar.update(n)
         bar.set_postfix(elites=len(archive), refresh=False)
@@ -142,8 +135,18 @@ def grow(world, seed=0, evaluations=DEFAULT, progress=True):
     found = archive.data()
     order = np.argsort(found['index'])
     found = {k: v[order] for k, v in found.items()}
+    found['spread'] = np.concatenate([spreads(found['solution'][i:i + BATCH], found['measures'][i:i + BATCH], world, rng, FRESH)[0]
+                                      for i in range(0, len(order), BATCH)] or [np.empty(0)])
+    found = {k: v[found['spread'] <= TOO_FAR] for k, v in found.items()}
     return {'params': found['solution'].astype(np.float32), 'spread': found['spread'], 'quality': found['objective'],
             'final': found['measures'][:, :2], 'midway': found['measures'][:, 2:], 'stopped': found['stopped'] > 0}
+
+
+def spreads(params, where, world, rng, replays):
+    """ how far disturbed runs of n policies end, and are mid-way, from where (n, 4) they were without -> means (n,), (n,) """
+    again = np.repeat(np.arange(len(params)), replays)
+    off = measures(run(params[again], world, *disturb(world, rng, len(again)))) - where[again]
+    return tuple(np.hypot(off[:, k], off[:, k + 1]).reshape(-1, replays).mean(1) for k in (0, 2))
 
 
 def disturb(world, rng, n):

@@ -53,12 +53,30 @@ class World:
         self.start_pose = np.round(np.array(start, dtype=np.float64), 12)
         self.laser_cos, self.laser_sin = np.float32(np.round([np.cos(laser), np.sin(laser)], 12))
         self.scene = scene
+        self.check()
         # the tiles cover the inside of the outer walls: the three equal parts of the room less its border
         inside = self.walls[(self.walls[:, 2] - self.walls[:, 0] >= self.size) | (self.walls[:, 3] - self.walls[:, 1] >= self.size)]
         self.border = float(np.minimum(inside[:, 2] - inside[:, 0], inside[:, 3] - inside[:, 1]).max()) if len(inside) else 0.0
         self.tile_size = (self.size - 2 * self.border) / 3
         if self.clearance(*self.start_pose[:2].reshape(2, 1))[0] < self.radius:
             raise ValueError(f"the scene's start {robot['start']} is inside a wall. Move it")
+
+    def check(self):
+        """ refuse a scene that would make a strange world """
+        room, n = self.scene['room'], self.size
+        outside = [name for name, xy in self.objects.items() if not (0 < xy[0] < n and 0 < xy[1] < n)]
+        closed = [(self.walls[:, k] <= 0) if k < 2 else (self.walls[:, k] >= n) for k in range(4)]
+        wrong = ("room must be square, [200, 200]" if len(room) != 2 or room[0] != room[1] or n != int(n) or n < 40 else
+                 "lasers_degrees must be three" if len(self.laser_cos) != 3 else
+                 "tiles must be 3 rows of 3" if [len(row) for row in self.tile_names] != [3, 3, 3] else
+                 "there must be an object" if not self.objects else
+                 f"{outside[0]} is outside the room" if outside else
+                 "radius, max_wheel_speed, laser_range and episode_steps must be above 0, and the speed below the radius"
+                 if not (0 < self.max_speed < self.radius and self.laser_range > 0 and self.max_steps > 0) else
+                 "the start is outside the room" if not ((0 < self.start_pose[:2]) & (self.start_pose[:2] < n)).all() else
+                 "walls must close the room on its four sides" if not all(c.any() for c in closed) else '')
+        if wrong:
+            raise ValueError(f"the scene is not sound: {wrong}. Compare it with {SCENE}")
 
     def clearance(self, x, y):
         """ x, y (n,) -> distance to the nearest wall (n,) """
