@@ -171,7 +171,7 @@ def main():
     rows, start = {s: [] for s in SPLITS}, {s: [0] for s in SPLITS}
     dropped, seen, split_of_end, spreads, k = Counter(), set(), {}, {}, 0
     total, square, count = np.zeros(width['obs']), np.zeros(width['obs']), 0
-    bar = tqdm(total=n_total, desc='verify, annotate, describe', unit='ep', mininterval=1)
+    bar = tqdm(total=n_total, desc='verify, annotate, describe', unit='ep', mininterval=1, disable=None)
     for opened_archive in opened:
         for episodes in opened_archive.groups():
             for e, wrong in zip(episodes, verify(data, episodes, kwargs, meta)):
@@ -191,7 +191,8 @@ def main():
                     continue
                 rows[split].append({'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'combination': combination,
                                     'text': words.get('text', []), 'loose': words.get('loose', []),
-                                    'held_out': words.get('held_out', []) if split == 'test' else [],
+                                    'held_out': data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1]))
+                                    if split == 'test' and hasattr(data, 'paraphrase') and describe != 'keep' else [],
                                     'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)),
                                     'bd': [float(x) for x in e['bd']], 'k': k})
                 packed = {**e, 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0}

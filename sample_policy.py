@@ -97,7 +97,7 @@ class Runner:
         -> list of {'act' (T, ...), 'path' (T + 1, n_bd)}
         """
         episodes = []
-        for first in tqdm(range(0, len(texts), batch_size), desc=desc, unit='batch', disable=len(texts) <= batch_size):
+        for first in tqdm(range(0, len(texts), batch_size), desc=desc, unit='batch', disable=None if len(texts) > batch_size else True):
             rows = slice(first, first + batch_size)
             episodes += self.drive_batch(texts[rows], bds[rows], seeds[rows], first)
         return episodes
@@ -228,7 +228,8 @@ def evaluate(runner):
         rows.append({'name': name, **scores})
 
     for source, every in by_source.items():
-        some = [every[i] for i in rng.permutation(len(every))[:eval_episodes or None]]
+        some = [every[i] for i in rng.permutation(len(every))]
+        some = list({e['group']: e for e in reversed(some)}.values())[:eval_episodes or None] # what is asked is asked once
         if not some:
             continue
         said = [None] * len(some)

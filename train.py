@@ -419,7 +419,7 @@ def log(**row):
             wandb.log(row, step=step)
 
 
-bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5, disable=not master)
+bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5, disable=None if master else True) # None: only in a terminal
 model.train()
 since, env_steps = time.time(), 0
 while True:

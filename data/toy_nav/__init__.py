@@ -5,6 +5,7 @@ The parts: world.py physics, env.py environments, places.py landmarks, itinerary
 demonstrations, qd.py the quality-diversity archive, draw.py pictures.
 """
 import json
+from collections import Counter
 from functools import lru_cache
 
 import gymnasium as gym
@@ -20,7 +21,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
     gym.register('nanopilot/ToyNav-v0', entry_point='data.toy_nav.env:ToyNav',
                  vector_entry_point='data.toy_nav.env:ToyNavVec')
 
-SOURCES = {'demonstrations': 16000, 'elites': 1} # what collect() makes, and how much of it by default
+SOURCES = {'demonstrations': 20000, 'elites': 1} # what collect() makes, and how much of it by default
 make_env, make_vec = ToyNav, ToyNavVec
 
 
@@ -60,20 +61,14 @@ def demonstrations(size, seed, kwargs):
     from data.toy_nav.driver import Ways, demonstrate, sample_itinerary
     where = places(kwargs)
     ways, rng, n = Ways(where), np.random.default_rng(seed), max(1, round(SOURCES['demonstrations'] * size))
-    seen, dropped, block = set(), 0, 1000
-    bar = tqdm(total=n, desc='demonstrations', unit='ep', mininterval=1)
+    times, dropped, block = Counter(), 0, 1000
+    bar = tqdm(total=n, desc='demonstrations', unit='ep', mininterval=1, disable=None)
     for first in range(0, n, block):
         count = min(block, n - first)
         seeds = rng.integers(2 ** 31, size=count)
         env = ToyNavVec(count, **kwargs)
         env.reset(seed=seeds)
-        asked, tries = [], 0
-        while len(asked) < count: # every itinerary once; few are left only in a very small room
-            itinerary = sample_itinerary(rng, ways, env.state[len(asked), :2])
-            tries += 1
-            if itinerary not in seen or kwargs['start_anywhere'] or tries > 50 * count:
-                seen.add(itinerary)
-                asked.append(itinerary)
+        asked = [sample_itinerary(rng, ways, env.state[k, :2], times) for k in range(count)]
         for k, (itinerary, episode) in enumerate(zip(asked, demonstrate(asked, env.state, ways, rng))):
             if itinerary.match(episode['path'], where)['carried_out']:
                 yield {**episode, 'bd': episode['path'][-1], 'asked': itinerary.to_json(), 'seed': int(seeds[k]), 'source': 'demonstrations'}
@@ -106,14 +101,19 @@ def describe(episode, rng, kwargs, n=8):
     Annotate an episode and put it into words.
 
     -> {'visits': list of events; 'asked': JSON of the itinerary; 'group': no two splits share it; 'names': landmarks, of
-    which combinations are held out; 'text', 'loose' (destination only), 'held_out' (phrasings for testing): sentences}
+    which combinations are held out; 'text', 'loose' (destination only): sentences}
     """
     where = places(kwargs)
     visits = where.visits(episode['path'])
     itinerary = Itinerary.from_json(episode['asked']) if episode.get('asked') else from_visits(visits, rng)
     texts = descriptions(itinerary, rng, n, loose=1)
     return {'visits': visits, 'asked': itinerary.to_json(), 'group': str(itinerary), 'names': itinerary.names(),
-            'text': texts[:n], 'loose': texts[n:], 'held_out': descriptions(itinerary, rng, 4, held_out=True)}
+            'text': texts[:n], 'loose': texts[n:]}
+
+
+def paraphrase(asked, rng, n=4):
+    """ the same in phrasings that no training text has -> n sentences """
+    return descriptions(Itinerary.from_json(asked), rng, n, held_out=True)
 
 
 def score(asked, path, kwargs):

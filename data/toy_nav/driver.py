@@ -19,6 +19,7 @@ PASSED = 3.5    # this near to its anchor a place on the way has been passed
 ARRIVED = 1.5   # ... and here the robot stops
 DISTURBED = 0.7 # share of demonstrations in which something else moves the wheels now and then, and the driver recovers
 SWERVES = 3     # at most so many times an episode
+OFTEN = 10      # the same itinerary is driven so often at most: there are few with one place, and each swerves elsewhere
 N_PLACES = [0.15, 0.35, 0.3, 0.2] # share of itineraries with 1, 2, 3 and 4 places
 
 
@@ -70,11 +71,11 @@ class Ways:
         return float(self.cost[k][self.onto_floor[int(xy[1]) * self.size + int(xy[0])]])
 
 
-def sample_itinerary(rng, ways, start):
-    """ an itinerary of 1 to 4 places that can be driven from start (x, y) in the time of an episode """
+def sample_itinerary(rng, ways, start, times):
+    """ an itinerary of 1 to 4 places that can be driven from start (x, y) in the time of an episode; times counts each """
     places, world = ways.places, ways.places.world
     n = 1 + int(rng.choice(len(N_PLACES), p=N_PLACES))
-    while True:
+    for attempt in range(10000):
         chosen, xy, length = [], start, 0.0
         for _ in range(n):
             place = places.all[int(rng.integers(len(places.all)))]
@@ -88,8 +89,12 @@ def sample_itinerary(rng, ways, start):
             chosen.append(place)
             xy, length = ways.targets[ways.number(place)], length + leg
         # a fifth more for turns, time to recover and to stop
-        if len(chosen) == n and length / world.max_speed * 1.2 + 100 < world.max_steps:
-            return Itinerary(tuple(chosen))
+        itinerary = Itinerary(tuple(chosen))
+        if len(chosen) == n and length / world.max_speed * 1.2 + 100 < world.max_steps and times[itinerary] < OFTEN:
+            times[itinerary] += 1
+            return itinerary
+        n = n + 1 if attempt % 1000 == 999 and n < len(N_PLACES) else n # all the short ones are taken
+    raise ValueError("found no itinerary that can be driven in this room. Is the start closed in, or are there too few objects?")
 
 
 def drive(pose, target, last, ways):

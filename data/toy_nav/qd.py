@@ -113,7 +113,7 @@ def grow(world, seed=0, evaluations=DEFAULT, progress=True):
     first = rng.normal(size=(BATCH, N_PARAMS)) * np.where(np.arange(N_PARAMS) < (N_IN + 1) * HIDDEN, 1.0, 0.7)
     emitters = [IsoLineEmitter(archive, iso_sigma=sigma, line_sigma=0.2, initial_solutions=first, batch_size=BATCH // 2, seed=seed + k)
                 for k, sigma in enumerate((0.03, 0.15))]
-    bar = tqdm(total=evaluations, desc='elites', unit='policy', mininterval=1, disable=not progress)
+    bar = tqdm(total=evaluations, desc='elites', unit='policy', mininterval=1, disable=None if progress else True)
     tried = 0
     while tried < evaluations:
         params = first if not tried else np.concatenate([e.ask() for e in emitters])
