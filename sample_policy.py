@@ -121,7 +121,7 @@ class Runner:
             # episodes that are over are left out; the others are all at the same step
             i = np.flatnonzero(going)
             obs = torch.cat([obs, torch.from_numpy(recent)[:, None]], 1)
-            act = torch.cat([act, torch.zeros_like(act[:, :1]) if act.shape[1] else torch.zeros(n, 1, *act.shape[2:], dtype=act.dtype)], 1)
+            act = torch.cat([act, act.new_zeros(n, 1, *act.shape[2:])], 1)
             batch = [a[i].to(device) for a in (text, obs, act, target)]
             chosen = self.model.act(*batch, temperature=temperature, top_p=top_p, generator=generator).cpu()
             act[i, -1] = chosen
@@ -229,31 +229,29 @@ def evaluate(runner):
 
     for source, every in by_source.items():
         some = [every[i] for i in rng.permutation(len(every))]
-        some = list({e['group']: e for e in reversed(some)}.values())[:eval_episodes or None] # what is asked is asked once
-        if not some:
-            continue
-        said = [None] * len(some)
         if runner.config.text_len:
             some = [{**e, **{k: [t for t in e[k] if runner.fits(t)] for k in ('text', 'loose', 'held_out')}} for e in some]
             too_long = sum(not e['text'] for e in some)
             if too_long:
                 print(f"{source}: {too_long} episodes left out, their descriptions are longer than the model's text_len", file=sys.stderr)
             some = [e for e in some if e['text']]
-            said = [e['text'][int(rng.integers(len(e['text'])))] for e in some]
-            other = metrics.swapped([e['group'] for e in some], seed)
-            row(f'{source}: prompt', some, said)
-            row(f'{source}: no prompt', some, [None] * len(some))
-            row(f'{source}: swapped prompt', some, [said[i] for i in other])
-            unseen = [e for e in some if len(e['held_out'])]
+            once = list({e['group']: e for e in some}.values())[:eval_episodes or None] # nothing is asked twice
+            said = [e['text'][int(rng.integers(len(e['text'])))] for e in once]
+            other = metrics.swapped([e['group'] for e in once], seed)
+            row(f'{source}: prompt', once, said)
+            row(f'{source}: no prompt', once, [None] * len(once))
+            row(f'{source}: swapped prompt', once, [said[i] for i in other])
+            unseen = [e for e in once if e['held_out']]
             row(f'{source}: held-out phrasing', unseen, [e['held_out'][0] for e in unseen])
-            new = [(e, s) for e, s in zip(some, said) if e['combination']]
+            new = [(e, s) for e, s in zip(once, said) if e['combination']]
             row(f'{source}: held-out combination', [e for e, _ in new], [s for _, s in new])
-            loose = [e for e in some if len(e['loose'])]
+            loose = [e for e in once if e['loose']]
             row(f'{source}: destination only', [{**e, 'asked': json.dumps(json.loads(e['asked'])[-1:])} for e in loose], [e['loose'][0] for e in loose])
+        some = some[:eval_episodes or None]
         if runner.config.n_bd:
             row(f'{source}: bd', some, [None] * len(some), True)
             if runner.config.text_len:
-                row(f'{source}: prompt and bd', some, said, True)
+                row(f'{source}: prompt and bd', some, [e['text'][int(rng.integers(len(e['text'])))] for e in some], True)
 
     def shown(score, scale=100):
         return f"{scale * score['mean']:5.1f} [{scale * score['low']:4.1f}, {scale * score['high']:4.1f}]"

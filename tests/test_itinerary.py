@@ -1,4 +1,6 @@
 """Words and scores of an itinerary."""
+from collections import Counter
+
 import re
 
 import numpy as np
@@ -13,7 +15,7 @@ from data.toy_nav.places import Place
 @pytest.fixture(scope='module')
 def itineraries(ways):
     rng = np.random.default_rng(0)
-    return [sample_itinerary(rng, ways, np.array([20.0, 50.0])) for _ in range(200)]
+    return [sample_itinerary(rng, ways, np.array([20.0, 50.0]), Counter()) for _ in range(200)]
 
 
 # ------------------------------------------------------------------------------
@@ -188,7 +190,7 @@ def test_a_path_that_goes_nowhere_fails(three, places, path):
 
 def test_demonstrations_carry_out_what_they_are_asked(ways, places):
     rng, world = np.random.default_rng(6), places.world
-    asked = [sample_itinerary(rng, ways, world.start_pose[:2]) for _ in range(100)]
+    asked = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(100)]
     for disturbed in 0.0, 0.7:
         episodes = demonstrate(asked, np.tile(world.start_pose, (100, 1)), ways, rng, disturbed)
         verdicts = [i.match(e['path'], places) for i, e in zip(asked, episodes)]
@@ -201,7 +203,7 @@ def test_demonstrations_carry_out_what_they_are_asked(ways, places):
 def test_what_is_taught_is_what_the_driver_does(ways, places):
     """a swerve is marked, from its first step to its last, and nothing else is"""
     rng, world = np.random.default_rng(7), places.world
-    asked, start = [sample_itinerary(rng, ways, world.start_pose[:2]) for _ in range(20)], world.start_pose[None].repeat(20, 0)
+    asked, start = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(20)], world.start_pose[None].repeat(20, 0)
     for itinerary, e in zip(asked, demonstrate(asked, start, ways, rng, 1.0)):
         assert len(e['taught']) == len(e['act']) == len(e['obs']) == len(e['path']) - 1
         number, leg = [ways.number(p) for p in itinerary.places], 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model import GPT, PAD, GPTConfig, draw
+from model import AHEAD_BINS, AHEAD_WEIGHT, GPT, PAD, GPTConfig, draw
 
 TINY = dict(block_size=6 + 3 * 50, text_len=6, vocab_size=20, max_steps=50, chunk=2, n_obs=3, n_act=2, n_bd=2, n_layer=2, n_head=2, n_embd=16,
             n_ahead=0, n_freq=2, n_clusters=4)
@@ -339,13 +339,13 @@ def test_kmeans_acts_with_centre_plus_offset():
 
 def test_foretelling_counts_real_steps_only():
     model = plain(n_ahead=2)
-    model.bd_mean.fill_(1.0)
-    model.bd_std.fill_(2.0)
-    ahead = torch.tensor([[3.0, 3.0], [5.0, 5.0]]).repeat(1, 3, 1, 1)
-    ahead[:, 2] = 1e6
-    real = torch.tensor([[[True], [True], [False]]])
+    model.ahead_head.bias.data.view(2, -1, AHEAD_BINS)[:, :, 20] = 10.0 # it says: in the 21st of 40 intervals of [0, 1]
     args = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, 3, 1, 1), torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 2)
-    assert model(*args, real, ahead)[1].item() == pytest.approx((1 ** 2 + 2 ** 2) / 2) # the heads say 0, the actions are 0
+    real, ahead = torch.tensor([[[True], [True], [False]]]), torch.full((1, 3, 2, 2), 0.51)
+    right, wrong = (math.log(math.exp(10) + AHEAD_BINS - 1) - logit for logit in (10, 0))
+    ahead[:, 1] = 0.3
+    for ahead[:, 2] in (0.51, 0.3, 1e6): # the episode is over there
+        assert model(*args, real, ahead)[1].item() == pytest.approx(AHEAD_WEIGHT * (right + wrong) / 2) # the actions are right
     assert model(*args, real)[1].item() == 0
 
 

@@ -12,7 +12,7 @@ from conftest import ROOT, TINY, flip, hashes, refused, run
 from safetensors.torch import load_file
 
 from data.prepared import Prepared
-from data.text import END, NOT_GIVEN
+from data.text import NOT_GIVEN
 from model import GPT, PAD, GPTConfig, load_weights, read_checkpoint, read_tensors
 
 LONG_WARMUP = ['--warmup_iters=100', '--dropout=0.1', '--learning_rate=1e-2'] # the schedule does not depend on max_iters then
@@ -162,7 +162,7 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
     data = Prepared(prepared, 'train')
     ends = {row.tobytes(): i for i, row in enumerate(np.array(data.bd))}
     for step in range(6):
-        text, obs, act, bd, real, ahead, n_real = g['batch_of'](data, 0, step)
+        text, obs, act, bd, real, ahead, begins, n_real = g['batch_of'](data, 0, step)
         S = obs.shape[1]
         for b in range(16):
             episode = next(i for i in range(len(data)) if np.array_equal(data.act[data.start[i]:data.start[i] + chunk], act[b, 0])
@@ -186,7 +186,7 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
             prompts = [data.prompt(k).tolist() for k in range(data.episode_text[episode], data.episode_text[episode + 1])]
             same = [i for i in range(len(data)) if data.length[i] == T and np.array_equal(data.act[data.start[i]:data.start[i + 1]], data.act[first:first + T])]
             assert prompt == [NOT_GIVEN] or prompt in prompts or len(same) > 1
-        assert n_real == real.sum()
+        assert n_real == real.sum() and not begins.any()
 
 
 def test_ranks_share_a_batch_out(train, prepared):
@@ -195,7 +195,7 @@ def test_ranks_share_a_batch_out(train, prepared):
     for rank in range(4):
         *part, n_part = g['batch_of'](data, 0, 3, slice(rank, None, 4))
         assert n_part == n
-        for name, a, b in zip(('text', 'obs', 'act', 'bd', 'real', 'ahead'), whole, part):
+        for name, a, b in zip(('text', 'obs', 'act', 'bd', 'real', 'ahead', 'begins'), whole, part):
             a = a[rank::4]
             if name == 'text': # a part is padded no further than it needs
                 assert not a[:, b.shape[1]:].any()
@@ -221,20 +221,15 @@ def test_batches_cover_the_data(train, prepared):
     assert seen == {row.tobytes() for row in np.array(data.bd)}
 
 
-def test_longer_descriptions_are_not_trained_on(train, prepared):
+def test_a_model_that_could_not_read_the_prompts_is_not_trained(refuses_to_train):
     """text_len cuts no sentence in two"""
-    g, data = train('o', '--max_iters=1', '--text_len=20', '--block_size=70', '--drop_text=0.0', '--batch_size=64'), Prepared(prepared, 'train')
-    for step in range(4):
-        text = g['batch_of'](data, 0, step)[0]
-        assert text.shape[1] <= 20
-        for row in text:
-            assert row[row != PAD][-1] in (END, NOT_GIVEN)
+    refuses_to_train('--text_len=20', '--block_size=70', words=('text_len=20', 'prepare'))
 
 
 def test_stretches_are_parts_of_episodes_and_every_time_is_trained(train, tmp_path, prepared):
     g, data = train('o', '--max_iters=12', '--stretch=6', '--eval_interval=100'), Prepared(prepared, 'train')
-    text, obs, act, bd, real, ahead, n = g['batch_of'](data, 0, 0)
-    assert obs.shape[1] == 6
+    text, obs, act, bd, real, ahead, begins, n = g['batch_of'](data, 0, 0)
+    assert obs.shape[1] == 6 and begins.max() > 0
     moved = load_file(newest(tmp_path / 'o') / 'train_state.safetensors')['exp_avg.time.weight'].abs().sum(1) > 0
     assert moved[:30].float().mean() > 0.8, "steps later than a stretch is long are embedded at a time that was never trained"
 
