@@ -8,7 +8,7 @@ demo: $(VENV)/installed
 	$(BIN)/python prepare.py
 	$(BIN)/python train.py config/toy_nav_cpu.py
 	$(BIN)/python sample_policy.py --prompts=data/toy_nav/prompts.txt --gif
-	$(BIN)/python sample_policy.py --eval=test --eval_episodes=250
+	$(BIN)/python sample_policy.py --eval=test --eval_episodes=200
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
