@@ -26,6 +26,7 @@ AHEAD_BINS = 40 # foretelling is a choice between so many intervals of each bd d
 AHEAD_WEIGHT = 0.2 # of that cross-entropy beside the action's loss
 PAD = 0 # the token id of a prompt's padding: never attended to
 FORMAT = 1 # of a checkpoint
+UNSEALED = b'0' * 64 # where its JSON holds its own SHA-256
 
 
 @dataclass
@@ -308,20 +309,20 @@ def read_checkpoint(folder):
     if not file.is_file():
         raise FileNotFoundError(f"no checkpoint in {folder}. Train one: python train.py config/toy_nav_cpu.py")
     try:
-        info = json.loads(file.read_text())
-        written = info['sha256'].pop('checkpoint.json')
+        data = file.read_bytes()
+        info = json.loads(data)
         if info['format'] != FORMAT:
             raise ValueError(f"{file} has format {info['format']}, this program reads {FORMAT}")
-        if written != own_sha256(info):
+        if seal(data.replace(info['sha256']['checkpoint.json'].encode(), UNSEALED)) != data:
             raise KeyError
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{file} is damaged. Take an earlier checkpoint beside it, or train again") from None
     return info
 
 
-def own_sha256(info):
-    """ of a checkpoint's JSON without this very number """
-    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()
+def seal(data):
+    """ put the SHA-256 of a checkpoint's JSON (bytes) in the place that is kept for it """
+    return data.replace(UNSEALED, hashlib.sha256(data).hexdigest().encode())
 
 
 def read_file(folder, name, info):

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from data.prepared import Prepared
 from data.text import NOT_GIVEN
-from model import FORMAT, GPT, PAD, GPTConfig, load_weights, own_sha256, read_checkpoint, read_tensors
+from model import FORMAT, GPT, PAD, GPTConfig, UNSEALED, load_weights, read_checkpoint, read_tensors, seal
 
 # ------------------------------------------------------------------------------
 # I/O
@@ -365,8 +365,8 @@ def save_checkpoint(val_loss):
             'step': step, 'val_loss': val_loss, 'best_val': best_val, 'git_commit': git_commit(),
             'versions': {'torch': torch.__version__, 'numpy': np.__version__},
             'sha256': {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}}
-    info['sha256']['checkpoint.json'] = own_sha256(info)
-    files['checkpoint.json'] = json.dumps(info, indent=1).encode()
+    info['sha256']['checkpoint.json'] = UNSEALED.decode()
+    files['checkpoint.json'] = seal(json.dumps(info, indent=1).encode())
     for file, content in files.items():
         with open(os.path.join(partial, file), 'wb') as f:
             f.write(content)

@@ -182,9 +182,8 @@ def test_a_checkpoint_is_enough(trained, tmp_path, script):
 
 
 def test_temperature_draws_from_the_clusters(script, prepared):
-    from conftest import PREPARE, TINY
-    script('prepare.py', f'--archive={demo_archive}', '--out_dir=short', '--text_len=18', *PREPARE)
-    script('train.py', *TINY, '--data_dir=short', '--out_dir=out', '--max_iters=2', '--head=kmeans', '--n_clusters=6')
+    from conftest import TINY
+    script('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--max_iters=2', '--head=kmeans', '--n_clusters=6')
     def acts(*args):
         names = script('sample_policy.py', '--out_dir=out', *args, name='tested')
         return [e['act'].tolist() for e in names['Runner'](names['find_checkpoint']()).drive([PROMPT] * 2, [None] * 2, [0, 1])]
