@@ -404,7 +404,7 @@ def test_a_checkpoint_is_self_describing(checkpoint, prepared):
     info = read_checkpoint(checkpoint)
     assert info['dataset'] == 'toy_nav' and info['step'] == 60 and info['settings']['n_embd'] == info['model']['n_embd'] == 16
     assert info['data']['archives'] == Prepared(prepared, 'val').meta['archives'] and math.isfinite(info['val_loss'])
-    assert set(info['sha256']) == {'model.safetensors', 'train_state.safetensors', 'tokenizer.model'}
+    assert set(info['sha256']) == {'checkpoint.json', 'model.safetensors', 'train_state.safetensors', 'tokenizer.model'}
 
 
 def test_nothing_is_unpickled():
