@@ -5,7 +5,9 @@ nanoPilot's model: a GPT that reads a prompt, then an episode as [bd, obs, act] 
 
 The prompt never leaves; of the steps, a query sees its own and the K-1 before it (the block slides). Every step carries an
 embedding of its absolute time, so what a step's keys and values hold does not depend on where the window is. One step may
-carry `chunk` environment steps: the observations up to its decision and the actions that follow it.
+carry `chunk` environment steps: the observations up to its decision and the actions that follow it. What a policy sees of its
+own motion tempts it to go on as it went: without `see_act` there are no past actions, with n_seen = 1 no past observations
+within a step.
 
 References: nanoGPT (Karpathy); Decision Transformer (Chen et al., arXiv 2106.01345); Behavior Transformers (Shafiullah et
 al., arXiv 2206.11251) for the kmeans head; Quality-Diversity Transformer (Macé et al., arXiv 2303.16207) for bd.
@@ -37,6 +39,8 @@ class GPTConfig:
     max_steps: int = 100     # steps an episode can have, each of `chunk` environment steps
     chunk: int = 4           # environment steps in one step of the sequence
     fuse: str = 'interleave' # 'interleave': 3 tokens a step; 'sum': one, of bd, obs and the action before: 3 times as fast
+    see_act: bool = True     # are past actions among them? Who sees them may repeat them instead of looking (de Haan et al., 1905.11979)
+    n_seen: int = 0          # newest observations in a step's token; 0: all of the chunk
     n_obs: int = 9
     n_act: int = 2           # dimensions of a continuous action, or number of discrete ones
     n_bd: int = 2            # 0: no behaviour descriptor
@@ -53,7 +57,7 @@ class GPTConfig:
 
     @property
     def n_slots(self):
-        return 1 if self.fuse == 'sum' else 3 if self.n_bd else 2 # tokens a step: [bd, obs, act] or [obs, act]
+        return 1 if self.fuse == 'sum' else 1 + (self.n_bd > 0) + self.see_act # tokens a step: [bd, obs, act], less what there is not
 
     @property
     def window(self):
@@ -110,6 +114,7 @@ class GPT(nn.Module):
         super().__init__()
         assert config.head in ('mse', 'kmeans', 'ce'), f"{config.head=}"
         assert config.fuse in ('interleave', 'sum'), f"{config.fuse=}"
+        assert 0 <= config.n_seen <= config.chunk, f"{config.n_seen=} {config.chunk=}"
         assert config.window >= 1, f"{config.block_size=} holds no step beside {config.text_len=}"
         assert config.n_bd or not config.n_ahead, f"{config.n_ahead=} needs a bd"
         self.config = config
@@ -118,8 +123,8 @@ class GPT(nn.Module):
         self.text_in = nn.Embedding(config.vocab_size, C) if config.text_len else None
         self.text_pos = nn.Embedding(config.text_len, C) if config.text_len else None
         self.time = nn.Embedding(config.max_steps, C) # absolute, shared by the three tokens of a step
-        self.obs_in = nn.Linear(config.n_obs * (config.chunk + n_waves), C)
-        self.act_in = nn.Linear(n_out, C)
+        self.obs_in = nn.Linear(config.n_obs * ((config.n_seen or config.chunk) + n_waves), C)
+        self.act_in = nn.Linear(n_out, C) if config.see_act else None
         if config.n_bd:
             self.bd_in = nn.Linear(config.n_bd * (1 + n_waves), C)
             self.bd_not_given = nn.Parameter(torch.zeros(C))
@@ -184,19 +189,19 @@ class GPT(nn.Module):
         now = torch.arange(S, device=obs.device) # (S,), or (B, S) for stretches that begin later
         now = self.time(now if first is None else now + first[:, None])
         obs = (obs - self.obs_mean) / self.obs_std # (B, S, chunk, n_obs)
-        o = self.obs_in(torch.cat([obs.flatten(2), self.waves(obs[:, :, -1])], dim=-1))
-        if self.config.head == 'ce':
-            a = F.one_hot(act, self.config.n_act).to(o.dtype)
-        else:
-            a = (act - self.act_mean) / self.act_std
-        parts = [o, self.act_in(a.flatten(2))]
+        o = self.obs_in(torch.cat([obs[:, :, -self.config.n_seen:].flatten(2), self.waves(obs[:, :, -1])], dim=-1))
+        parts = [o]
+        if self.config.see_act:
+            a = F.one_hot(act, self.config.n_act).to(o.dtype) if self.config.head == 'ce' else (act - self.act_mean) / self.act_std
+            a = self.act_in(a.flatten(2))
+            # summed: the action before, nothing at the start
+            parts.append(F.pad(a[:, :-1], (0, 0, 1, 0)) if self.config.fuse == 'sum' else a)
         if self.config.n_bd: # nan: not given
             given = ~bd.isnan().any(-1, keepdim=True)
             bd = (torch.nan_to_num(bd) - self.bd_mean) / self.bd_std
             b = torch.where(given, self.bd_in(torch.cat([bd, self.waves(bd)], dim=-1)), self.bd_not_given)
             parts.insert(0, b.expand(B, S, -1))
         if self.config.fuse == 'sum':
-            parts[-1] = F.pad(parts[-1][:, :-1], (0, 0, 1, 0)) # the action before, nothing at the start
             x = sum(parts) + now
         else:
             x = (torch.stack(parts, dim=2) + now[..., None, :]).flatten(1, 2) # (B, S, n_slots, C) -> (B, n_slots * S, C)
@@ -214,12 +219,12 @@ class GPT(nn.Module):
         -> (out, loss): the head's output for every step, a dict of tensors (B, S, ...), and the mean loss over the real
         environment steps, None without `real`. With `ahead` the error of foretelling it is added.
         """
-        S, n_slots = obs.shape[1], self.config.n_slots
+        S, n_slots, decides = obs.shape[1], self.config.n_slots, int(self.config.fuse == 'interleave' and self.config.n_bd > 0)
         x = self.tokens(text, obs, act, bd, first)
         mask = self.mask(text, S)
         for block in self.blocks:
             x = block(x, mask)
-        x = self.ln_f(x[:, text.shape[1]:][:, max(0, n_slots - 2)::n_slots]) # (B, S, C) at the obs tokens, which predict the action
+        x = self.ln_f(x[:, text.shape[1]:][:, decides::n_slots]) # (B, S, C) at the obs tokens, which predict the action
         out = {'cluster': self.cluster_head(x), 'offset': self.offset_head(x)} if self.config.head == 'kmeans' else {'act': self.head(x)}
         if self.config.n_ahead:
             out['ahead'] = self.ahead_head(x).unflatten(-1, (self.config.n_ahead, self.config.n_bd, AHEAD_BINS))

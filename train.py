@@ -58,6 +58,8 @@ block_size = 364 # tokens in view: text_len + 3 K; K = 100 steps of 4 are a whol
 text_len = 64 # prompt tokens at most
 chunk = 4 # environment steps a step of the sequence
 fuse = 'interleave' # 'interleave': bd, obs and act are tokens of their own; 'sum': one token a step, 3 times as fast
+see_act = True # are past actions among the tokens? Imitators that see them tend to repeat them: try both
+n_seen = 0 # newest observations in a step's token; 0: all of the chunk. 1 shows no motion to go on with
 stretch = 0 # steps of an episode trained on at a time; 0: whole episodes
 head = 'mse' # 'mse', 'kmeans' (continuous actions) or 'ce' (discrete ones)
 n_clusters = 64 # of the kmeans head
@@ -146,10 +148,12 @@ if head not in ('mse', 'kmeans', 'ce'):
     raise ValueError(f"head={head!r} is not known: 'mse', 'kmeans' or 'ce'")
 if n_ahead and not meta['bd_names']:
     raise ValueError(f"n_ahead={n_ahead}, but {dataset} has no behaviour descriptor to foretell. Set --n_ahead=0")
+if not 0 <= n_seen <= chunk:
+    raise ValueError(f"n_seen={n_seen} must be 0 to chunk={chunk}")
 max_steps = math.ceil(max(meta['longest'], meta['max_steps']) / chunk)
 if fuse not in ('interleave', 'sum'):
     raise ValueError(f"fuse={fuse!r} is not known: 'interleave' or 'sum'")
-if block_size - text_len < (1 if fuse == 'sum' else 3 if meta['bd_names'] else 2):
+if block_size - text_len < (1 if fuse == 'sum' else 1 + bool(meta['bd_names']) + see_act):
     raise ValueError(f"block_size={block_size} leaves no room for a step beside text_len={text_len}. Raise it")
 if mix:
     try:
@@ -205,7 +209,8 @@ def batch_of(split, which, step, share=slice(None)):
     no_text, no_bd = (rng.random(batch_size) < drop_text) | (n_texts == 0), rng.random(batch_size) < drop_bd
     S, t = math.ceil(length.max() / chunk), np.arange(math.ceil(length.max() / chunk) * chunk)
     rows = split.start[episodes][:, None] + first[:, None] + np.minimum(t, length[:, None] - 1) # (B, S * chunk), the last one again past the end
-    real = (t < length[:, None]) & split.taught[rows]
+    taught = np.logical_and.accumulate(split.taught[rows].reshape(batch_size, S, chunk), 2) # what was decided before a disturbance ends with it
+    real = (t < length[:, None]) & taught.reshape(batch_size, -1)
     n_real = int(real.sum())
 
     episodes, length, first, text_k, no_text, no_bd, rows, real = (a[share] for a in (episodes, length, first, text_k, no_text, no_bd, rows, real))
@@ -235,7 +240,7 @@ def to_device(batch):
 
 # ------------------------------------------------------------------------------
 # model and optimizer
-model_args = dict(block_size=block_size, text_len=text_len, vocab_size=meta['vocab_size'], max_steps=max_steps, chunk=chunk, fuse=fuse,
+model_args = dict(block_size=block_size, text_len=text_len, vocab_size=meta['vocab_size'], max_steps=max_steps, chunk=chunk, fuse=fuse, see_act=see_act, n_seen=n_seen,
                   n_obs=len(columns), n_act=len(meta['act_names']), n_bd=len(meta['bd_names']), head=head, n_clusters=n_clusters,
                   offset_weight=offset_weight, n_ahead=n_ahead, n_freq=n_freq, n_layer=n_layer, n_head=n_head, n_embd=n_embd, dropout=dropout, bias=bias)
 assert set(model_args) == {f.name for f in fields(GPTConfig)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data.text import clean
-from data.toy_nav.driver import demonstrate, drive, sample_itinerary
+from data.toy_nav.driver import ARRIVED, DISTURBED, PASSED, demonstrate, drive, sample_itinerary
 from data.toy_nav.itinerary import HELD_OUT, LOOSE, STYLES, VERBS, Itinerary, descriptions, from_visits, parse, stopped
 from data.toy_nav.places import Place
 
@@ -191,13 +191,13 @@ def test_a_path_that_goes_nowhere_fails(three, places, path):
 def test_demonstrations_carry_out_what_they_are_asked(ways, places):
     rng, world = np.random.default_rng(6), places.world
     asked = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(100)]
-    for disturbed in 0.0, 0.7:
+    for disturbed in 0.0, DISTURBED:
         episodes = demonstrate(asked, np.tile(world.start_pose, (100, 1)), ways, rng, disturbed)
         verdicts = [i.match(e['path'], places) for i, e in zip(asked, episodes)]
         assert np.mean([v['carried_out'] for v in verdicts]) >= 0.98
         assert all(v['stopped'] for v in verdicts if v['carried_out'])
         swerved = [not e['taught'].all() for e in episodes]
-        assert np.mean(swerved) == pytest.approx(0.9 * disturbed, abs=0.2)
+        assert np.mean(swerved) == pytest.approx(disturbed, abs=0.15)
 
 
 def test_what_is_taught_is_what_the_driver_does(ways, places):
@@ -206,17 +206,32 @@ def test_what_is_taught_is_what_the_driver_does(ways, places):
     asked, start = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(20)], world.start_pose[None].repeat(20, 0)
     for itinerary, e in zip(asked, demonstrate(asked, start, ways, rng, 1.0)):
         assert len(e['taught']) == len(e['act']) == len(e['obs']) == len(e['path']) - 1
-        number, leg = [ways.number(p) for p in itinerary.places], 0
-        for t in range(len(e['act']) - 16): # then it stands
+        number, leg, arrived = [ways.number(p) for p in itinerary.places], 0, False
+        for t in range(len(e['act'])):
             pose = e['obs'][t:t + 1, 5:9].astype(np.float64)
             act, distance = drive(pose, np.array([number[leg]]), np.array([leg == len(number) - 1]), ways)
-            leg += int(distance[0] < 3.5 and leg < len(number) - 1)
-            if e['taught'][t]:
-                # far from a cell's border, where float32 and float64 poses may name different cells
+            arrived |= leg == len(number) - 1 and distance[0] < ARRIVED
+            leg += int(distance[0] < PASSED and leg < len(number) - 1)
+            if not e['taught'][t]: # moved by something else, or held
+                arrived &= not e['act'][t].any()
+            elif arrived:
+                assert not e['act'][t].any()
+            else: # far from a cell's border, where float32 and float64 poses may name different cells
                 assert np.abs(act[0] - e['act'][t]).max() < 1e-2 or np.abs(pose[0, :2] % 1 - 0.5).max() > 0.499, t
-            else:
-                assert np.abs(e['act'][t]).max() >= 0.1, t # it moves, or the episode would end
+        assert arrived
     assert sum((~e['taught']).sum() for e in demonstrate(asked, start, ways, rng, 0.0)) == 0
+
+
+def test_standing_does_not_mean_having_arrived(ways, places):
+    """robots are held on their way, and pushed off their goal: who imitates must look where it is"""
+    rng, world = np.random.default_rng(8), places.world
+    asked, start = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(100)], world.start_pose[None].repeat(100, 0)
+    held, pushed = [], []
+    for e in demonstrate(asked, start, ways, rng, 1.0):
+        still = (e['act'] == 0).all(1)
+        held.append((still & ~e['taught']).any())
+        pushed.append((still[:-1] & e['taught'][:-1] & ~still[1:]).any()) # stood of its own will, then moved again
+    assert np.mean(held) > 0.2 and 0.3 < np.mean(pushed) < 0.8
 
 
 def test_a_demonstration_carries_out_its_own_itinerary_only(demos, places):

@@ -250,6 +250,29 @@ def test_without_bd_there_is_nothing_to_foretell_and_the_loss_is_a_number():
     assert loss.isfinite()
 
 
+@pytest.mark.parametrize('fuse', FUSE)
+def test_without_see_act_past_actions_change_nothing(fuse):
+    model = make(fuse=fuse, see_act=False)
+    text, obs, act, bd = batch(model)
+    assert model.config.n_slots == {'interleave': 2, 'sum': 1}[fuse] and model.tokens(text, obs, act, bd).shape[1] == 5 + 7 * model.config.n_slots
+    assert torch.equal(last(model(text, obs, act, bd)[0]), last(model(text, obs, torch.randn_like(act), bd)[0]))
+    obs2 = obs.clone()
+    obs2[:, 4] += 1
+    difference = (last(model(text, obs2, act, bd)[0]) - last(model(text, obs, act, bd)[0])).abs().amax((0, 2))
+    assert (difference[:4] < 1e-6).all() and (difference[4:] > 1e-3).all() # each step still decides at its own observation
+
+
+def test_n_seen_is_how_many_observations_a_step_shows():
+    for n_seen, chunk in (1, 3), (2, 3), (0, 3):
+        model = make(n_seen=n_seen, chunk=chunk)
+        text, obs, act, bd = batch(model)
+        before = last(model(text, obs, act, bd)[0])
+        for k in range(chunk):
+            other = obs.clone()
+            other[:, :, k] += 1
+            assert torch.equal(last(model(text, other, act, bd)[0]), before) == (k < chunk - (n_seen or chunk))
+
+
 def test_without_language_the_episode_comes_first():
     model = make(text_len=0, block_size=3 * 50)
     text, obs, act, bd = batch(model)

@@ -11,14 +11,16 @@ from scipy.sparse.csgraph import dijkstra
 
 from data.toy_nav.itinerary import Itinerary
 from data.toy_nav.places import MIN_CELLS, Place
-from data.toy_nav.world import STAND
+from data.toy_nav.world import STAND, STILL
 
 LOOKAHEAD = 9   # cells ahead on the way to steer for
 COMFORT = 5.0   # units from a wall below which the way gets dearer
 PASSED = 3.5    # this near to its anchor a place on the way has been passed
-ARRIVED = 1.5   # ... and here the robot stops
-DISTURBED = 0.7 # share of demonstrations in which something else moves the wheels now and then, and the driver recovers
-SWERVES = 3     # at most so many times an episode
+ARRIVED = 3.0   # ... and here the robot stops
+DISTURBED = 0.9 # share of demonstrations in which something else moves the wheels now and then, and the driver recovers
+SWERVES = 8     # at most so many times an episode
+HELD = 0.1      # share of swerves that hold the robot still, so that standing does not come to mean having arrived
+PUSHED = 0.5    # share of disturbed demonstrations in which it is pushed away once more after it has arrived
 OFTEN = 10      # the same itinerary is driven so often at most: there are few with one place, and each swerves elsewhere
 N_PLACES = [0.15, 0.35, 0.3, 0.2] # share of itineraries with 1, 2, 3 and 4 places
 
@@ -114,8 +116,8 @@ def drive(pose, target, last, ways):
     c, s = pose[:, 2], pose[:, 3]
     angle = np.arctan2(to[:, 1] * c - to[:, 0] * s, to[:, 0] * c + to[:, 1] * s)
     distance = np.hypot(*(goal - pose[:, :2]).T)
-    v = np.clip(np.cos(angle), 0, 1) ** 2
-    v = np.where(last, np.minimum(v, np.clip(distance / 10, 0.2, 1)), v)
+    v = np.clip(np.cos(angle), 0.6, 1) ** 2 # it never turns on the spot: an imitator that cannot tell left from right would stay there
+    v = np.where(last, np.minimum(v, np.clip(distance / 10, 0.3, 1)), v)
     turn = np.clip(0.3 * angle, -0.25, 0.25) * world.radius / world.max_speed # radians a step -> wheel speed
     act = np.stack([v - turn, v + turn], 1)
     act /= np.maximum(np.abs(act).max(1, keepdims=True), 1)
@@ -126,36 +128,48 @@ def demonstrate(itineraries, pose, ways, rng, disturbed=DISTURBED):
     """
     Drive itineraries from their poses (n, 4), all at once -> list of {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2), 'taught' (T,)}.
 
-    In a share of the episodes the robot swerves at random for 6 to 20 steps, so that one sees the driver recover (DART,
-    Laskey et al., arXiv 1703.09327). taught is 0 at the steps of a swerve: they happened, but are not to be imitated.
+    In a share of the episodes something else moves the wheels for 2 to 12 steps, holds them still, or pushes the robot away
+    after it has arrived, so that one sees the driver recover (DART, Laskey et al., arXiv 1703.09327). Without it imitators
+    stop where they are slow, and stay because they stand. taught is 0 at such steps: they happened, but are not to be imitated.
     """
     world, n = ways.places.world, len(itineraries)
     number = np.zeros((n, max(len(i.places) for i in itineraries)), int)
     for i, itinerary in enumerate(itineraries):
         number[i, :len(itinerary.places)] = [ways.number(p) for p in itinerary.places]
     final = np.array([len(i.places) - 1 for i in itineraries])
-    leg, stood, length = np.zeros(n, int), np.zeros(n, int), np.full(n, world.max_steps)
+    legs = [sum(ways.length(a, p) for a, p in zip([xy, *np.array(ways.targets)[k]], i.places)) for xy, k, i in zip(pose[:, :2], number, itineraries)]
+    leg, stood, still, length = np.zeros(n, int), np.zeros(n, int), np.zeros(n, int), np.full(n, world.max_steps)
     obs = world.observe(pose, np.zeros((n, 2)))
     seen, done, paths, taught = [], [], [pose[:, :2]], []
-    begins = rng.integers(0, 250, (n, SWERVES)) # most episodes are over before the latest
-    begins[rng.random((n, SWERVES)) < 0.4] = world.max_steps
-    begins[rng.random(n) >= disturbed] = world.max_steps
-    ends, swerves = begins + rng.integers(6, 21, (n, SWERVES)), rng.uniform(-1, 1, (n, SWERVES, 2)).astype(np.float32)
-    swerves[..., 0] = np.copysign(np.maximum(np.abs(swerves[..., 0]), 0.2), swerves[..., 0]) # it moves, or the episode would end
+    begins = (rng.random((n, SWERVES)) * np.array(legs)[:, None] / world.max_speed).astype(int)
+    begins[rng.random((n, SWERVES)) < 0.3] = world.max_steps
+    lasts, swerves = rng.integers(2, 13, (n, SWERVES)), rng.uniform(-1, 1, (n, SWERVES, 2)).astype(np.float32)
+    swerves[..., 0] = np.copysign(np.maximum(np.abs(swerves[..., 0]), 0.2), swerves[..., 0])
+    swerves[rng.random((n, SWERVES)) < HELD] = 0
+    pushed, after = rng.random(n) < PUSHED, rng.integers(1, STAND, n)
+    begins[pushed, 0], swerves[pushed, 0, 0] = world.max_steps, np.where(rng.random(pushed.sum()) < 0.5, -0.7, 0.7)
+    calm = rng.random(n) >= disturbed
+    begins[calm], pushed[calm] = world.max_steps, False
     for t in range(world.max_steps):
         act, distance = drive(pose, number[np.arange(n), leg], leg == final, ways)
-        leg += (distance < PASSED) & (leg < final)
         stood = np.where((stood > 0) | (leg == final) & (distance < ARRIVED), stood + 1, 0)
-        swerving = (begins <= t) & (t < ends) & (stood == 0)[:, None]
+        leg += (distance < PASSED) & (leg < final)
+        act[stood > 0] = 0
+        begins[pushed & (stood == after), 0] = t
+        pushed &= stood != after
+        swerving = (begins <= t) & (t < begins + lasts)
+        held = (swerves == 0).all(-1)
+        swerving &= ~held | (still < STAND - 4)[:, None] # standing for longer would end the episode
         for k in range(SWERVES):
             act[swerving[:, k]] = swerves[swerving[:, k], k]
-        act[stood > 0] = 0
+        stood[(swerving & ~held).any(1)] = 0
         taught.append(~swerving.any(1))
         seen.append(obs)
         done.append(act)
         pose, obs = world.advance(pose, act)
         paths.append(pose[:, :2])
-        length = np.where((stood == STAND) & (length == world.max_steps), t + 1, length)
+        still = np.where((np.abs(act) < STILL).all(1), still + 1, 0)
+        length = np.where((still == STAND) & (length == world.max_steps), t + 1, length)
         if (length <= t + 1).all():
             break
     seen, done, paths, taught = np.stack(seen, 1), np.stack(done, 1), np.stack(paths, 1).astype(np.float32), np.stack(taught, 1)
