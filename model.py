@@ -12,23 +12,18 @@ within a step.
 References: nanoGPT (Karpathy); Decision Transformer (Chen et al., arXiv 2106.01345); Behavior Transformers (Shafiullah et
 al., arXiv 2206.11251) for the kmeans head; Quality-Diversity Transformer (Macé et al., arXiv 2303.16207) for bd.
 """
-import hashlib
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn as nn
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch.nn import functional as F
+
+from checkpoint import load_weights, read_checkpoint, read_tensors
 
 AHEAD_BINS = 40 # foretelling is a choice between so many intervals of each bd dimension: sharper than a mean
 AHEAD_WEIGHT = 0.2 # of that cross-entropy beside the action's loss
 PAD = 0 # the token id of a prompt's padding: never attended to
-FORMAT = 1 # of a checkpoint
-UNSEALED = b'0' * 64 # where its JSON holds its own SHA-256
 
 
 @dataclass
@@ -74,9 +69,11 @@ class SelfAttention(nn.Module):
         self.resid_dropout = nn.Dropout(config.dropout)
         self.n_head, self.dropout = config.n_head, config.dropout
 
-    def forward(self, x, mask):
+    def forward(self, x, mask, past=None):
         B, T, C = x.size()
         q, k, v = (h.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for h in self.c_attn(x).split(C, dim=2))
+        if past is not None:
+            k, v = past(k, v) # keeps what is new, returns all there is
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
         y = y.transpose(1, 2).reshape(B, T, C) # (B, nh, T, hs) -> (B, T, C)
         return self.resid_dropout(self.c_proj(y))
@@ -103,9 +100,27 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
 
-    def forward(self, x, mask):
-        x = x + self.attn(self.ln_1(x), mask)
+    def forward(self, x, mask, past=None):
+        x = x + self.attn(self.ln_1(x), mask, past)
         return x + self.mlp(self.ln_2(x))
+
+
+class Cache:
+    """
+    What n episodes have shown the policy so far, as keys and values. They never change, so a step costs its own tokens only.
+
+    Columns: the prompt's tokens, then a ring of K + 1 steps (an action's token belongs to the step before the newest and
+    sees that one's whole window). `step` says which step a ring's column holds, -1: none; so nothing is ever moved.
+    """
+
+    def __init__(self, config, n, device='cpu', dtype=torch.float32):
+        self.N, ring = config.text_len, (config.window + 1) * config.n_slots
+        shape = (config.n_layer, n, config.n_head, self.N + ring, config.n_embd // config.n_head)
+        self.k, self.v = torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
+        self.words = torch.zeros(n, self.N, dtype=torch.bool, device=device) # the columns that hold a prompt
+        self.longest = 0 # prompt so far
+        self.step = torch.full((n, ring), -1, device=device)
+        self.t = torch.zeros(n, dtype=torch.long, device=device) # the step that comes next
 
 
 class GPT(nn.Module):
@@ -182,31 +197,38 @@ class GPT(nn.Module):
         seen = F.pad(text != PAD, (0, n_slots * S), value=True) # (B, T)
         return (past & window)[None, None] & seen[:, None, None, :]
 
+    def parts(self, obs, act, bd):
+        """ what a step is made of, embedded: bd (None where there is none), obs, act (None without see_act), each (B, S, C) """
+        obs = (obs - self.obs_mean) / self.obs_std # (B, S, chunk, n_obs)
+        o = self.obs_in(torch.cat([obs[:, :, -self.config.n_seen:].flatten(2), self.waves(obs[:, :, -1])], dim=-1))
+        b = a = None
+        if self.config.n_bd: # nan: not given
+            given = ~bd.isnan().any(-1, keepdim=True)
+            bd = (torch.nan_to_num(bd) - self.bd_mean) / self.bd_std
+            b = torch.where(given, self.bd_in(torch.cat([bd, self.waves(bd)], dim=-1)), self.bd_not_given).expand_as(o)
+        if self.config.see_act:
+            a = F.one_hot(act, self.config.n_act).to(o.dtype) if self.config.head == 'ce' else (act - self.act_mean) / self.act_std
+            a = self.act_in(a.flatten(2))
+        return b, o, a
+
+    def words(self, text):
+        return self.text_in(text) + self.text_pos.weight[:text.shape[1]]
+
     def tokens(self, text, obs, act, bd, first=None):
         """ the sequence of the diagram above, embedded -> (B, N + n_slots * S, C) """
         B, S = obs.shape[:2]
         assert S <= self.config.max_steps, f"{S} steps, but max_steps = {self.config.max_steps}"
         now = torch.arange(S, device=obs.device) # (S,), or (B, S) for stretches that begin later
         now = self.time(now if first is None else now + first[:, None])
-        obs = (obs - self.obs_mean) / self.obs_std # (B, S, chunk, n_obs)
-        o = self.obs_in(torch.cat([obs[:, :, -self.config.n_seen:].flatten(2), self.waves(obs[:, :, -1])], dim=-1))
-        parts = [o]
-        if self.config.see_act:
-            a = F.one_hot(act, self.config.n_act).to(o.dtype) if self.config.head == 'ce' else (act - self.act_mean) / self.act_std
-            a = self.act_in(a.flatten(2))
-            # summed: the action before, nothing at the start
-            parts.append(F.pad(a[:, :-1], (0, 0, 1, 0)) if self.config.fuse == 'sum' else a)
-        if self.config.n_bd: # nan: not given
-            given = ~bd.isnan().any(-1, keepdim=True)
-            bd = (torch.nan_to_num(bd) - self.bd_mean) / self.bd_std
-            b = torch.where(given, self.bd_in(torch.cat([bd, self.waves(bd)], dim=-1)), self.bd_not_given)
-            parts.insert(0, b.expand(B, S, -1))
+        b, o, a = self.parts(obs, act, bd)
         if self.config.fuse == 'sum':
-            x = sum(parts) + now
-        else:
-            x = (torch.stack(parts, dim=2) + now[..., None, :]).flatten(1, 2) # (B, S, n_slots, C) -> (B, n_slots * S, C)
+            if a is not None:
+                a = F.pad(a[:, :-1], (0, 0, 1, 0)) # the action before, nothing at the start
+            x = sum(part for part in (b, o, a) if part is not None) + now
+        else: # (B, S, n_slots, C) -> (B, n_slots * S, C)
+            x = (torch.stack([part for part in (b, o, a) if part is not None], dim=2) + now[..., None, :]).flatten(1, 2)
         if self.config.text_len:
-            x = torch.cat([self.text_in(text) + self.text_pos.weight[:text.shape[1]], x], dim=1)
+            x = torch.cat([self.words(text), x], dim=1)
         return self.drop(x)
 
     def forward(self, text, obs, act, bd=None, real=None, ahead=None, first=None):
@@ -224,10 +246,7 @@ class GPT(nn.Module):
         mask = self.mask(text, S)
         for block in self.blocks:
             x = block(x, mask)
-        x = self.ln_f(x[:, text.shape[1]:][:, decides::n_slots]) # (B, S, C) at the obs tokens, which predict the action
-        out = {'cluster': self.cluster_head(x), 'offset': self.offset_head(x)} if self.config.head == 'kmeans' else {'act': self.head(x)}
-        if self.config.n_ahead:
-            out['ahead'] = self.ahead_head(x).unflatten(-1, (self.config.n_ahead, self.config.n_bd, AHEAD_BINS))
+        out = self.heads(x[:, text.shape[1]:][:, decides::n_slots]) # (B, S, C) at the obs tokens, which predict the action
         loss = None if real is None else self.loss(out, act, real)
         if ahead is not None and self.config.n_ahead:
             # says at every step what the prompt is about; the actions alone say it at the turnings only
@@ -235,6 +254,13 @@ class GPT(nn.Module):
             ce = F.cross_entropy(out['ahead'].flatten(0, -2), bins.flatten(), reduction='none').view(bins.shape).mean((-1, -2))
             loss = loss + AHEAD_WEIGHT * (ce[..., None] * real).sum() / real.sum().clamp(min=1)
         return out, loss
+
+    def heads(self, x):
+        x = self.ln_f(x)
+        out = {'cluster': self.cluster_head(x), 'offset': self.offset_head(x)} if self.config.head == 'kmeans' else {'act': self.head(x)}
+        if self.config.n_ahead:
+            out['ahead'] = self.ahead_head(x).unflatten(-1, (self.config.n_ahead, self.config.n_bd, AHEAD_BINS))
+        return out
 
     def loss(self, out, act, real):
         """ the mean over the real environment steps """
@@ -257,19 +283,15 @@ class GPT(nn.Module):
         offset = out['offset'].unflatten(-1, (self.config.n_clusters, -1))
         return offset.gather(2, cluster[..., None, None].expand(-1, -1, 1, offset.shape[-1])).squeeze(2)
 
-    @torch.no_grad()
-    def act(self, text, obs, act, bd=None, temperature=0.0, top_p=1.0, generator=None):
+    def choose(self, out, temperature=0.0, top_p=1.0, generator=None):
         """
-        The next `chunk` actions, (B, chunk, n_act) within the action space, or (B, chunk) int64 with the ce head.
+        The heads' output at the newest step, a dict of tensors (B, 1, ...) -> the next `chunk` actions, (B, chunk, n_act)
+        within the action space, or (B, chunk) int64 with the ce head.
 
-        Arguments as forward's, the episodes so far; act at the last step is not looked at. Every step is computed
-        anew. temperature 0 is greedy; else clusters or discrete actions are drawn, from the top_p most probable.
+        temperature 0 is greedy; else clusters or discrete actions are drawn, from the top_p most probable.
         """
-        out, _ = self(text, obs, act, bd)
-        out = {k: v[:, -1:] for k, v in out.items()}
         if self.config.head == 'ce':
-            logits = out['act'].unflatten(-1, (self.config.chunk, self.config.n_act))[:, 0]
-            return draw(logits, temperature, top_p, generator)
+            return draw(out['act'].unflatten(-1, (self.config.chunk, self.config.n_act))[:, 0], temperature, top_p, generator)
         if self.config.head == 'kmeans':
             cluster = draw(out['cluster'], temperature, top_p, generator)
             a = self.centers[cluster] + self.offset(out, cluster)
@@ -277,6 +299,86 @@ class GPT(nn.Module):
             a = out['act']
         a = a.view(len(a), self.config.chunk, self.config.n_act) * self.act_std + self.act_mean
         return torch.minimum(torch.maximum(a, self.act_low), self.act_high)
+
+    @torch.no_grad()
+    def act(self, text, obs, act, bd=None, **how):
+        """
+        The next actions, as `choose` returns them, by computing every step anew: the oracle of `step`.
+
+        Arguments as forward's, the episodes so far; act at the last step is not looked at.
+        """
+        out, _ = self(text, obs, act, bd)
+        return self.choose({k: v[:, -1:] for k, v in out.items()}, **how)
+
+    @torch.no_grad()
+    def read(self, cache, rows, text):
+        """ begin new episodes in rows (n,) of a cache, with prompts text (n, N), ended by padding: each distinct one is read once """
+        cache.step[rows], cache.t[rows], cache.words[rows] = -1, 0, False
+        cache.k[:, rows], cache.v[:, rows] = 0.0, 0.0
+        if not text.shape[1]:
+            return
+        text, of = torch.unique(text, dim=0, return_inverse=True)
+        # columns are counted back from the first step, so that prompts of any length stand next to the episode
+        N, last = text.shape[1], (text != PAD).sum(1)
+        here = torch.arange(N, device=text.device) - N + last[:, None] # (n, N), the word that goes into a column, negative: none
+        at, seen = here.clamp(min=0), here >= 0
+        x, mask = self.words(text), self.mask(text, 0)
+        for k_all, v_all, block in zip(cache.k, cache.v, self.blocks):
+            def past(k, v):
+                for new, kept in (k, k_all), (v, v_all): # (n, nh, N, hs)
+                    new = new.gather(2, at[:, None, :, None].expand_as(new)) * seen[:, None, :, None]
+                    kept[rows, :, cache.N - N:cache.N] = new[of]
+                return k, v
+            x = block(x, mask, past)
+        cache.words[rows, cache.N - N:] = seen[of]
+        cache.longest = max(cache.longest, N)
+
+    @torch.no_grad()
+    def step(self, cache, obs, act, bd=None, rows=None):
+        """
+        The heads' output at the next step of each episode in a cache: forward's at its newest step, for the price of n_slots tokens.
+
+        obs (n, chunk, n_obs), up to the decision; act (n, chunk, ...), what was done since the last one; bd (n, n_bd), nan where
+        not given; rows (n,) of the cache, None: all. Does not count the step: `cache.t[rows] += 1` does, until then it can
+        be taken again.
+        """
+        c, every = self.config, rows is None
+        rows = torch.arange(len(cache.t), device=obs.device) if every else rows
+        t = cache.t[rows]
+        latest = int(t.max())
+        if latest >= c.max_steps:
+            raise ValueError(f"an episode has reached step {latest}, but the policy knows {c.max_steps} only. Reset it")
+        b, o, a = self.parts(obs[:, None], act[:, None], None if bd is None else bd[:, None])
+        now = self.time(t)[:, None]
+        if c.fuse == 'sum':
+            x = sum(part for part in (b, o) if part is not None) + now
+            x = x if a is None else x + a * (t > 0)[:, None, None]
+            of, kind = t[:, None], torch.zeros(1, dtype=torch.long, device=x.device)
+        else: # the action before belongs to its own step; at the start there is none, and its column stays unseen
+            made = [part + now for part in (b, o) if part is not None]
+            kind = torch.arange(len(made), device=o.device)
+            of = t[:, None].expand(-1, len(made))
+            if a is not None:
+                made.insert(0, a + self.time((t - 1).clamp(min=0))[:, None])
+                of = torch.cat([t[:, None] - 1, of], 1) # -1 is never seen
+                kind = torch.cat([kind.new_full((1,), c.n_slots - 1), kind])
+            x = torch.cat(made, 1)
+        column = of % (c.window + 1) * c.n_slots + kind # (n, tokens) in the ring
+        cache.step[rows[:, None], column] = of
+        begin, end = cache.N - cache.longest, cache.N + min(latest + 1, c.window + 1) * c.n_slots
+        held = cache.step[rows, :end - cache.N][:, None] # (n, 1, columns)
+        kinds = torch.arange(end - cache.N, device=x.device) % c.n_slots
+        mine = of[..., None]
+        seen = (held >= 0) & (held <= mine) & (held > mine - c.window) & ((held < mine) | (kinds <= kind[:, None]))
+        seen |= mine < 0 # sees anything rather than nothing: a softmax over nothing is nan
+        mask = torch.cat([cache.words[rows, begin:][:, None].expand(-1, x.shape[1], -1), seen], 2)[:, None]
+        for k_all, v_all, block in zip(cache.k, cache.v, self.blocks):
+            def past(k, v):
+                for new, kept in (k, k_all), (v, v_all):
+                    kept[rows[:, None], :, cache.N + column] = new.transpose(1, 2)
+                return (kept[:, :, begin:end] if every else kept[rows, :, begin:end] for kept in (k_all, v_all))
+            x = block(x, mask, past)
+        return self.heads(x[:, -1:])
 
     def configure_optimizer(self, weight_decay, learning_rate, betas):
         """ AdamW; matrices decay, vectors do not. Fused: one kernel, also on CPUs """
@@ -302,55 +404,3 @@ def draw(logits, temperature, top_p, generator):
     p = torch.where(p.cumsum(-1) - p < top_p, p, 0.0) # the first one always stays
     i = torch.multinomial(p.flatten(0, -2), 1, generator=generator).view(*p.shape[:-1], 1)
     return order.gather(-1, i).squeeze(-1)
-
-
-# ------------------------------------------------------------------------------
-# checkpoints: a directory of safetensors and one JSON that holds the other files' SHA-256. train.py writes them
-
-
-def read_checkpoint(folder):
-    """ a checkpoint's JSON """
-    file = Path(folder) / 'checkpoint.json'
-    if not file.is_file():
-        raise FileNotFoundError(f"no checkpoint in {folder}. Train one: python train.py config/toy_nav_cpu.py")
-    try:
-        data = file.read_bytes()
-        info = json.loads(data)
-        if info['format'] != FORMAT:
-            raise ValueError(f"{file} has format {info['format']}, this program reads {FORMAT}")
-        if seal(data.replace(info['sha256']['checkpoint.json'].encode(), UNSEALED)) != data:
-            raise KeyError
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{file} is damaged. Take an earlier checkpoint beside it, or train again") from None
-    return info
-
-
-def seal(data):
-    """ put the SHA-256 of a checkpoint's JSON (bytes) in the place that is kept for it """
-    return data.replace(UNSEALED, hashlib.sha256(data).hexdigest().encode())
-
-
-def read_file(folder, name, info):
-    """ one of a checkpoint's files, if its bytes are those that were written """
-    file = Path(folder) / name
-    try:
-        data = file.read_bytes()
-    except OSError:
-        raise FileNotFoundError(f"{file} is missing. Take an earlier checkpoint beside it, or train again") from None
-    if hashlib.sha256(data).hexdigest() != info['sha256'].get(name):
-        raise ValueError(f"{file} is damaged: its SHA-256 is not the checkpoint's. Take an earlier one beside it, or train again")
-    return data
-
-
-def read_tensors(folder, name, info):
-    try:
-        return load_safetensors(read_file(folder, name, info))
-    except SafetensorError as e:
-        raise ValueError(f"{Path(folder) / name} is damaged ({e}). Take an earlier one beside it, or train again") from None
-
-
-def load_weights(model, tensors, where):
-    try:
-        model.load_state_dict(tensors, strict=True)
-    except RuntimeError as e:
-        raise ValueError(f"{where}: the weights do not fit the architecture ({str(e).splitlines()[-1].strip()})") from None

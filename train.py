@@ -24,9 +24,10 @@ from safetensors.torch import save as safetensors_bytes
 from torch.nn.parallel import DistributedDataParallel as DDP
 from tqdm import tqdm
 
+from checkpoint import FORMAT, UNSEALED, load_weights, read_checkpoint, read_tensors, seal
 from data.prepared import Prepared
 from data.text import NOT_GIVEN
-from model import FORMAT, GPT, PAD, GPTConfig, UNSEALED, load_weights, read_checkpoint, read_tensors, seal
+from model import GPT, PAD, GPTConfig
 
 # ------------------------------------------------------------------------------
 # I/O

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, flip, refused, run
 from PIL import Image
 
-from model import read_checkpoint
+from checkpoint import read_checkpoint
 
 PROMPT = 'go north of the fridge and then stop at the stove'
 
@@ -25,13 +25,6 @@ def sample(script, out, tmp_path):
         script('sample_policy.py', '--out_dir=out', '--json=done.json', *args)
         return json.loads((tmp_path / 'done.json').read_text())
     return call
-
-
-@pytest.fixture
-def runner(script, out):
-    """ sample_policy's Runner on the small checkpoint """
-    names = script('sample_policy.py', '--out_dir=out', name='tested')
-    return names['Runner'](names['find_checkpoint']())
 
 
 @pytest.fixture
@@ -125,30 +118,45 @@ def test_a_path_does_not_depend_on_the_batch(sample, tmp_path):
     assert all(map(same, together, apart))
 
 
-def test_the_driver_feeds_what_training_fed(runner, prepared, kwargs):
-    """an episode of the data, stepped through as rolling out does, gives the tensors of a training batch"""
+def test_the_driver_feeds_what_training_fed(script, out, prepared):
+    """X9: an episode of the data, driven with its own actions, shows the model what a training batch would have shown"""
     import torch
 
     from data.prepared import Prepared
-    data, fed = Prepared(prepared, 'train'), []
-    b = int(np.argmax(data.length))
-    stored = data.act[data.start[b]:data.start[b + 1]]
-    def act(text, obs, act, bd, **how): # instead of the policy: the stored actions
-        fed.append((text, obs.clone(), act.clone(), bd))
-        t = (obs.shape[1] - 1) * 8
-        some = np.zeros((8, 2), np.float32)
+    from model import PAD
+    from policy import Policy
+    data, policy, said = Prepared(prepared, 'train'), Policy.load(out), []
+    b, prompt = int(np.argmax(data.length)), 'go to the bed'
+    stored, T = data.act[data.start[b]:data.start[b + 1]], int(data.length[b])
+    S = -(-T // 8)
+    def choose(out, *how): # instead of the policy: the stored actions
+        said.append(out)
+        some, t = np.zeros((8, 2), np.float32), (len(said) - 1) * 8
         some[:len(stored[t:t + 8])] = stored[t:t + 8]
         return torch.from_numpy(some)[None]
-    runner.model.act = act
-    driven, = runner.drive(['go to the bed'], [None], [0])
-    text, obs, acts, bd = fed[-1]
-    S = obs.shape[1]
-    for s in range(S):
-        for k in range(8):
-            assert np.array_equal(obs[0, s, k], data.obs[data.start[b] + max(0, s * 8 - 7 + k)]), (s, k)
-            if s < S - 1:
-                assert np.array_equal(acts[0, s, k], stored[s * 8 + k])
-    assert bd.isnan().all() and np.array_equal(driven['act'], stored) and np.array_equal(driven['path'][1:], data.path[data.start[b]:data.start[b + 1]])
+    policy.model.choose = choose
+    names = script('sample_policy.py', '--out_dir=out', name='tested')
+    driven, = names['drive'](policy, [prompt], [None], [0])
+    assert np.array_equal(driven['act'], stored) and np.array_equal(driven['path'][1:], data.path[data.start[b]:data.start[b + 1]])
+    seen = data.start[b] + np.clip(np.arange(S * 8) - 7, 0, T - 1)
+    done = data.start[b] + np.minimum(np.arange(S * 8), T - 1)
+    text = torch.tensor([policy.tokens(prompt) + [PAD] * 3])
+    with torch.no_grad():
+        whole, _ = policy.model(text, torch.from_numpy(data.obs[seen]).view(1, S, 8, -1), torch.from_numpy(data.act[done]).view(1, S, 8, -1), torch.full((1, 1, 2), np.nan))
+    assert len(said) == S
+    for k in whole:
+        assert torch.allclose(torch.cat([o[k] for o in said], 1), whole[k], atol=1e-4, rtol=1e-4), k
+
+
+def test_rows_are_refilled_and_every_request_is_driven_once(sample, tmp_path):
+    """in rows assigned beforehand; what a row drove before changes nothing"""
+    wishes = ['go to the bed', PROMPT, 'stop at the sofa', 'go to the fan', 'the statue', 'north of the table', 'the blue tile']
+    (tmp_path / 'wishes.txt').write_text('\n'.join(wishes))
+    few = sample('--prompts=wishes.txt', '--batch_size=2')
+    assert [d['prompt'] for d in few] == wishes
+    for one, other in zip(few, sample('--prompts=wishes.txt')):
+        assert np.allclose(one['path'][:100], other['path'][:100], atol=0.05)
+        assert len(one['path']) == len(one['actions']) + 1 and one['path'][0] == [20, 50]
 
 
 def test_several_samples_a_prompt(sample, capsys):
@@ -183,10 +191,12 @@ def test_a_checkpoint_is_enough(trained, tmp_path, script):
 
 def test_temperature_draws_from_the_clusters(script, prepared):
     from conftest import TINY
+
+    from policy import Policy
     script('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--max_iters=2', '--head=kmeans', '--n_clusters=6')
     def acts(*args):
         names = script('sample_policy.py', '--out_dir=out', *args, name='tested')
-        return [e['act'].tolist() for e in names['Runner'](names['find_checkpoint']()).drive([PROMPT] * 2, [None] * 2, [0, 1])]
+        return [e['act'].tolist() for e in names['drive'](Policy.load('out'), [PROMPT] * 2, [None] * 2, [0, 1])]
     greedy, drawn, again, other = acts(), acts('--temperature=1'), acts('--temperature=1'), acts('--temperature=1', '--seed=2')
     assert greedy[0] == greedy[1] and drawn[0] != drawn[1] and drawn == again != other
     assert np.allclose(acts('--temperature=1', '--top_p=1e-6')[0], greedy[0], atol=1e-4)
@@ -218,11 +228,12 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
 def test_a_perfect_driver_scores_100(script, out, prepared, tmp_path, monkeypatch):
     """the measure, not the policy: who drives as the demonstrations did carries out all that is asked in full"""
     from data.prepared import Prepared
+    from policy import Policy
     names = script('sample_policy.py', '--out_dir=out', '--eval=val', f'--data_dir={prepared}', name='tested')
-    runner, data = names['Runner'](names['find_checkpoint']()), Prepared(prepared, 'val')
+    policy, data = Policy.load(out), Prepared(prepared, 'val')
     by_seed = {row['seed']: np.concatenate([[[20, 50]], data.path[data.start[i]:data.start[i + 1]]]) for i, row in enumerate(data.episodes())}
-    runner.drive = lambda texts, bds, seeds, desc='': [{'path': by_seed[s], 'act': None} for s in seeds]
-    names['evaluate'](runner)
+    names['drive'] = lambda policy, texts, bds, seeds, desc='': [{'path': by_seed[s], 'act': None} for s in seeds]
+    names['evaluate'](policy)
     rows = {r['name']: r for r in json.loads((out / 'eval_val.json').read_text())['rows']}
     for name in 'prompt', 'no prompt', 'bd', 'destination only':
         row = rows[f'demonstrations: {name}']

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from data.prepared import Prepared
 from data.text import NOT_GIVEN
-from model import GPT, PAD, GPTConfig, load_weights, read_checkpoint, read_tensors
+from checkpoint import load_weights, read_checkpoint, read_tensors
+from model import GPT, PAD, GPTConfig
 
 LONG_WARMUP = ['--warmup_iters=100', '--dropout=0.1', '--learning_rate=1e-2'] # the schedule does not depend on max_iters then
 

@@ -90,18 +90,27 @@ class ToyNavVec(VectorEnv):
         self.single_observation_space, self.single_action_space = spaces(self.world, pose)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.generators, self.state = None, None
+        self.state = None
 
     def reset(self, *, seed=None, options=None):
-        """ seed: an int (robot i gets seed + i, as in Gymnasium) or one a robot """
-        if seed is not None or self.generators is None:
-            seeds = [None] * self.num_envs if seed is None else \
-                [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
-            self.generators = [seeding.np_random(None if s is None else int(s))[0] for s in seeds] if self.start_anywhere else []
-        n = self.num_envs
-        self.state, self.t, self.stood, self.done = np.empty((n, 4)), np.zeros(n, int), np.zeros(n, int), np.zeros(n, bool)
-        self.restart(np.arange(n))
-        return self.seen(self.world.observe(self.state, np.zeros((n, 2))))
+        """
+        seed: an int (robot i gets seed + i, as in Gymnasium) or one a robot. options={'reset_mask': (n,) bool}, as in
+        Gymnasium's SyncVectorEnv: only those begin anew; the others' observations are what they were.
+        """
+        n, mask = self.num_envs, (options or {}).get('reset_mask')
+        rows = np.arange(n) if mask is None or self.state is None else np.flatnonzero(mask)
+        seeds = [None] * n if seed is None else [seed + i for i in range(n)] if isinstance(seed, (int, np.integer)) else list(seed)
+        if self.state is None:
+            self.state, self.t, self.stood, self.done = np.tile(self.world.start_pose, (n, 1)), np.zeros(n, int), np.zeros(n, int), np.zeros(n, bool)
+            self.obs, self.generators = np.zeros((n, len(OBS_NAMES)), np.float32), [None] * n
+        for i in rows if self.start_anywhere else ():
+            if seeds[i] is not None or self.generators[i] is None:
+                self.generators[i] = seeding.np_random(None if seeds[i] is None else int(seeds[i]))[0]
+        self.restart(rows)
+        self.done[rows] = False
+        self.obs = self.obs.copy() # what was returned before stays as it was
+        self.obs[rows] = self.world.observe(self.state[rows], np.zeros((len(rows), 2)))
+        return self.seen(self.obs)
 
     def restart(self, rows):
         self.t[rows], self.stood[rows] = 0, 0
@@ -120,6 +129,7 @@ class ToyNavVec(VectorEnv):
         if len(again):
             self.restart(again)
             obs[again] = self.world.observe(self.state[again], np.zeros((len(again), 2)))
+        self.obs = obs
         terminated, truncated = self.stood >= STAND, self.t >= self.world.max_steps
         self.done = terminated | truncated
         obs, info = self.seen(obs)

@@ -1,0 +1,173 @@
+"""
+A trained policy for any loop: prompts in, observations in, actions out.
+
+    policy = Policy.load('out-toy-nav-cpu')
+    env = make_vec(8)                                # any gymnasium.vector.VectorEnv with the observations of training
+    obs, _ = env.reset(seed=0)
+    policy.reset(['go north of the fridge'] * 8)
+    over = np.zeros(8, bool)
+    for _ in range(400):
+        obs, _, terminated, truncated, _ = env.step(policy.act(obs, skip=over)) # an ended row ignores this action, and so do we
+        policy.reset_rows(over)                      # Gymnasium's NEXT_STEP: now that row has begun a new episode
+        over = terminated | truncated
+"""
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from checkpoint import read_file
+from data.text import NOT_GIVEN, Tokenizer, words
+from model import GPT, PAD, Cache
+
+
+def find_checkpoint(out_dir, which='best'):
+    """ the directory that out_dir's `best` or `latest` names, or one of its directories; or out_dir, if it is a checkpoint """
+    if not Path(out_dir).is_dir():
+        raise FileNotFoundError(f"no checkpoint in {out_dir}. Train one: python train.py config/toy_nav_cpu.py, or set --out_dir")
+    if (Path(out_dir) / 'checkpoint.json').is_file():
+        return Path(out_dir)
+    pointer = Path(out_dir) / which
+    return Path(out_dir) / pointer.read_text().strip() if pointer.is_file() else pointer
+
+
+class Policy:
+    """
+    n episodes in lockstep or each at its own step, driven by one checkpoint.
+
+    Keys and values are kept (model.Cache), so an environment step costs the same however long the episode is; the prompt of
+    an episode is read once. One decision covers `chunk` environment steps.
+    """
+
+    def __init__(self, model, info, tokenizer=None, device='cpu'):
+        self.model, self.info, self.tokenizer, self.device = model, info, tokenizer, device
+        self.config, self.about = model.config, info['data']
+        self.cache = None
+
+    @classmethod
+    def load(cls, out_dir, which='best', device='cpu'):
+        """ a directory that train.py wrote; which: 'best' by validation loss, 'latest', or a directory in it """
+        folder = find_checkpoint(out_dir, which)
+        model, info = GPT.from_checkpoint(folder, device)
+        tokenizer = Tokenizer(read_file(folder, 'tokenizer.model', info), info['data']['words']) if model.config.text_len else None
+        return cls(model, info, tokenizer, device)
+
+    # ------------------------------------------------------------------------------
+    # what is asked
+
+    def tokens(self, text):
+        """ a prompt, None where there is none -> ids (N,) """
+        if not self.config.text_len:
+            return []
+        ids = self.tokenizer.encode(text) if text else [NOT_GIVEN]
+        if len(ids) > self.config.text_len:
+            raise ValueError(f"the prompt has {len(ids)} tokens, the model reads {self.config.text_len}. Shorten it: {text[:60]!r}..")
+        return ids
+
+    def fits(self, text):
+        return len(self.tokenizer.encode(text)) <= self.config.text_len
+
+    def check(self, text, bd):
+        """ refuse what cannot be asked of this policy -> the words of a prompt that it has never seen """
+        if bd is not None:
+            low, high = self.about['bd_low'], self.about['bd_high']
+            if len(bd) != len(low) or not all(a <= x <= b for a, x, b in zip(low, bd, high)):
+                raise ValueError(f"bd={bd} is not within {low} to {high}. Give {len(low)} numbers within: {', '.join(self.about['bd_names'])}")
+        if not text:
+            return []
+        if not self.config.text_len:
+            raise ValueError("this policy was trained without language: it cannot read a prompt. Give a bd")
+        self.tokens(text)
+        unknown = self.tokenizer.unknown(text)
+        if not words(text) - set(unknown):
+            raise ValueError(f"the policy knows no word of {text!r}. It knows: {', '.join(self.about['words'])}")
+        return unknown
+
+    # ------------------------------------------------------------------------------
+    # episodes
+
+    def reset(self, prompts, bd=None):
+        """ begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each """
+        n, c = len(prompts), self.config
+        self.cache = Cache(c, n, self.device)
+        self.prompts, self.bd = [None] * n, np.full((n, c.n_bd), np.nan, np.float32)
+        self.recent = np.zeros((n, c.chunk, c.n_obs), np.float32) # the last `chunk` observations
+        self.plan = np.zeros((n, c.chunk) if c.head == 'ce' else (n, c.chunk, c.n_act), np.int64 if c.head == 'ce' else np.float32)
+        self.k = np.full(n, c.chunk) # where in its plan a row is; at its end it decides anew
+        self.fresh = np.ones(n, bool) # rows that have seen nothing yet
+        self.past = [np.empty((n, c.max_steps, *a.shape[1:]), a.dtype) for a in (self.recent, self.plan, self.bd)] # as they were at each decision
+        self.reset_rows(np.ones(n, bool), prompts, [None] * n if bd is None else bd)
+
+    def reset_rows(self, mask, prompts=None, bd=None):
+        """ begin new episodes where mask (n,), with a new prompt and bd for each such row, or with those it had """
+        rows = np.flatnonzero(mask)
+        for i, row in enumerate(rows):
+            self.prompts[row] = self.prompts[row] if prompts is None else prompts[i]
+            self.bd[row] = self.bd[row] if bd is None else np.nan if bd[i] is None else bd[i]
+        self.k[rows], self.plan[rows], self.fresh[rows] = self.config.chunk, 0, True
+        self.read(rows)
+
+    def read(self, rows):
+        if not len(rows):
+            return
+        ids = [self.tokens(self.prompts[row]) for row in rows]
+        text = torch.full((len(rows), max(map(len, ids))), PAD)
+        for row, i in zip(text, ids):
+            row[:len(i)] = torch.tensor(i, dtype=torch.long)
+        self.model.read(self.cache, torch.from_numpy(rows).to(self.device), text.to(self.device))
+
+    def change_prompts(self, mask, prompts):
+        """
+        Ask something else in the middle of an episode, of the rows where mask (n,). What they have lived through is computed
+        anew under the new prompt: they go on exactly as if it had been asked from the start. Their plans are dropped.
+        """
+        rows = np.flatnonzero(mask)
+        steps = self.cache.t.cpu().numpy()[rows]
+        for row, prompt in zip(rows, prompts):
+            self.prompts[row] = prompt
+        self.read(rows)
+        for t in range(max(steps, default=0)):
+            some = rows[steps > t]
+            self.step(some, *(a[some, t] for a in self.past))
+
+    def step(self, rows, recent, plan, bd):
+        """ show rows (n,) what they have seen, done and are to reach -> the heads' output for their next step """
+        shown = [torch.from_numpy(a).to(self.device) for a in (recent, plan, bd)]
+        every = None if len(rows) == len(self.k) else torch.from_numpy(rows).to(self.device)
+        out = self.model.step(self.cache, *shown, rows=every)
+        self.cache.t[slice(None) if every is None else every] += 1
+        return out
+
+    def act(self, obs, bd=None, skip=None, temperature=0.0, top_p=1.0, generator=None):
+        """
+        obs (n, n_obs), what the environment showed last -> the actions for its next step, (n, n_act) float32 or (n,) int64.
+
+        bd (n, n_bd): what to reach from now on, such as a return to go; else as at reset. skip (n,) bool: rows that take no
+        step, because their episode is over: nothing of theirs changes, and what is returned for them means nothing.
+        """
+        if self.cache is None:
+            raise ValueError("the policy does not know yet what is asked. Call reset(prompts) first")
+        obs = np.asarray(obs, np.float32)
+        expected = (len(self.k), len(self.about['obs_names']))
+        if obs.shape != expected:
+            raise ValueError(f"obs has shape {obs.shape}, not {expected}: {len(self.k)} rows of {', '.join(self.about['obs_names'])}")
+        go = np.ones(len(obs), bool) if skip is None else ~np.asarray(skip, bool)
+        if not np.isfinite(obs[go]).all():
+            raise ValueError(f"the observation of row {int(np.flatnonzero(go & ~np.isfinite(obs).all(1))[0])} is not finite")
+        obs = obs[:, self.info['obs_columns']]
+        self.recent[go] = np.concatenate([self.recent[go, 1:], obs[go, None]], 1)
+        begins = go & self.fresh
+        self.recent[begins], self.fresh[begins] = obs[begins, None], False
+        if bd is not None:
+            self.bd[go] = np.asarray(bd, np.float32)[go]
+        rows = np.flatnonzero(go & (self.k == self.config.chunk))
+        if len(rows):
+            shown, t = (self.recent[rows], self.plan[rows], self.bd[rows]), self.cache.t.cpu().numpy()[rows]
+            out = self.step(rows, *shown) # refuses an episode that is too long, before anything is kept of it
+            for kept, a in zip(self.past, shown):
+                kept[rows, t] = a
+            self.plan[rows] = self.model.choose(out, temperature, top_p, generator).cpu().numpy()
+            self.k[rows] = 0
+        now = np.minimum(self.k, self.config.chunk - 1)
+        self.k[go] += 1
+        return self.plan[np.arange(len(obs)), now].copy()

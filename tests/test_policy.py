@@ -1,0 +1,95 @@
+"""Policy, the face for a user's own loop: many rows, each at its own step, and what is refused."""
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+from data.toy_nav import make_vec
+from policy import Policy
+
+WISHES = ['go north of the fridge', 'stop at the stove', 'go to the bed, then the sofa']
+
+
+@pytest.fixture
+def policy(trained):
+    return Policy.load(trained)
+
+
+def episode(n, T=40, seed=0):
+    """ observations as an environment may show them (T, n, 9) """
+    return np.random.default_rng(seed).normal(100, 50, (T, n, 9)).astype(np.float32)
+
+
+def drive(policy, seen):
+    return np.stack([policy.act(obs) for obs in seen])
+
+
+def test_the_loop_of_its_docstring(policy):
+    n = 4
+    env = make_vec(n)
+    assert env.metadata['autoreset_mode'] == AutoresetMode.NEXT_STEP
+    obs, _ = env.reset(seed=0)
+    policy.reset(['go north of the fridge'] * n)
+    over, ended = np.zeros(n, bool), 0
+    for _ in range(450):
+        obs, _, terminated, truncated, _ = env.step(policy.act(obs, skip=over))
+        policy.reset_rows(over)
+        over = terminated | truncated
+        ended += over.sum()
+    assert ended >= n
+
+
+def test_a_row_after_its_reset_is_as_good_as_new(policy):
+    """the ignored step of NEXT_STEP does not advance the cache, and nothing of the old episode is left"""
+    seen = episode(3)
+    policy.reset(WISHES)
+    alone = drive(policy, seen[:24])
+    policy.reset(WISHES)
+    for t in range(13): # not a multiple of chunk: rows decide at different times from now on
+        policy.act(seen[t] + 5)
+    policy.act(np.full_like(seen[0], np.nan), skip=np.ones(3, bool)) # what an ended row is shown is not looked at
+    policy.reset_rows([True, False, True])
+    again = drive(policy, seen[:24])
+    assert np.allclose(again[:, [0, 2]], alone[:, [0, 2]], atol=1e-4) and not np.allclose(again[:, 1], alone[:, 1], atol=1e-4)
+
+
+def test_rows_that_wait_do_not_move(policy):
+    seen = episode(2)
+    policy.reset(WISHES[:2])
+    straight = drive(policy, seen[:30])
+    policy.reset(WISHES[:2])
+    got, t, rng = [[], []], [0, 0], np.random.default_rng(1)
+    while min(t) < 30:
+        skip = rng.random(2) < 0.4
+        skip |= np.array(t) >= 30
+        act = policy.act(np.stack([seen[min(k, 29), i] for i, k in enumerate(t)]), skip=skip)
+        for i in np.flatnonzero(~skip):
+            got[i].append(act[i])
+            t[i] += 1
+    assert np.allclose(np.array(got).swapaxes(0, 1), straight, atol=1e-4)
+
+
+def test_a_prompt_changed_on_the_way_acts_as_if_asked_from_the_start(policy):
+    """the next decision is the one that a full pass over the same past under the new prompt gives"""
+    seen = episode(2)
+    policy.reset(WISHES[:2], [[10, 20], None])
+    drive(policy, seen[:24])
+    policy.change_prompts([True, False], ['go to the bed'])
+    past, t = [a[0, :3].copy() for a in policy.past], policy.cache.t[0]
+    assert policy.prompts == ['go to the bed', WISHES[1]] and t == 3
+    act = policy.act(seen[24])
+    obs, done = np.concatenate([past[0], policy.past[0][0, 3:4]]), np.concatenate([past[1][1:], policy.past[1][0, 3:4]])
+    expected = policy.model.act(torch.tensor([policy.tokens('go to the bed')]), torch.from_numpy(obs)[None],
+                                torch.from_numpy(np.concatenate([done, np.zeros_like(done[:1])]))[None], torch.tensor([[[10.0, 20.0]]]))
+    assert np.allclose(act[0], expected[0, 0], atol=1e-4)
+
+
+def test_what_cannot_be_is_refused(policy):
+    with pytest.raises(ValueError, match='reset'):
+        policy.act(episode(1)[0])
+    policy.reset(WISHES)
+    for obs, words in (episode(2)[0], 'shape'), (episode(3)[0][:, :5], 'shape'), (np.full((3, 9), np.nan), 'row 0 is not finite'):
+        with pytest.raises(ValueError, match=words):
+            policy.act(obs)
+    with pytest.raises(ValueError, match='tokens'):
+        policy.reset(['go to the bed ' * 60])
