@@ -2,7 +2,7 @@
 A scripted driver that carries out itineraries: the demonstrations of toy_nav, and the teacher of whoever wants one.
 
 It follows the shortest way that keeps off the walls (Dijkstra on the floor's cells) by pure pursuit: steer for the point
-some way ahead on it (Coulter, CMU-RI-TR-92-01, 1992). It drives through every place but the last, slows down and stops there.
+some way ahead on it (Coulter, CMU-RI-TR-92-01, 1992). It slows down at every place and stops at the last.
 """
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -15,7 +15,7 @@ from data.toy_nav.world import STAND, STILL
 
 LOOKAHEAD = 9   # cells ahead on the way to steer for
 COMFORT = 5.0   # units from a wall below which the way gets dearer
-PASSED = 3.5    # this near to its anchor a place on the way has been passed
+PASSED = 2.5    # this near to its anchor a place on the way has been passed
 ARRIVED = 3.0   # ... and here the robot stops
 DISTURBED = 0.9 # share of demonstrations in which something else moves the wheels now and then, and the driver recovers
 SWERVES = 8     # at most so many times an episode
@@ -117,7 +117,7 @@ def drive(pose, target, last, ways):
     angle = np.arctan2(to[:, 1] * c - to[:, 0] * s, to[:, 0] * c + to[:, 1] * s)
     distance = np.hypot(*(goal - pose[:, :2]).T)
     v = np.clip(np.cos(angle), 0.6, 1) ** 2 # it never turns on the spot: an imitator that cannot tell left from right would stay there
-    v = np.where(last, np.minimum(v, np.clip(distance / 10, 0.3, 1)), v)
+    v = np.minimum(v, np.clip(distance / 10, np.where(last, 0.3, 0.5), 1)) # slow where it has to be exact
     turn = np.clip(0.3 * angle, -0.25, 0.25) * world.radius / world.max_speed # radians a step -> wheel speed
     act = np.stack([v - turn, v + turn], 1)
     act /= np.maximum(np.abs(act).max(1, keepdims=True), 1)
