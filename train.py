@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 
@@ -235,6 +236,11 @@ def batch_of(split, which, step, share=slice(None)):
 mine = slice(rank, None, world_size) # every world_size-th episode: sorted by length, ranks get equal work
 
 
+def micro_batches(step):
+    """ what a step trains on """
+    return [batch_of(train, 0, step * gradient_accumulation_steps + i, mine) for i in range(gradient_accumulation_steps)]
+
+
 def to_device(batch):
     return [a.pin_memory().to(device, non_blocking=True) if on_gpu else a for a in batch]
 
@@ -427,6 +433,8 @@ def log(**row):
 
 bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5, disable=None if master else True) # None: only in a terminal
 model.train()
+loader = ThreadPoolExecutor(1)
+upcoming = loader.submit(micro_batches, step)
 since, env_steps = time.time(), 0
 while True:
     if step % eval_interval == 0 and (step or max_iters == 0) and not (resumed and step == resumed['step']) or step == max_iters:
@@ -446,7 +454,7 @@ while True:
 
     for group in optimizer.param_groups:
         group['lr'] = learning_rate_at(step)
-    micro = [batch_of(train, 0, step * gradient_accumulation_steps + i, mine) for i in range(gradient_accumulation_steps)]
+    micro, upcoming = upcoming.result(), loader.submit(micro_batches, step + 1) # gathered while this step is computed
     n_step = sum(n_real for *_, n_real in micro) # real steps in the whole batch, over ranks and micro-batches
     loss_sum = torch.zeros((), device=device)
     for i, (*batch, _) in enumerate(micro):

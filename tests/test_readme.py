@@ -10,7 +10,7 @@ from conftest import ROOT
 
 SMALL = {'prepare.py': ['--size=0.01', '--val_share=0.1', '--test_share=0.1'],
          'train.py': ['--max_iters=2', '--n_embd=16', '--n_layer=1', '--n_head=2', '--batch_size=8', '--eval_batches=1', '--device=cpu'],
-         'sample_policy.py': ['--eval_episodes=4']}
+         'sample_policy.py': ['--eval_episodes=4'], 'bench.py': ['--only=environment', '--pairs=1', '--force']}
 
 
 def commands(text):
@@ -18,8 +18,8 @@ def commands(text):
     return [line.split('  #')[0].strip() for line in text.splitlines() if re.match(r'    (python|torchrun) ', line)]
 
 
-def code(file):
-    return re.search(r'```python\n(.*?)```', (ROOT / file).read_text(), re.S).group(1).replace('range(300)', 'range(30)')
+def code(file, which=0):
+    return re.findall(r'```python\n(.*?)```', (ROOT / file).read_text(), re.S)[which].replace('range(300)', 'range(30)')
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +41,7 @@ def test_the_readmes_commands_run(folder):
     assert [c.split()[1] for c in written[:3]] == ['prepare.py', 'train.py', 'sample_policy.py']
     for command in written:
         if 'mine.parquet' in command:
-            ran([sys.executable, '-c', code('README.md')], folder)
+            ran([sys.executable, '-c', code('README.md', 1)], folder)
         words = shlex.split(command)
         script = next(w for w in words if w in SMALL)
         if words[0] == 'torchrun':
@@ -49,6 +49,10 @@ def test_the_readmes_commands_run(folder):
         words = [w.replace('nproc_per_node=8', 'nproc_per_node=2') for w in words if w != 'python']
         small = SMALL[script] + (['--init_from=scratch'] if script == 'train.py' else [])
         ran([sys.executable, *words, *small], folder)
+
+
+def test_the_loop_of_the_readme_runs(trained, folder):
+    ran([sys.executable, '-c', code('README.md').replace("'out-toy-nav-cpu'", repr(str(trained)))], folder)
 
 
 def test_the_example_of_data_readme_runs(folder):

@@ -226,6 +226,23 @@ def test_actions_that_are_not_finite_are_refused(bad):
         vec.step([[0, 0], [bad, 0], [0, 0]])
 
 
+@pytest.mark.parametrize('args', [{}, {'start_anywhere': True}], ids=['fixed start', 'start anywhere'])
+def test_some_robots_begin_anew_and_the_others_go_on(args):
+    """options={'reset_mask': ...} is Gymnasium's: its own vectorisation is the oracle"""
+    fast, rng = ToyNavVec(4, **args), np.random.default_rng(3)
+    slow = gym.make_vec(ID, num_envs=4, vectorization_mode='sync', vector_kwargs={'autoreset_mode': AutoresetMode.NEXT_STEP}, **args)
+    for env in fast, slow:
+        env.reset(seed=7)
+    for t in range(60):
+        act = rng.uniform(0.2, 1, (4, 2)).astype(np.float32)
+        assert np.array_equal(fast.step(act)[0], slow.step(act)[0])
+        if t % 9 == 8:
+            mask, seeds = rng.random(4) < 0.5, [int(s) for s in rng.integers(99, size=4)]
+            mask[t // 9 % 4] = True
+            (a, info), (b, _) = (env.reset(seed=seeds, options={'reset_mask': mask.copy()}) for env in (fast, slow))
+            assert np.array_equal(a, b) and (fast.t[mask] == 0).all() and (fast.t[~mask] > 0).all() and np.array_equal(info['bd'], fast.state[:, :2].astype(np.float32))
+
+
 def test_stepping_before_a_reset_is_refused():
     with pytest.raises(gym.error.ResetNeeded):
         toy_nav.make_env().step([0, 0])

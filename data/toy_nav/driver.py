@@ -86,7 +86,7 @@ def sample_itinerary(rng, ways, start, times):
                 colour = rng.choice(list(colours), p=np.array(list(colours.values())) / sum(colours.values()))
                 place = Place(place.kind, place.name, place.side, place.other, str(colour))
             leg = ways.length(xy, place)
-            if not 10 < leg < np.inf:
+            if not 5 < leg < np.inf:
                 break
             chosen.append(place)
             xy, length = ways.targets[ways.number(place)], length + leg
