@@ -229,7 +229,7 @@ def test_actions_that_are_not_finite_are_refused(bad):
 @pytest.mark.parametrize('args', [{}, {'start_anywhere': True}], ids=['fixed start', 'start anywhere'])
 def test_some_robots_begin_anew_and_the_others_go_on(args):
     """options={'reset_mask': ...} is Gymnasium's: its own vectorisation is the oracle"""
-    fast, rng = ToyNavVec(4, **args), np.random.default_rng(3)
+    fast, rng = toy_nav.make_vec(4, **args), np.random.default_rng(3)
     slow = gym.make_vec(ID, num_envs=4, vectorization_mode='sync', vector_kwargs={'autoreset_mode': AutoresetMode.NEXT_STEP}, **args)
     for env in fast, slow:
         env.reset(seed=7)
