@@ -61,17 +61,17 @@ def inputs(c, B, S, N):
 def policy_in_flight(K, B, N, begun):
     """ a model of the ancestor's size with a window of K steps, and the cache of B episodes that have had `begun` steps """
     torch.manual_seed(seed)
-    model = GPT(GPTConfig(block_size=ANCESTOR['text_len'] + 3 * K, **ANCESTOR)).eval()
+    model = GPT(GPTConfig(block_size=ANCESTOR['text_len'] + 3 * K, **ANCESTOR)).eval().by_columns()
     text, obs, act, bd = inputs(model.config, B, begun, N)
     cache = Cache(model.config, B)
-    model.read(cache, torch.arange(B), text)
+    model.read(cache, np.arange(B), text.tolist(), bd[:, 0])
     for s in range(begun):
-        model.step(cache, obs[:, s], act[:, s], bd[:, 0])
+        model.step(cache, obs[:, s], act[:, s])
         cache.t += 1
 
     def steps(n=20): # not counted, so that the episode is as long every time
         for _ in range(n):
-            model.step(cache, obs[:, 0], act[:, 0], bd[:, 0])
+            model.step(cache, obs[:, 0], act[:, 0])
     return model, steps
 
 

@@ -14,10 +14,13 @@ al., arXiv 2206.11251) for the kmeans head; Quality-Diversity Transformer (Macé
 """
 import math
 from dataclasses import dataclass
+from functools import cache, partial
 
+import numpy as np
 import torch
 import torch.nn as nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from checkpoint import load_weights, read_checkpoint, read_tensors
 
@@ -55,6 +58,10 @@ class GPTConfig:
         return 1 if self.fuse == 'sum' else 1 + (self.n_bd > 0) + self.see_act # tokens a step: [bd, obs, act], less what there is not
 
     @property
+    def act_token(self):
+        return int(self.fuse == 'interleave' and self.see_act) # have actions a token of their own?
+
+    @property
     def window(self):
         return (self.block_size - self.text_len) // self.n_slots # K, steps in view
 
@@ -66,17 +73,17 @@ class SelfAttention(nn.Module):
         assert config.n_embd % config.n_head == 0, f"{config.n_embd=} {config.n_head=}"
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.resid_dropout = nn.Dropout(config.dropout)
+        self.resid_dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.n_head, self.dropout = config.n_head, config.dropout
 
-    def forward(self, x, mask, past=None):
+    def forward(self, x, attend, past=None, take=None):
         B, T, C = x.size()
         q, k, v = (h.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for h in self.c_attn(x).split(C, dim=2))
         if past is not None:
             k, v = past(k, v) # keeps what is new, returns all there is
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
+        y = attend(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         y = y.transpose(1, 2).reshape(B, T, C) # (B, nh, T, hs) -> (B, T, C)
-        return self.resid_dropout(self.c_proj(y))
+        return self.resid_dropout(self.c_proj(y if take is None else take(y)))
 
 
 class MLP(nn.Module):
@@ -85,7 +92,7 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(self, x):
         return self.dropout(self.c_proj(F.relu(self.c_fc(x)).square())) # as good as GELU and cheaper (So et al., 2109.08668)
@@ -100,27 +107,88 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
         self.mlp = MLP(config)
 
-    def forward(self, x, mask, past=None):
-        x = x + self.attn(self.ln_1(x), mask, past)
+    def forward(self, x, attend, past=None, take=None):
+        """ attend: the attention, as attention_of chooses it; take: of all tokens, those that go on. Only the last block drops some """
+        y = self.attn(self.ln_1(x), attend, past, take)
+        x = y + (x if take is None else take(x))
         return x + self.mlp(self.ln_2(x))
+
+
+def sees(q_step, q_at, k_step, k_at, K):
+    """ the mask, wherever it is needed: a query at place q_at of step q_step sees a key before it, of the last K steps or a word (step < 0) """
+    return (k_at <= q_at) & ((q_step - k_step < K) | (k_step < 0))
+
+
+def band(q, k, v, mask, N, W, dropout_p=0.0):
+    """
+    Attention to N words and the last W tokens, a block of W queries at a time: time and memory linear in the length.
+
+    q, k, v (B, nh, T, hs); mask (B, 1, N + 2W, N + 2W), what two blocks see of each other: all blocks are alike.
+    """
+    B, nh, T, hs = q.shape
+    n = math.ceil((T - N) / W) - 1 # blocks after the first
+    first = F.scaled_dot_product_attention(*(h[:, :, :N + W] for h in (q, k, v)), attn_mask=mask[:, :, :N + W, :N + W], dropout_p=dropout_p)
+    q, k, v = (F.pad(h, (0, 0, 0, N + (n + 1) * W - T)) for h in (q, k, v))
+    q = q[:, :, N + W:].reshape(B, nh * n, W, hs) # blocks stand beside the heads: they share the mask
+
+    def behind(h): # (B, nh, T, hs) -> (B, nh * n, N + 2W, hs), the words, the block before and the block itself
+        steps = h[:, :, N:].unfold(2, 2 * W, W).transpose(3, 4)
+        return torch.cat([h[:, :, None, :N].expand(-1, -1, n, -1, -1), steps], 3).flatten(1, 2)
+    rest = F.scaled_dot_product_attention(q, behind(k), behind(v), attn_mask=mask[:, :, N + W:], dropout_p=dropout_p)
+    return torch.cat([first, rest.view(B, nh, n * W, hs)], 2)[:, :, :T]
+
+
+@cache
+def compiled_flex():
+    return torch.compile(flex_attention, dynamic=False) # uncompiled it builds the whole matrix
 
 
 class Cache:
     """
     What n episodes have shown the policy so far, as keys and values. They never change, so a step costs its own tokens only.
 
-    Columns: the prompt's tokens, then a ring of K + 1 steps (an action's token belongs to the step before the newest and
-    sees that one's whole window). `step` says which step a ring's column holds, -1: none; so nothing is ever moved.
+    Columns: the prompt's tokens, then a ring of decisions, each of [the action before, bd, obs]; decision t is in place t
+    modulo `ring`, so nothing is ever moved. An action's token belongs to the step before and sees that one's whole window:
+    where there are any, the ring has K + 1 places.
     """
 
     def __init__(self, config, n, device='cpu', dtype=torch.float32):
-        self.N, ring = config.text_len, (config.window + 1) * config.n_slots
-        shape = (config.n_layer, n, config.n_head, self.N + ring, config.n_embd // config.n_head)
+        K, n_slots, N = config.window, config.n_slots, config.text_len
+        self.N, self.ring = N, K + config.act_token
+        shape = (config.n_layer, n, config.n_head, N + self.ring * n_slots, config.n_embd // config.n_head)
         self.k, self.v = torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
-        self.words = torch.zeros(n, self.N, dtype=torch.bool, device=device) # the columns that hold a prompt
-        self.longest = 0 # prompt so far
-        self.step = torch.full((n, ring), -1, device=device)
-        self.t = torch.zeros(n, dtype=torch.long, device=device) # the step that comes next
+        self.bd = torch.zeros(n, 1, config.n_embd, device=device, dtype=dtype) # embedded
+        self.t = np.zeros(n, np.int64) # the step that comes next, on the CPU: nothing waits for a device to know it
+        self.prompts = [()] * n # token ids
+        self.longest, self.alike = 0, True # of the prompts; are they all one and the same?
+        self.unseen = torch.zeros(n, 1, 1, shape[3], device=device, dtype=dtype) # added to scores: -inf where a row has no word
+        # added too, what the tokens of decision t see; the same for t and t + ring from ring on: (2 * ring, 1, n_slots, columns)
+        t, column, slot = torch.arange(2 * self.ring)[:, None, None], torch.arange(self.ring * n_slots), torch.arange(n_slots)
+        held = t - (t - column // n_slots) % self.ring # the decision in each column, negative: none yet
+        step, k_step = (at - (of < config.act_token).long() for at, of in ((t, slot[:, None]), (held, column % n_slots)))
+        seen = sees(step, t * n_slots + slot[:, None], k_step, held * n_slots + column % n_slots, K) & (k_step >= 0)
+        seen |= (step < 0) & (held == t) # at the start there is no action before: its token sees something, and nobody sees it
+        self.seen = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+        self.seen = F.pad(self.seen, (N, 0))[:, None].to(device)
+
+    def mask(self, t, rows, begin, end):
+        """ what to add to the scores of rows (None: all) at their decisions t, for columns begin to end -> (n or 1, 1, n_slots, columns) """
+        pattern = np.where(t < self.ring, t, t % self.ring + self.ring)
+        seen = self.seen[pattern[0], None] if (pattern == pattern[0]).all() else self.seen[torch.from_numpy(pattern).to(self.seen.device)]
+        if not self.alike:
+            seen = seen + (self.unseen if rows is None else self.unseen[rows])
+        return seen[..., begin:end]
+
+
+def attend_alike(q, k, v, mask, n, dropout_p=0.0):
+    """ attention of rows whose first n keys are the same: they are fetched once. q (B, nh, T, hs), k and v (B, nh, columns, hs) """
+    B, nh, T, hs = q.shape
+    q = q * hs ** -0.5
+    together = q.transpose(0, 1).reshape(nh, B * T, hs)
+    scores = (together @ k[0, :, :n].transpose(1, 2)).view(nh, B, T, n).transpose(0, 1)
+    p = torch.softmax(torch.cat([scores, q @ k[:, :, n:].transpose(2, 3)], 3) + mask, 3)
+    words = p[..., :n].transpose(0, 1).reshape(nh, B * T, n) @ v[0, :, :n]
+    return words.view(nh, B, T, hs).transpose(0, 1) + p[..., n:] @ v[:, :, n:]
 
 
 class GPT(nn.Module):
@@ -157,6 +225,7 @@ class GPT(nn.Module):
         for name, n in ('obs', config.n_obs), ('act', config.n_act), ('bd', config.n_bd):
             self.register_buffer(f'{name}_mean', torch.zeros(n))
             self.register_buffer(f'{name}_std', torch.ones(n))
+        self.register_buffer('octaves', math.pi / 4 * 2.0 ** torch.arange(config.n_freq), persistent=False)
         self.register_buffer('bd_low', torch.zeros(config.n_bd))
         self.register_buffer('bd_high', torch.ones(config.n_bd))
         self.register_buffer('act_low', torch.full((config.n_act,), -torch.inf))
@@ -180,7 +249,7 @@ class GPT(nn.Module):
 
     def waves(self, x):
         """ x (..., n) normalised -> sin and cos of it at n_freq octaves (..., 2 * n_freq * n); Tancik et al., 2006.10739 """
-        x = x[..., None] * (math.pi / 4 * 2.0 ** torch.arange(self.config.n_freq, device=x.device))
+        x = x[..., None] * self.octaves
         return torch.cat([x.sin(), x.cos()], dim=-1).flatten(-2)
 
     def mask(self, text, S):
@@ -192,24 +261,48 @@ class GPT(nn.Module):
         N, n_slots = text.shape[1], self.config.n_slots
         i = torch.arange(N + n_slots * S, device=text.device)
         step = (i - N).div(n_slots, rounding_mode='floor')
-        past = i[:, None] >= i[None, :]
-        window = (step[:, None] - step[None, :] < self.config.window) | (i[None, :] < N)
         seen = F.pad(text != PAD, (0, n_slots * S), value=True) # (B, T)
-        return (past & window)[None, None] & seen[:, None, None, :]
+        return sees(step[:, None], i[:, None], step, i, self.config.window)[None, None] & seen[:, None, None, :]
 
-    def parts(self, obs, act, bd):
-        """ what a step is made of, embedded: bd (None where there is none), obs, act (None without see_act), each (B, S, C) """
+    def execution(self, N, S, device):
+        """ the fastest way to attend under that mask (`python bench.py --only=attention`), for N words and S steps """
+        c, train_dropout = self.config, self.training and self.config.dropout > 0
+        if device.type == 'cuda' and not train_dropout: # which FlexAttention does not know
+            return 'flex'
+        if S <= c.window:
+            return 'causal' if N + S * c.n_slots >= 256 else 'dense'
+        return 'banded' if S >= 2 * c.window else 'dense'
+
+    def attention_of(self, text, S, execution):
+        """ -> attend(q, k, v, dropout_p) under the mask of text (B, N) and S steps """
+        N, n_slots, K = text.shape[1], self.config.n_slots, self.config.window
+        if execution == 'causal': # wants rows without padding before their end, see `forward`
+            return partial(F.scaled_dot_product_attention, is_causal=True)
+        if execution == 'banded':
+            return partial(band, mask=self.mask(text, 2 * K), N=N, W=K * n_slots)
+        if execution == 'flex':
+            seen, T = F.pad(text != PAD, (0, n_slots * S), value=True), N + n_slots * S
+
+            def mask(b, h, i, j):
+                return sees((i + n_slots * T - N) // n_slots - T, i, (j + n_slots * T - N) // n_slots - T, j, K) & seen[b, j] # // of positives
+            blocks = create_block_mask(mask, len(text), None, T, T, device=text.device)
+            return lambda q, k, v, dropout_p: (compiled_flex() if q.is_cuda else flex_attention)(q, k, v, block_mask=blocks)
+        return partial(F.scaled_dot_product_attention, attn_mask=self.mask(text, S))
+
+    def parts(self, obs, act):
+        """ what a step is made of, embedded: obs (B, S, C) and act, None without see_act """
         obs = (obs - self.obs_mean) / self.obs_std # (B, S, chunk, n_obs)
         o = self.obs_in(torch.cat([obs[:, :, -self.config.n_seen:].flatten(2), self.waves(obs[:, :, -1])], dim=-1))
-        b = a = None
-        if self.config.n_bd: # nan: not given
-            given = ~bd.isnan().any(-1, keepdim=True)
-            bd = (torch.nan_to_num(bd) - self.bd_mean) / self.bd_std
-            b = torch.where(given, self.bd_in(torch.cat([bd, self.waves(bd)], dim=-1)), self.bd_not_given).expand_as(o)
-        if self.config.see_act:
-            a = F.one_hot(act, self.config.n_act).to(o.dtype) if self.config.head == 'ce' else (act - self.act_mean) / self.act_std
-            a = self.act_in(a.flatten(2))
-        return b, o, a
+        if not self.config.see_act:
+            return o, None
+        a = F.one_hot(act, self.config.n_act).to(o.dtype) if self.config.head == 'ce' else (act - self.act_mean) / self.act_std
+        return o, self.act_in(a.flatten(2))
+
+    def aim(self, bd):
+        """ bd (B, S, n_bd), nan: not given -> (B, S, C) """
+        given = ~bd.isnan().any(-1, keepdim=True)
+        bd = (torch.nan_to_num(bd) - self.bd_mean) / self.bd_std
+        return torch.where(given, self.bd_in(torch.cat([bd, self.waves(bd)], dim=-1)), self.bd_not_given)
 
     def words(self, text):
         return self.text_in(text) + self.text_pos.weight[:text.shape[1]]
@@ -220,7 +313,8 @@ class GPT(nn.Module):
         assert S <= self.config.max_steps, f"{S} steps, but max_steps = {self.config.max_steps}"
         now = torch.arange(S, device=obs.device) # (S,), or (B, S) for stretches that begin later
         now = self.time(now if first is None else now + first[:, None])
-        b, o, a = self.parts(obs, act, bd)
+        o, a = self.parts(obs, act)
+        b = self.aim(bd).expand_as(o) if self.config.n_bd else None
         if self.config.fuse == 'sum':
             if a is not None:
                 a = F.pad(a[:, :-1], (0, 0, 1, 0)) # the action before, nothing at the start
@@ -231,22 +325,34 @@ class GPT(nn.Module):
             x = torch.cat([self.words(text), x], dim=1)
         return self.drop(x)
 
-    def forward(self, text, obs, act, bd=None, real=None, ahead=None, first=None):
+    def forward(self, text, obs, act, bd=None, real=None, ahead=None, first=None, execution=None):
         """
         text (B, N) int64, ended by padding (N = 0: no language); obs (B, S, chunk, n_obs), up to each decision;
         act (B, S, chunk, n_act) float, or (B, S, chunk) int64 with the ce head, from each decision on;
         bd (B, S or 1, n_bd), nan where not given; real (B, S, chunk) bool, False where an episode is over; ahead
-        (B, S, n_ahead, n_bd), where it will be some steps on; first (B,) int64, the step at which each stretch begins, or 0.
+        (B, S, n_ahead, n_bd), where it will be some steps on; first (B,) int64, the step at which each stretch begins, or 0;
+        execution: 'dense', 'causal' (a window that covers all), 'banded' or 'flex', equal in value; None: the fastest.
 
         -> (out, loss): the head's output for every step, a dict of tensors (B, S, ...), and the mean loss over the real
         environment steps, None without `real`. With `ahead` the error of foretelling it is added.
         """
-        S, n_slots, decides = obs.shape[1], self.config.n_slots, int(self.config.fuse == 'interleave' and self.config.n_bd > 0)
+        (B, N), S, n_slots = text.shape, obs.shape[1], self.config.n_slots
         x = self.tokens(text, obs, act, bd, first)
-        mask = self.mask(text, S)
-        for block in self.blocks:
-            x = block(x, mask)
-        out = self.heads(x[:, text.shape[1]:][:, decides::n_slots]) # (B, S, C) at the obs tokens, which predict the action
+        execution = execution or self.execution(N, S, x.device)
+        attend = self.attention_of(text, S, execution)
+        decides = int(self.config.fuse == 'interleave' and self.config.n_bd > 0) # the obs token's place in a step
+        if execution == 'causal' and N: # padding goes to a row's end, where no query sees it
+            n_words = (text != PAD).sum(1, keepdim=True)
+            i, row = torch.arange(x.shape[1], device=x.device), torch.arange(B, device=x.device)[:, None] * x.shape[1]
+            of = torch.where(i < n_words, i, torch.where(i < n_words + S * n_slots, i + N - n_words, i - S * n_slots))
+            x = x.flatten(0, 1).index_select(0, (row + of).flatten()).view_as(x)
+            at = (row + n_words + decides + torch.arange(S, device=x.device) * n_slots).flatten()
+            take = lambda x: x.flatten(0, 1).index_select(0, at).view(B, S, -1) # noqa: E731
+        else:
+            take = lambda x: x[:, N + decides::n_slots] # noqa: E731
+        for i, block in enumerate(self.blocks): # after the last one only the tokens that predict are of use
+            x = block(x, attend, take=take if i == len(self.blocks) - 1 else None)
+        out = self.heads(x) # (B, S, C) at the obs tokens, which predict the action
         loss = None if real is None else self.loss(out, act, real)
         if ahead is not None and self.config.n_ahead:
             # says at every step what the prompt is about; the actions alone say it at the turnings only
@@ -266,8 +372,8 @@ class GPT(nn.Module):
         """ the mean over the real environment steps """
         n = real.sum().clamp(min=1)
         if self.config.head == 'ce':
-            logits = out['act'].unflatten(-1, (self.config.chunk, self.config.n_act))
-            return F.cross_entropy(logits[real], act[real], reduction='sum') / n
+            logits = out['act'].unflatten(-1, (self.config.chunk, self.config.n_act)).flatten(0, 2)
+            return (F.cross_entropy(logits, act.flatten(), reduction='none') * real.flatten()).sum() / n
         target = (act - self.act_mean) / self.act_std # (B, S, chunk, n_act)
         if self.config.head == 'mse':
             error = (out['act'].view_as(target) - target) ** 2
@@ -300,7 +406,7 @@ class GPT(nn.Module):
         a = a.view(len(a), self.config.chunk, self.config.n_act) * self.act_std + self.act_mean
         return torch.minimum(torch.maximum(a, self.act_low), self.act_high)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, text, obs, act, bd=None, **how):
         """
         The next actions, as `choose` returns them, by computing every step anew: the oracle of `step`.
@@ -310,75 +416,85 @@ class GPT(nn.Module):
         out, _ = self(text, obs, act, bd)
         return self.choose({k: v[:, -1:] for k, v in out.items()}, **how)
 
-    @torch.no_grad()
-    def read(self, cache, rows, text):
-        """ begin new episodes in rows (n,) of a cache, with prompts text (n, N), ended by padding: each distinct one is read once """
-        cache.step[rows], cache.t[rows], cache.words[rows] = -1, 0, False
-        cache.k[:, rows], cache.v[:, rows] = 0.0, 0.0
-        if not text.shape[1]:
+    @torch.inference_mode()
+    def read(self, cache, rows, prompts, bd=None):
+        """
+        Begin new episodes in rows (n,) of a cache, with prompts, n lists of token ids, and bd (n, n_bd), nan where not given.
+        A prompt is computed once, however many rows ask it and however often.
+        """
+        cache.t[rows] = 0
+        device, on = cache.k.device, torch.as_tensor(rows, device=cache.k.device)
+        cache.k[:, on, :, cache.N:], cache.v[:, on, :, cache.N:] = 0.0, 0.0 # even a nan left there is gone
+        if self.config.n_bd:
+            cache.bd[on] = self.aim(torch.full((len(rows), 1, self.config.n_bd), torch.nan, device=device) if bd is None else bd[:, None])
+        if not self.config.text_len:
             return
-        text, of = torch.unique(text, dim=0, return_inverse=True)
-        # columns are counted back from the first step, so that prompts of any length stand next to the episode
-        N, last = text.shape[1], (text != PAD).sum(1)
-        here = torch.arange(N, device=text.device) - N + last[:, None] # (n, N), the word that goes into a column, negative: none
-        at, seen = here.clamp(min=0), here >= 0
-        x, mask = self.words(text), self.mask(text, 0)
+        asked = {row: tuple(prompt) for row, prompt in zip(map(int, rows), prompts) if tuple(prompt) != cache.prompts[row]}
+        held = {prompt: row for row, prompt in enumerate(cache.prompts) if row not in asked}
+        new = list(dict.fromkeys(prompt for prompt in asked.values() if prompt not in held))
+        for row, prompt in asked.items():
+            cache.prompts[row] = prompt
+            # columns are counted back from the first step, so that prompts of any length stand next to the episode
+            cache.unseen[row, ..., :cache.N - len(prompt)], cache.unseen[row, ..., cache.N - len(prompt):] = -torch.inf, 0.0
+            if prompt in held:
+                for kept in cache.k, cache.v:
+                    kept[:, row, :, :cache.N] = kept[:, held[prompt], :, :cache.N]
+        cache.longest, cache.alike = max(map(len, cache.prompts)), len(set(cache.prompts)) == 1
+        if not new:
+            return
+        text = nn.utils.rnn.pad_sequence([torch.tensor(prompt) for prompt in new], batch_first=True, padding_value=PAD).to(device)
+        x, attend = self.words(text), self.attention_of(text, 0, 'dense')
+        goes = [(row, new.index(prompt), len(prompt)) for row, prompt in asked.items() if prompt in new]
         for k_all, v_all, block in zip(cache.k, cache.v, self.blocks):
             def past(k, v):
-                for new, kept in (k, k_all), (v, v_all): # (n, nh, N, hs)
-                    new = new.gather(2, at[:, None, :, None].expand_as(new)) * seen[:, None, :, None]
-                    kept[rows, :, cache.N - N:cache.N] = new[of]
+                for row, i, n in goes:
+                    k_all[row, :, cache.N - n:cache.N], v_all[row, :, cache.N - n:cache.N] = k[i, :, :n], v[i, :, :n]
                 return k, v
-            x = block(x, mask, past)
-        cache.words[rows, cache.N - N:] = seen[of]
-        cache.longest = max(cache.longest, N)
+            x = block(x, attend, past)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, cache, obs, act, bd=None, rows=None):
         """
         The heads' output at the next step of each episode in a cache: forward's at its newest step, for the price of n_slots tokens.
 
         obs (n, chunk, n_obs), up to the decision; act (n, chunk, ...), what was done since the last one; bd (n, n_bd), nan where
-        not given; rows (n,) of the cache, None: all. Does not count the step: `cache.t[rows] += 1` does, until then it can
-        be taken again.
+        not given, None: as before; rows (n,) of the cache, a numpy array, None: all. Does not count the step:
+        `cache.t[rows] += 1` does, until then it can be taken again.
         """
-        c, every = self.config, rows is None
-        rows = torch.arange(len(cache.t), device=obs.device) if every else rows
-        t = cache.t[rows]
-        latest = int(t.max())
+        c, every, t = self.config, slice(None), cache.t if rows is None else cache.t[rows]
+        latest, together = int(t.max()), rows is None and (t == t[0]).all() # in lockstep slices will do
         if latest >= c.max_steps:
             raise ValueError(f"an episode has reached step {latest}, but the policy knows {c.max_steps} only. Reset it")
-        b, o, a = self.parts(obs[:, None], act[:, None], None if bd is None else bd[:, None])
-        now = self.time(t)[:, None]
+        here = every if rows is None else torch.from_numpy(rows).to(obs.device)
+        on = torch.from_numpy(t).to(obs.device)[:, None]
+        if c.n_bd and bd is not None:
+            cache.bd[here] = self.aim(bd[:, None])
+        o, a = self.parts(obs[:, None], act[:, None])
+        b = cache.bd[here] if c.n_bd else None
         if c.fuse == 'sum':
-            x = sum(part for part in (b, o) if part is not None) + now
-            x = x if a is None else x + a * (t > 0)[:, None, None]
-            of, kind = t[:, None], torch.zeros(1, dtype=torch.long, device=x.device)
-        else: # the action before belongs to its own step; at the start there is none, and its column stays unseen
-            made = [part + now for part in (b, o) if part is not None]
-            kind = torch.arange(len(made), device=o.device)
-            of = t[:, None].expand(-1, len(made))
-            if a is not None:
-                made.insert(0, a + self.time((t - 1).clamp(min=0))[:, None])
-                of = torch.cat([t[:, None] - 1, of], 1) # -1 is never seen
-                kind = torch.cat([kind.new_full((1,), c.n_slots - 1), kind])
-            x = torch.cat(made, 1)
-        column = of % (c.window + 1) * c.n_slots + kind # (n, tokens) in the ring
-        cache.step[rows[:, None], column] = of
-        begin, end = cache.N - cache.longest, cache.N + min(latest + 1, c.window + 1) * c.n_slots
-        held = cache.step[rows, :end - cache.N][:, None] # (n, 1, columns)
-        kinds = torch.arange(end - cache.N, device=x.device) % c.n_slots
-        mine = of[..., None]
-        seen = (held >= 0) & (held <= mine) & (held > mine - c.window) & ((held < mine) | (kinds <= kind[:, None]))
-        seen |= mine < 0 # sees anything rather than nothing: a softmax over nothing is nan
-        mask = torch.cat([cache.words[rows, begin:][:, None].expand(-1, x.shape[1], -1), seen], 2)[:, None]
-        for k_all, v_all, block in zip(cache.k, cache.v, self.blocks):
+            x = (o if b is None else b + o) + self.time(on)
+            x = x if a is None else x + a * (on > 0)[..., None]
+        else: # the action before belongs to its own step
+            now = torch.cat([(on - 1).clamp(min=0)] * c.act_token + [on] * (c.n_slots - c.act_token), 1)
+            x = torch.cat([part for part in (a, b, o) if part is not None], 1) + self.time(now) # (n, n_slots, C)
+        begin, end = cache.N - cache.longest, cache.N + min(latest + 1, cache.ring) * c.n_slots
+        mask = cache.mask(t, None if rows is None else here, begin, end)
+        attend = partial(F.scaled_dot_product_attention, attn_mask=mask)
+        if cache.alike and len(t) * cache.longest >= 256:
+            attend = partial(attend_alike, mask=mask, n=cache.longest)
+        column = cache.N + t % cache.ring * c.n_slots
+        if together:
+            where = every, every, slice(column[0], column[0] + c.n_slots)
+        else:
+            column = torch.from_numpy(column[:, None] + np.arange(c.n_slots)).to(obs.device)
+            where = (torch.arange(len(t), device=obs.device) if rows is None else here)[:, None], every, column
+        last = lambda x: x[:, -1:] # noqa: E731
+        for i, (k_all, v_all, block) in enumerate(zip(cache.k, cache.v, self.blocks)):
             def past(k, v):
-                for new, kept in (k, k_all), (v, v_all):
-                    kept[rows[:, None], :, cache.N + column] = new.transpose(1, 2)
-                return (kept[:, :, begin:end] if every else kept[rows, :, begin:end] for kept in (k_all, v_all))
-            x = block(x, mask, past)
-        return self.heads(x[:, -1:])
+                k_all[where], v_all[where] = (k, v) if together else (k.transpose(1, 2), v.transpose(1, 2))
+                return k_all[here, :, begin:end], v_all[here, :, begin:end]
+            x = block(x, attend, past, last if i == len(self.blocks) - 1 else None)
+        return self.heads(x)
 
     def configure_optimizer(self, weight_decay, learning_rate, betas):
         """ AdamW; matrices decay, vectors do not. Fused: one kernel, also on CPUs """
@@ -393,7 +509,15 @@ class GPT(nn.Module):
         info = read_checkpoint(folder)
         model = cls(GPTConfig(**info['model']))
         load_weights(model, read_tensors(folder, 'model.safetensors', info), folder)
-        return model.to(device).eval(), info
+        model.to(device).eval().by_columns()
+        return model, info
+
+    def by_columns(self):
+        """ lay out the matrices so that CPUs multiply few rows fast (4 to 48: up to 3 times as fast); for acting, not for training """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.data = module.weight.data.t().contiguous().t()
+        return self
 
 
 def draw(logits, temperature, top_p, generator):

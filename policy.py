@@ -18,7 +18,7 @@ import torch
 
 from checkpoint import read_file
 from data.text import NOT_GIVEN, Tokenizer, words
-from model import GPT, PAD, Cache
+from model import GPT, Cache
 
 
 def find_checkpoint(out_dir, which='best'):
@@ -108,13 +108,8 @@ class Policy:
         self.read(rows)
 
     def read(self, rows):
-        if not len(rows):
-            return
-        ids = [self.tokens(self.prompts[row]) for row in rows]
-        text = torch.full((len(rows), max(map(len, ids))), PAD)
-        for row, i in zip(text, ids):
-            row[:len(i)] = torch.tensor(i, dtype=torch.long)
-        self.model.read(self.cache, torch.from_numpy(rows).to(self.device), text.to(self.device))
+        if len(rows):
+            self.model.read(self.cache, rows, [self.tokens(self.prompts[row]) for row in rows], torch.from_numpy(self.bd[rows]).to(self.device))
 
     def change_prompts(self, mask, prompts):
         """
@@ -122,7 +117,7 @@ class Policy:
         anew under the new prompt: they go on exactly as if it had been asked from the start. Their plans are dropped.
         """
         rows = np.flatnonzero(mask)
-        steps = self.cache.t.cpu().numpy()[rows]
+        steps = self.cache.t[rows]
         for row, prompt in zip(rows, prompts):
             self.prompts[row] = prompt
         self.read(rows)
@@ -131,11 +126,10 @@ class Policy:
             self.step(some, *(a[some, t] for a in self.past))
 
     def step(self, rows, recent, plan, bd):
-        """ show rows (n,) what they have seen, done and are to reach -> the heads' output for their next step """
-        shown = [torch.from_numpy(a).to(self.device) for a in (recent, plan, bd)]
-        every = None if len(rows) == len(self.k) else torch.from_numpy(rows).to(self.device)
-        out = self.model.step(self.cache, *shown, rows=every)
-        self.cache.t[slice(None) if every is None else every] += 1
+        """ show rows (n,) what they have seen, done and are to reach (None: as before) -> the heads' output for their next step """
+        shown = [None if a is None else torch.from_numpy(a).to(self.device) for a in (recent, plan, bd)]
+        out = self.model.step(self.cache, *shown, rows=None if len(rows) == len(self.k) else rows)
+        self.cache.t[rows] += 1
         return out
 
     def act(self, obs, bd=None, skip=None, temperature=0.0, top_p=1.0, generator=None):
@@ -162,8 +156,8 @@ class Policy:
             self.bd[go] = np.asarray(bd, np.float32)[go]
         rows = np.flatnonzero(go & (self.k == self.config.chunk))
         if len(rows):
-            shown, t = (self.recent[rows], self.plan[rows], self.bd[rows]), self.cache.t.cpu().numpy()[rows]
-            out = self.step(rows, *shown) # refuses an episode that is too long, before anything is kept of it
+            shown, t = (self.recent[rows], self.plan[rows], self.bd[rows]), self.cache.t[rows]
+            out = self.step(rows, *shown[:2], None if bd is None else shown[2]) # refuses an episode that is too long, before anything is kept of it
             for kept, a in zip(self.past, shown):
                 kept[rows, t] = a
             self.plan[rows] = self.model.choose(out, temperature, top_p, generator).cpu().numpy()

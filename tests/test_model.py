@@ -4,6 +4,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from model import AHEAD_BINS, AHEAD_WEIGHT, GPT, PAD, GPTConfig, draw
@@ -484,3 +486,36 @@ def test_checkpoint_carries_the_normaliser(checkpoint, prepared):
             assert np.allclose(getattr(model, f'{name}_{moment}').numpy(), norm[name][moment], rtol=1e-6)
     assert model.act_low.tolist() == [-1, -1] and model.act_high.tolist() == [1, 1]
     assert not model.training and info['data']['normaliser'] == norm
+
+
+@settings(max_examples=40, deadline=None)
+@given(execution=st.sampled_from(['causal', 'banded', 'flex']), K=st.integers(1, 5), S=st.integers(1, 17), N=st.sampled_from([0, 6]),
+       fuse=st.sampled_from(FUSE), n_bd=st.sampled_from([0, 2]), seed=st.integers(0, 99))
+def test_every_execution_of_attention_is_the_masked_one(execution, K, S, N, fuse, n_bd, seed):
+    """in value and, where it has one on CPUs (flex has not), in gradient; prompts of several lengths, steps that fill no block"""
+    assume(execution != 'causal' or S <= K)
+    assume(execution != 'banded' or S > K)
+    n_slots = 1 if fuse == 'sum' else 2 + (n_bd > 0)
+    model = make(text_len=N, block_size=N + n_slots * K, fuse=fuse, n_bd=n_bd).train()
+    text, obs, act, bd = batch(model, 3, S, N, seed)
+    if N:
+        text[1, 3:], text[2, 1:] = PAD, PAD
+    real = torch.rand(3, S, 2, generator=torch.Generator().manual_seed(seed)) < 0.7
+
+    def run(execution):
+        with torch.set_grad_enabled(execution != 'flex'):
+            out, loss = model(text, obs, act, bd, real, execution=execution)
+        return last(out), [] if execution == 'flex' else torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    (plain, gradients), (fast, others) = run('dense'), run(execution)
+    assert torch.allclose(plain, fast, atol=1e-4, rtol=1e-4)
+    for a, b in zip(gradients, others):
+        assert a is None and b is None or torch.allclose(a, b, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize('see_act', [False, True])
+def test_weights_by_columns_are_the_same_weights(see_act):
+    model = make(see_act=see_act)
+    text, obs, act, bd = batch(model, 3, 5)
+    before, weights = last(model(text, obs, act, bd)[0]), {k: v.clone() for k, v in model.state_dict().items()}
+    assert torch.allclose(last(model.by_columns()(text, obs, act, bd)[0]), before, atol=1e-5)
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
