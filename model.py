@@ -266,12 +266,12 @@ class GPT(nn.Module):
 
     def execution(self, N, S, device):
         """ the fastest way to attend under that mask (`python bench.py --only=attention`), for N words and S steps """
-        c, train_dropout = self.config, self.training and self.config.dropout > 0
-        if device.type == 'cuda' and not train_dropout: # which FlexAttention does not know
+        T, W = N + S * self.config.n_slots, self.config.window * self.config.n_slots
+        if device.type == 'cuda' and not (self.training and self.config.dropout): # FlexAttention knows no dropout
             return 'flex'
-        if S <= c.window:
-            return 'causal' if N + S * c.n_slots >= 256 else 'dense'
-        return 'banded' if S >= 2 * c.window else 'dense'
+        if T - N <= W:
+            return 'causal'
+        return 'banded' if T >= 512 and T - N >= 3 * W else 'dense'
 
     def attention_of(self, text, S, execution):
         """ -> attend(q, k, v, dropout_p) under the mask of text (B, N) and S steps """
@@ -334,19 +334,20 @@ class GPT(nn.Module):
         execution: 'dense', 'causal' (a window that covers all), 'banded' or 'flex', equal in value; None: the fastest.
 
         -> (out, loss): the head's output for every step, a dict of tensors (B, S, ...), and the mean loss over the real
-        environment steps, None without `real`. With `ahead` the error of foretelling it is added.
+        environment steps, None without `real`; what is said after an episode's last real step means nothing. With `ahead` the error of foretelling it is added.
         """
         (B, N), S, n_slots = text.shape, obs.shape[1], self.config.n_slots
         x = self.tokens(text, obs, act, bd, first)
         execution = execution or self.execution(N, S, x.device)
         attend = self.attention_of(text, S, execution)
         decides = int(self.config.fuse == 'interleave' and self.config.n_bd > 0) # the obs token's place in a step
-        if execution == 'causal' and N: # padding goes to a row's end, where no query sees it
-            n_words = (text != PAD).sum(1, keepdim=True)
-            i, row = torch.arange(x.shape[1], device=x.device), torch.arange(B, device=x.device)[:, None] * x.shape[1]
-            of = torch.where(i < n_words, i, torch.where(i < n_words + S * n_slots, i + N - n_words, i - S * n_slots))
-            x = x.flatten(0, 1).index_select(0, (row + of).flatten()).view_as(x)
-            at = (row + n_words + decides + torch.arange(S, device=x.device) * n_slots).flatten()
+        if execution == 'causal' and N: # padding goes to a row's end, where no query sees it, and what all rows have there is cut off
+            steps = torch.arange(1, S + 1, device=x.device)
+            n_words, n_steps = (text != PAD).sum(1, keepdim=True), S if real is None else (real.any(2) * steps).amax(1, keepdim=True)
+            i, row = torch.arange(int((n_words + n_steps * n_slots).max()), device=x.device), torch.arange(B, device=x.device)[:, None]
+            of = torch.where(i < n_words, i, (i + N - n_words).clamp(max=x.shape[1] - 1))
+            x = x.flatten(0, 1).index_select(0, (row * x.shape[1] + of).flatten()).view(B, len(i), -1)
+            at = (row * len(i) + (n_words + decides + (steps - 1) * n_slots).clamp(max=len(i) - 1)).flatten()
             take = lambda x: x.flatten(0, 1).index_select(0, at).view(B, S, -1) # noqa: E731
         else:
             take = lambda x: x[:, N + decides::n_slots] # noqa: E731
@@ -496,12 +497,21 @@ class GPT(nn.Module):
             x = block(x, attend, past, last if i == len(self.blocks) - 1 else None)
         return self.heads(x)
 
-    def configure_optimizer(self, weight_decay, learning_rate, betas):
-        """ AdamW; matrices decay, vectors do not. Fused: one kernel, also on CPUs """
-        params = [p for p in self.parameters() if p.requires_grad]
-        groups = [{'params': [p for p in params if p.dim() >= 2], 'weight_decay': weight_decay},
-                  {'params': [p for p in params if p.dim() < 2], 'weight_decay': 0.0}]
-        return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+    def configure_optimizers(self, name, weight_decay, learning_rate, betas):
+        """
+        'adamw', or 'muon' for the matrices of the blocks and AdamW for the rest -> list of optimizers.
+
+        Matrices decay, vectors do not. AdamW is fused: one kernel, also on CPUs. Muon (Jordan, 2024) steps as far as AdamW
+        would (match_rms_adamw, Liu et al., 2502.16982), so that one learning rate serves both.
+        """
+        hidden = [p for p in self.blocks.parameters() if p.dim() == 2] if name == 'muon' else []
+        rest = [p for p in self.parameters() if not any(p is h for h in hidden)]
+        groups = [{'params': [p for p in rest if p.dim() >= 2], 'weight_decay': weight_decay},
+                  {'params': [p for p in rest if p.dim() < 2], 'weight_decay': 0.0}]
+        optimizers = [torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)]
+        if hidden:
+            optimizers.append(torch.optim.Muon(hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn='match_rms_adamw'))
+        return optimizers
 
     @classmethod
     def from_checkpoint(cls, folder, device='cpu'):

@@ -17,6 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, fields
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ n_clusters = 64 # of the kmeans head
 offset_weight = 10.0 # of the kmeans head
 n_ahead = 6 # foretell where it will be 1, 2, 4 .. 2^(n_ahead - 1) steps on, needs bd and path; 0: don't
 n_freq = 6 # octaves of sin and cos beside each observation
-# adamw optimizer
+# optimizer
+optimizer = 'adamw' # or 'muon': that for the blocks' matrices, AdamW for the rest
 learning_rate = 1e-3 # max learning rate
 max_iters = 20000
 weight_decay = 1e-2
@@ -146,16 +148,19 @@ if language and not text_len or text_len and not language:
 for name in ('chunk', 'batch_size', 'gradient_accumulation_steps', 'bucket', 'eval_interval', 'eval_batches', 'log_interval', 'n_layer', 'n_head', 'n_embd'):
     if config[name] < 1:
         raise ValueError(f"{name}={config[name]} must be 1 or more")
+if optimizer not in ('adamw', 'muon'):
+    raise ValueError(f"optimizer={optimizer!r} is not known: 'adamw' or 'muon'")
 if head not in ('mse', 'kmeans', 'ce'):
     raise ValueError(f"head={head!r} is not known: 'mse', 'kmeans' or 'ce'")
 if n_ahead and not meta['bd_names']:
     raise ValueError(f"n_ahead={n_ahead}, but {dataset} has no behaviour descriptor to foretell. Set --n_ahead=0")
 if not 0 <= n_seen <= chunk:
     raise ValueError(f"n_seen={n_seen} must be 0 to chunk={chunk}")
+n_slots = 1 if fuse == 'sum' else 1 + bool(meta['bd_names']) + see_act # tokens a step
 max_steps = math.ceil(max(meta['longest'], meta['max_steps']) / chunk)
 if fuse not in ('interleave', 'sum'):
     raise ValueError(f"fuse={fuse!r} is not known: 'interleave' or 'sum'")
-if block_size - text_len < (1 if fuse == 'sum' else 1 + bool(meta['bd_names']) + see_act):
+if block_size - text_len < n_slots:
     raise ValueError(f"block_size={block_size} leaves no room for a step beside text_len={text_len}. Raise it")
 if mix:
     try:
@@ -179,12 +184,28 @@ def weights_of(split):
     return np.cumsum(p / p.sum())
 
 
+max_stretch = min(stretch * chunk or meta['longest'], meta['longest'])
 cumulated = {'train': weights_of(train), 'val': weights_of(val)}
 
 
-def draw_episodes(split, seeds, n):
-    rng, cumulated_p = np.random.default_rng(seeds), cumulated[split.split]
-    return rng.integers(len(split), size=n) if cumulated_p is None else np.searchsorted(cumulated_p, rng.random(n)).clip(0, len(split) - 1)
+@lru_cache(maxsize=4)
+def draw_group(split, which, group):
+    """
+    Group number `group` of `bucket` micro-batches: (episode, steps of it, step a stretch begins at, text, no bd?), each
+    (bucket, batch_size); the text is -1 where there is none. What is alike in length is together, so that little is padding.
+    """
+    rng, n = np.random.default_rng([seed, which, group]), batch_size * bucket
+    p = cumulated[split.split]
+    episode = rng.integers(len(split), size=n) if p is None else np.searchsorted(p, rng.random(n)).clip(0, len(split) - 1)
+    length = np.minimum(split.length[episode], stretch * chunk or meta['longest'])
+    first = (rng.random(n) * ((split.length[episode] - length) // chunk + 1)).astype(int) * chunk # a multiple, as when rolling out
+    n_texts = np.diff(split.episode_text)[episode]
+    text = split.episode_text[episode] + (rng.random(n) * n_texts).astype(int)
+    text = np.where((rng.random(n) < drop_text) | (n_texts == 0), -1, text)
+    no_bd = rng.random(n) < drop_bd
+    tokens = np.ceil(length / chunk) * n_slots + (np.where(text < 0, 1, np.diff(split.text_start)[text]) if language else 0)
+    order = np.argsort(tokens, kind='stable').reshape(bucket, batch_size)[rng.permutation(bucket)] # short ones do not always come first
+    return [a[order] for a in (episode, length, first, text, no_bd)]
 
 
 def batch_of(split, which, step, share=slice(None)):
@@ -197,25 +218,15 @@ def batch_of(split, which, step, share=slice(None)):
     in the whole of it
     """
     group, k = divmod(step, bucket)
-    episodes = draw_episodes(split, [seed, which, group], batch_size * bucket)
-    longest = stretch * chunk or meta['longest']
-    length = np.minimum(split.length[episodes], longest)
-    order = np.argsort(length, kind='stable').reshape(bucket, batch_size)
-    k = np.random.default_rng([seed, which, group, 1]).permutation(bucket)[k] # short ones do not always come first
-    episodes, length = episodes[order[k]], length[order[k]]
-    rng = np.random.default_rng([seed, which, step, 2])
-    # where a stretch begins: a multiple of chunk, as when rolling out
-    first = (rng.random(batch_size) * ((split.length[episodes] - length) // chunk + 1)).astype(int) * chunk
-    n_texts = np.diff(split.episode_text)[episodes]
-    text_k = split.episode_text[episodes] + (rng.random(batch_size) * n_texts).astype(int)
-    no_text, no_bd = (rng.random(batch_size) < drop_text) | (n_texts == 0), rng.random(batch_size) < drop_bd
-    S, t = math.ceil(length.max() / chunk), np.arange(math.ceil(length.max() / chunk) * chunk)
+    episodes, length, first, text_k, no_bd = (a[k] for a in draw_group(split, which, group))
+    S = math.ceil((max_stretch if compile else length.max()) / chunk) # compiled code wants one shape
+    t = np.arange(S * chunk)
     rows = split.start[episodes][:, None] + first[:, None] + np.minimum(t, length[:, None] - 1) # (B, S * chunk), the last one again past the end
     taught = np.logical_and.accumulate(split.taught[rows].reshape(batch_size, S, chunk), 2) # what was decided before a disturbance ends with it
     real = (t < length[:, None]) & taught.reshape(batch_size, -1)
     n_real = int(real.sum())
 
-    episodes, length, first, text_k, no_text, no_bd, rows, real = (a[share] for a in (episodes, length, first, text_k, no_text, no_bd, rows, real))
+    episodes, length, first, text_k, no_bd, rows, real = (a[share] for a in (episodes, length, first, text_k, no_bd, rows, real))
     B, begin = len(episodes), split.start[episodes][:, None]
     seen = begin + np.clip(first[:, None] + t - chunk + 1, 0, split.length[episodes][:, None] - 1) # up to each decision
     obs = split.obs[seen][..., columns].reshape(B, S, chunk, -1)
@@ -226,8 +237,8 @@ def batch_of(split, which, step, share=slice(None)):
     bd = np.where(no_bd[:, None], np.float32(np.nan), split.bd[episodes])[:, None]
     text = np.full((B, 0), PAD)
     if language:
-        prompts = [[NOT_GIVEN] if none else split.prompt(k) for k, none in zip(text_k, no_text)]
-        text = np.full((B, max(map(len, prompts))), PAD)
+        prompts = [[NOT_GIVEN] if k < 0 else split.prompt(k) for k in text_k]
+        text = np.full((B, text_len if compile else max(map(len, prompts))), PAD)
         for row, prompt in zip(text, prompts):
             row[:len(prompt)] = prompt
     return *(torch.from_numpy(np.ascontiguousarray(a)) for a in (text, obs, act, bd, real, ahead, first // chunk)), n_real
@@ -265,6 +276,8 @@ if init_from == 'resume':
         raise FileNotFoundError(f"nothing to resume in {out_dir}: no checkpoint was written. Leave out --init_from=resume") from None
     resumed = read_checkpoint(folder)
     differs = [k for k, v in model_args.items() if resumed['model'].get(k) != v]
+    if resumed['settings'].get('optimizer', 'adamw') != optimizer:
+        raise ValueError(f"{folder} was trained with optimizer={resumed['settings'].get('optimizer')!r}, this run has {optimizer!r}. Resume with the same")
     if differs:
         raise ValueError(f"{folder} has {differs[0]}={resumed['model'].get(differs[0])!r}, this run {model_args[differs[0]]!r}. Resume with the same settings")
     saved = read_tensors(folder, 'train_state.safetensors', resumed)
@@ -291,13 +304,14 @@ else:
         sample = ((sample - model.act_mean.cpu()) / model.act_std.cpu()).flatten(1) # (decisions, chunk * n_act)
         kmeans = MiniBatchKMeans(n_clusters, random_state=seed, n_init=3, batch_size=4096).fit(sample.numpy())
         model.centers.copy_(torch.from_numpy(kmeans.cluster_centers_))
-optimizer = model.configure_optimizer(weight_decay, learning_rate, (beta1, beta2))
+optimizers = model.configure_optimizers(optimizer, weight_decay, learning_rate, (beta1, beta2))
 averaged = {k: v.detach().clone() for k, v in model.named_parameters()} # what checkpoints act with
 parameters = dict(model.named_parameters())
 if resumed:
+    owner = {id(p): o for o in optimizers for group in o.param_groups for p in group['params']}
     for k, p in parameters.items():
         averaged[k].copy_(saved['ema.' + k])
-        optimizer.state[p] = {m: saved[f'{m}.{k}'].to(device) for m in ('step', 'exp_avg', 'exp_avg_sq') if step}
+        owner[id(p)].state[p] = {m: saved[f'{m}.{k}'].to(device) for m in ('step', 'exp_avg', 'exp_avg_sq', 'momentum_buffer') if f'{m}.{k}' in saved}
     torch.set_rng_state(saved['rng'])
     del saved
 raw_model = model
@@ -310,6 +324,7 @@ if ddp:
 window = raw_model.config.window
 say(f"{raw_model.num_params() / 1e6:.2f}M parameters, {head} head; window of {window} steps of {chunk} beside {text_len} prompt tokens")
 say(f"{len(train)} episodes to train on, {len(val)} to validate; {batch_size} x {gradient_accumulation_steps} a step over {world_size} rank(s)")
+say(f"attention: {raw_model.execution(text_len, math.ceil(max_stretch / chunk), torch.device(device))}; {optimizer}")
 say(f"{device}, {dtype}, {torch.get_num_threads()} threads; step {step} to {max_iters}, checkpoints in {out_dir}")
 if stretch and stretch < min(max_steps, 2 * n_layer * window) and window < max_steps:
     say(f"note: stretches of {stretch} steps are shorter than what {n_layer} layers of {window} can see; --stretch={2 * n_layer * window}")
@@ -364,7 +379,7 @@ def save_checkpoint(val_loss):
     os.makedirs(partial)
     state = {f'model.{k}': v for k, v in raw_model.state_dict().items()}
     state |= {f'ema.{k}': v for k, v in averaged.items()}
-    state |= {f'{m}.{k}': v for k, p in parameters.items() for m, v in optimizer.state.get(p, {}).items()}
+    state |= {f'{m}.{k}': v for o in optimizers for k, p in parameters.items() for m, v in o.state.get(p, {}).items()}
     state['rng'] = torch.get_rng_state()
     acts_with = {k: averaged.get(k, v) for k, v in raw_model.state_dict().items()}
     files = {'model.safetensors': safetensors_bytes({k: v.contiguous().cpu() for k, v in acts_with.items()}),
@@ -435,7 +450,7 @@ bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5
 model.train()
 loader = ThreadPoolExecutor(1)
 upcoming = loader.submit(micro_batches, step)
-since, env_steps = time.time(), 0
+since, waited, env_steps = time.time(), 0.0, 0
 while True:
     if step % eval_interval == 0 and (step or max_iters == 0) and not (resumed and step == resumed['step']) or step == max_iters:
         if not (resumed and step == resumed['step']): # that one is already on disk
@@ -448,13 +463,15 @@ while True:
             if master:
                 save_checkpoint(val_loss)
                 draw_log()
-        since, env_steps = time.time(), 0
+        since, waited, env_steps = time.time(), 0.0, 0
     if step >= max_iters:
         break
 
-    for group in optimizer.param_groups:
+    for group in (group for o in optimizers for group in o.param_groups):
         group['lr'] = learning_rate_at(step)
+    asked = time.time()
     micro, upcoming = upcoming.result(), loader.submit(micro_batches, step + 1) # gathered while this step is computed
+    waited += time.time() - asked
     n_step = sum(n_real for *_, n_real in micro) # real steps in the whole batch, over ranks and micro-batches
     loss_sum = torch.zeros((), device=device)
     for i, (*batch, _) in enumerate(micro):
@@ -468,8 +485,9 @@ while True:
         loss_sum += share.detach()
     if grad_clip:
         torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    for o in optimizers:
+        o.step()
+        o.zero_grad(set_to_none=True)
     step += 1
     env_steps += n_step
     decay = min(ema, (1 + step) / (10 + step)) if ema else 0.0 # young averages follow faster
@@ -484,8 +502,8 @@ while True:
             raise ValueError(f"the loss is {loss_now} at step {step}. Lower --learning_rate; the last checkpoint in {out_dir} is sound")
         log(loss=loss_now, lr=learning_rate_at(step - 1))
         if master:
-            tqdm.write(f"step {step:6d} | loss {loss_now:.4f} | lr {learning_rate_at(step - 1):.1e} | {1e3 * took / log_interval:6.1f} ms | {env_steps / took / 1e3:.0f}k steps/s")
-        since, env_steps = time.time(), 0
+            tqdm.write(f"step {step:6d} | loss {loss_now:.4f} | lr {learning_rate_at(step - 1):.1e} | {1e3 * took / log_interval:6.1f} ms | {env_steps / took / 1e3:.0f}k steps/s | data {100 * waited / took:.1f}%")
+        since, waited, env_steps = time.time(), 0.0, 0
 bar.close()
 say(f"done: {out_dir}. Next: python sample_policy.py --out_dir={out_dir} --prompt \"go north of the fridge\"")
 if ddp:
