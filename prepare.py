@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+from array import array
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data import archive as archives
-from data.prepared import SPLITS, VERSION, NpyWriter, save_episodes, sha256
+from data.prepared import SPLITS, VERSION, NpyWriter, Rows, SplitWriter, sha256
 from data.text import Tokenizer
 
 # ------------------------------------------------------------------------------
@@ -131,6 +132,34 @@ def split_of(words):
     return ('test' if combination or u < test_share else 'val' if u < test_share + val_share else 'train'), combination
 
 
+class Moments:
+    """Mean and standard deviation of rows that are seen once."""
+
+    def __init__(self, width):
+        self.n, self.total, self.square = 0, np.zeros(width), np.zeros(width)
+
+    def add(self, rows):
+        rows = np.reshape(rows, (-1, *self.total.shape)).astype(np.float64)
+        self.n, self.total, self.square = self.n + len(rows), self.total + rows.sum(0), self.square + (rows ** 2).sum(0)
+
+    def std(self):
+        return np.sqrt(np.maximum(self.square / self.n - (self.total / self.n) ** 2, 0))
+
+    def normaliser(self):
+        std = self.std()
+        return {'mean': (self.total / self.n).tolist(), 'std': np.where(std < 1e-6, 1.0, std).tolist()} # a constant stays what it is
+
+
+class Sentences:
+    """All sentences of rows, to be iterated over any number of times."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return (text for row in self.rows for text in row['text'] + row['loose'])
+
+
 def main():
     try:
         data = importlib.import_module(f'data.{dataset}')
@@ -162,15 +191,10 @@ def main():
     shutil.rmtree(partial, ignore_errors=True)
     width = {'obs': (len(meta['obs_names']),), 'act': (len(meta['act_names']),) if meta['continuous'] else (),
              'bd': (len(meta['bd_names']),), 'path': (len(meta['bd_names']),), 'taught': ()}
-    kind = {'taught': bool} | ({} if meta['continuous'] else {'act': np.int64})
-    files_of = {}
-    for s in SPLITS:
-        (partial / s).mkdir(parents=True)
-        for name in width:
-            files_of[s, name] = NpyWriter(partial / s / f'{name}.npy', width[name], kind.get(name, np.float32))
-    rows, start = {s: [] for s in SPLITS}, {s: [0] for s in SPLITS}
+    dtype = {'taught': bool} | ({} if meta['continuous'] else {'act': np.int64})
+    splits = {s: SplitWriter(partial / s, width, dtype) for s in SPLITS}
     dropped, seen, split_of_end, spreads, k = Counter(), set(), {}, {}, 0
-    total, square, count = np.zeros(width['obs']), np.zeros(width['obs']), 0
+    moments = {name: Moments(width[name]) for name in ('obs', 'bd', 'act')} # of what is trained on
     bar = tqdm(total=n_total, desc='verify, annotate, describe', unit='ep', mininterval=1, disable=None)
     for opened_archive in opened:
         for episodes in opened_archive.groups():
@@ -182,54 +206,52 @@ def main():
                     dropped[e['source'], wrong] += 1
                     continue
                 seen.add(digest)
-                words = data.describe(e, np.random.default_rng([seed, k]), kwargs, texts) if hasattr(data, 'describe') else {}
+                n_texts = texts if describe == 'offline' else 0
+                words = data.describe(e, np.random.default_rng([seed, k]), kwargs, n_texts) if hasattr(data, 'describe') else {}
                 if describe == 'keep':
                     words = {**words, 'text': list(e.get('text') or []), 'loose': []}
                 split, combination = split_of({'group': k, 'names': (), **words})
                 if split_of_end.setdefault(e['bd'].tobytes(), split) != split:
                     dropped[e['source'], 'ends exactly where one of another split does'] += 1
                     continue
-                rows[split].append({'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'combination': combination,
-                                    'text': words.get('text', []), 'loose': words.get('loose', []),
-                                    'held_out': data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1]))
-                                    if split == 'test' and hasattr(data, 'paraphrase') and describe != 'keep' else [],
-                                    'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)),
-                                    'bd': [float(x) for x in e['bd']], 'k': k})
-                packed = {**e, 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0}
-                for name in width:
-                    files_of[split, name].append(packed[name])
-                start[split].append(start[split][-1] + len(e['act']))
+                held_out = data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1])) \
+                    if split == 'test' and hasattr(data, 'paraphrase') and describe != 'keep' else []
+                splits[split].append({**e, 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0},
+                                     {'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'combination': combination,
+                                      'text': words.get('text', []), 'loose': words.get('loose', []), 'held_out': held_out,
+                                      'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)), 'bd': e['bd'].tolist()})
                 if split == 'train':
-                    obs = e['obs'].astype(np.float64)
-                    total, square, count = total + obs.sum(0), square + (obs ** 2).sum(0), count + len(obs)
+                    for name, m in moments.items():
+                        m.add(e[name])
                 if 'spread' in e:
                     spreads.setdefault(e['source'], []).append((*e['bd'], e['spread']))
             bar.update(len(episodes))
     bar.close()
-    for f in files_of.values():
-        f.close()
+    for split in splits.values():
+        split.close()
     print(f"verified: {k - sum(dropped.values())} of {k} episodes are kept")
     for (source, reason), n in sorted(dropped.items()):
         print(f"  dropped {n} of {source}: {reason}")
-    if not rows['train'] or not rows['test'] or not rows['val']:
-        counted = {s: len(r) for s, r in rows.items()}
+    if not all(map(len, splits.values())):
+        counted = {s: len(split) for s, split in splits.items()}
         raise ValueError(f"too few episodes to split: {counted}. Collect more (--size), or raise val_share and test_share")
 
     # --------------------------------------------------------------------------
     # tokenize: the vocabulary comes from the training texts alone
-    def sentences(row):
-        return row['text'] + row['loose']
-    language = any(sentences(r) for r in rows['train'])
-    tokenizer, too_long, lengths = None, 0, []
+    def sentences(s):
+        return Rows(partial / s, ['text', 'loose'])
+    language = splits['train'].texts > 0
+    tokenizer, too_long, lengths, distinct = None, 0, Counter(), array('q')
     if language:
-        tokenizer = Tokenizer.train([t for r in rows['train'] for t in sentences(r)], vocab_size)
+        tokenizer = Tokenizer.train(Sentences(sentences('train')), vocab_size)
         (partial / 'tokenizer.model').write_bytes(tokenizer.model)
     for s in SPLITS:
-        tokens, text_start, episode_text = NpyWriter(partial / s / 'text.npy', (), np.uint16), [0], [0]
-        for row in rows[s]:
-            for text in sentences(row) if language else ():
+        tokens, text_start, episode_text = NpyWriter(partial / s / 'text.npy', (), np.uint16), array('q', [0]), array('q', [0])
+        for row in sentences(s):
+            for text in row['text'] + row['loose'] if language else ():
                 ids = tokenizer.encode(text)
-                lengths.append(len(ids))
+                lengths[len(ids)] += 1
+                distinct.append(hash(text))
                 if len(ids) > text_len:
                     too_long += 1
                     continue
@@ -239,28 +261,19 @@ def main():
         tokens.close()
         np.save(partial / s / 'text_start.npy', np.array(text_start))
         np.save(partial / s / 'episode_text.npy', np.array(episode_text))
-        np.save(partial / s / 'start.npy', np.array(start[s]))
-        save_episodes(partial / s / 'episodes.parquet', [{key: v for key, v in r.items() if key != 'k'} for r in rows[s]])
 
     # --------------------------------------------------------------------------
     # pack: what training needs to know
-    def moments(total, square, count):
-        mean = total / count
-        std = np.sqrt(np.maximum(square / count - mean ** 2, 0))
-        return {'mean': mean.tolist(), 'std': np.where(std < 1e-6, 1.0, std).tolist()}
-    bd = np.load(partial / 'train' / 'bd.npy').astype(np.float64)
-    normaliser = {'obs': moments(total, square, count), 'bd': moments(bd.sum(0), (bd ** 2).sum(0), len(bd))}
-    if meta['continuous']:
-        act = np.load(partial / 'train' / 'act.npy', mmap_mode='r')
-        normaliser['act'] = moments(act.sum(0, dtype=np.float64), np.square(act, dtype=np.float64).sum(0), len(act))
-    constant = [name for name, std in zip(meta['obs_names'], np.sqrt(np.maximum(square / count - (total / count) ** 2, 0))) if std < 1e-6]
-    counts = {s: {'episodes': len(rows[s]), 'steps': start[s][-1], **Counter(r['source'] for r in rows[s])} for s in SPLITS}
-    sources = sorted({r['source'] for s in SPLITS for r in rows[s]})
+    normaliser = {name: m.normaliser() for name, m in moments.items() if name != 'act' or meta['continuous']}
+    constant = [name for name, std in zip(meta['obs_names'], moments['obs'].std()) if std < 1e-6]
+    sources = sorted({name for split in splits.values() for name in split.sources})
+    counts = {s: {'episodes': len(split), 'steps': split.start[-1], **{name: split.sources[name] for name in sources}} for s, split in splits.items()}
     for s in SPLITS:
-        np.save(partial / s / 'source.npy', np.array([sources.index(r['source']) for r in rows[s]], dtype=np.uint8))
+        np.save(partial / s / 'source.npy', np.fromiter((sources.index(row['source']) for row in Rows(partial / s, ['source'])), np.uint8))
     meta.update(version=VERSION, normaliser=normaliser, sources=sources, counts=counts, text_len=text_len if language else 0,
                 vocab_size=tokenizer.vocab_size if language else 0, words=sorted(tokenizer.words) if language else [],
-                longest_text=max((n for n in lengths if n <= text_len), default=0), longest=int(max(np.diff(start[s]).max() for s in SPLITS)), settings={**config, 'out_dir': '', 'archive_dir': ''},
+                longest_text=max((n for n in lengths if n <= text_len), default=0),
+                longest=int(max(np.diff(split.start).max() for split in splits.values())), settings={**config, 'out_dir': '', 'archive_dir': ''},
                 archives=[{'file': f.name, 'sha256': sha256(f)} for f in files],
                 split_rule="by sha256 of the itinerary; pairs of landmarks below hold_out are test only")
     (partial / 'meta.json').write_text(json.dumps(meta, indent=1))
@@ -276,10 +289,10 @@ def main():
     for s in SPLITS:
         c = counts[s]
         print(f"{s:>5}: {c['episodes']:6d} episodes, {c['steps']:8d} steps; " + ', '.join(f"{c.get(source, 0)} {source}" for source in sources)
-              + (f"; {sum(r['combination'] for r in rows[s])} with held-out combinations" if s == 'test' else ''))
+              + (f"; {splits[s].combinations} with held-out combinations" if s == 'test' else ''))
     if language:
-        every = [t for s in SPLITS for r in rows[s] for t in r['text']]
-        print(f"texts: {len(every)}, {len(set(every))} distinct; tokens median {np.median(lengths):.0f}, longest {max(lengths)}, "
+        median = np.median(np.repeat(*zip(*sorted(lengths.items()))))
+        print(f"texts: {len(distinct)}, {len(np.unique(distinct))} distinct; tokens median {median:.0f}, longest {max(lengths)}, "
               f"{too_long} longer than text_len={text_len} left out; vocabulary {tokenizer.vocab_size}")
     print(f"constant observations: {', '.join(constant) or 'none'}")
     for source, values in spreads.items():

@@ -63,7 +63,7 @@ class Archive:
         if not self.file.is_file():
             raise FileNotFoundError(f"no archive {file}. Make one with: python prepare.py")
         try:
-            self.parquet = pq.ParquetFile(self.file, page_checksum_verification=True)
+            self.parquet = pq.ParquetFile(self.file, page_checksum_verification=True, pre_buffer=False) # buffering ahead costs memory
             self.meta = json.loads((self.parquet.schema_arrow.metadata or {}).get(b'nanopilot', b'{}'))
         except (pa.ArrowInvalid, OSError, ValueError) as e:
             raise ValueError(f"{file} is not a whole Parquet file ({first_line(e)}). Make or copy it again") from None
@@ -75,24 +75,30 @@ class Archive:
     def __len__(self):
         return self.parquet.metadata.num_rows
 
-    def groups(self):
+    def groups(self, size=ROW_GROUP):
+        """ lists of up to `size` episodes, however large the file's own row groups are """
+        names, done = [k for k in COLUMNS if k in self.parquet.schema_arrow.names], 0
         for i in range(self.parquet.num_row_groups):
-            try:
-                columns = self.parquet.read_row_group(i, columns=[k for k in COLUMNS if k in self.parquet.schema_arrow.names])
-            except (pa.ArrowInvalid, OSError) as e:
-                raise ValueError(f"{self.file} is damaged at episodes {i * ROW_GROUP}.. ({first_line(e)}). Copy it again") from None
-            episodes = [dict() for _ in range(len(columns))]
-            for name in columns.column_names:
-                # a column of lists is one flat array and offsets: far faster than a Python object a number
-                column = columns[name].combine_chunks()
-                if COLUMNS[name] == LIST:
-                    flat, ends = column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
-                    values = [flat[a:b].reshape(self.shape(name)) for a, b in zip(ends[:-1], ends[1:])]
-                else:
-                    values = column.to_pylist()
-                for episode, value in zip(episodes, values):
-                    episode[name] = value
-            yield episodes
+            batches = self.parquet.iter_batches(size, row_groups=[i], columns=names)
+            while True:
+                try:
+                    columns = next(batches, None)
+                except (pa.ArrowInvalid, OSError) as e:
+                    raise ValueError(f"{self.file} is damaged at episodes {done}.. ({first_line(e)}). Copy it again") from None
+                if columns is None:
+                    break
+                done += len(columns)
+                episodes = [dict() for _ in range(len(columns))]
+                for name, column in zip(names, columns.columns):
+                    # a column of lists is one flat array and offsets: far faster than a Python object a number
+                    if COLUMNS[name] == LIST:
+                        flat, ends = column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
+                        values = [flat[a:b].reshape(self.shape(name)) for a, b in zip(ends[:-1], ends[1:])]
+                    else:
+                        values = column.to_pylist()
+                    for episode, value in zip(episodes, values):
+                        episode[name] = value
+                yield episodes
 
     def shape(self, name):
         return (-1, self.meta[WIDTH[name]]) if name in WIDTH else (-1,)

@@ -10,6 +10,8 @@ Prepared data: flat arrays that training opens as memory maps, `data/<name>/prep
 """
 import hashlib
 import json
+from array import array
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,61 @@ class NpyWriter:
         self.file.seek(0)
         self.header()
         self.file.close()
+
+
+EPISODE = pa.schema([('source', pa.string()), ('seed', pa.int64()), ('asked', pa.string()), ('combination', pa.bool_()),
+                     ('text', pa.list_(pa.string())), ('loose', pa.list_(pa.string())), ('held_out', pa.list_(pa.string())),
+                     ('visits', pa.string()), ('group', pa.string()), ('bd', pa.list_(pa.float64()))])
+
+
+class SplitWriter:
+    """A split that is written episode by episode. In memory: the rows of the last few, and a number for each."""
+
+    def __init__(self, folder, width, dtype):
+        """ width: of the arrays, {'obs': (n_obs,), ..}; dtype: where it is not float32 """
+        folder.mkdir(parents=True)
+        self.folder, self.rows, self.start = folder, [], array('q', [0])
+        self.sources, self.combinations, self.texts = Counter(), 0, 0 # counted
+        self.arrays = {name: NpyWriter(folder / f'{name}.npy', w, dtype.get(name, np.float32)) for name, w in width.items()}
+        self.parquet = pq.ParquetWriter(folder / 'episodes.parquet', EPISODE, compression='zstd')
+
+    def __len__(self):
+        return len(self.start) - 1
+
+    def append(self, episode, row):
+        """ episode: its arrays; row: what episodes.parquet says of it """
+        for name, file in self.arrays.items():
+            file.append(episode[name])
+        self.start.append(self.start[-1] + len(episode['act']))
+        self.sources[row['source']] += 1
+        self.combinations += row['combination']
+        self.texts += len(row['text']) + len(row['loose'])
+        self.rows.append(row)
+        if len(self.rows) == 1024:
+            self.flush()
+
+    def flush(self):
+        self.parquet.write_table(pa.Table.from_pylist(self.rows, schema=EPISODE))
+        self.rows.clear()
+
+    def close(self):
+        self.flush()
+        self.parquet.close()
+        for file in self.arrays.values():
+            file.close()
+        np.save(self.folder / 'start.npy', np.array(self.start))
+
+
+class Rows:
+    """Some columns of a split's episodes.parquet, to be iterated over any number of times, never all in memory."""
+
+    def __init__(self, folder, columns):
+        self.file, self.columns = folder / 'episodes.parquet', columns
+
+    def __iter__(self):
+        with pq.ParquetFile(self.file, pre_buffer=False) as file:
+            for batch in file.iter_batches(1024, columns=self.columns):
+                yield from batch.to_pylist()
 
 
 class Prepared:
@@ -97,10 +154,6 @@ def load_meta(folder):
 
 def again(meta):
     return f"python prepare.py --dataset={meta['dataset']}"
-
-
-def save_episodes(file, rows):
-    pq.write_table(pa.Table.from_pylist(rows), file, compression='zstd')
 
 
 def sha256(file):

@@ -4,8 +4,11 @@ Words to tokens: a sentencepiece vocabulary learned from a data set's own traini
 Ids 0 to 3 are padding, unknown, 'no prompt given' and the end of a prompt. Case and punctuation do not matter.
 """
 import io
+import math
 import re
+from itertools import islice
 
+LEARN_FROM = 500_000 # texts at most: they are in memory while the vocabulary is learned
 PAD, UNKNOWN, NOT_GIVEN, END = 0, 1, 2, 3
 
 
@@ -22,19 +25,25 @@ class Tokenizer:
 
     @staticmethod
     def train(texts, vocab_size=900):
-        """ texts: a list, in a fixed order (another order gives another vocabulary); vocab_size is an upper limit """
+        """
+        texts: strings that can be iterated over again, in a fixed order (another order gives another vocabulary); of very
+        many, some evenly spaced ones are learned from. vocab_size is an upper limit
+        """
         import sentencepiece
-        if not texts:
+        model, letters, known, n = io.BytesIO(), set(), set(), 0
+        for n, text in enumerate(texts, 1):
+            letters.update(clean(text))
+            known |= words(text)
+        if not n:
             raise ValueError("no texts to learn a vocabulary from")
-        model = io.BytesIO()
-        letters = len(set(''.join(map(clean, texts)))) + 5 # the space and the four reserved ids are pieces too
-        if vocab_size < letters:
-            raise ValueError(f"vocab_size={vocab_size} is too small: the letters alone take {letters}. Raise it")
+        needed = len(letters | {' '}) + 4 # the reserved ids are pieces too
+        if vocab_size < needed:
+            raise ValueError(f"vocab_size={vocab_size} is too small: the letters alone take {needed}. Raise it")
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(map(clean, texts)), model_writer=model, model_type='bpe', vocab_size=vocab_size,
+            sentence_iterator=map(clean, islice(texts, 0, None, math.ceil(n / LEARN_FROM))), model_writer=model, model_type='bpe', vocab_size=vocab_size,
             hard_vocab_limit=False, split_by_unicode_script=False, character_coverage=1.0, num_threads=1, minloglevel=2,
             pad_id=PAD, unk_id=UNKNOWN, bos_id=NOT_GIVEN, eos_id=END)
-        return Tokenizer(model.getvalue(), sorted(set().union(*(words(t) for t in texts))))
+        return Tokenizer(model.getvalue(), sorted(known))
 
     @property
     def vocab_size(self):

@@ -106,7 +106,7 @@ def describe(episode, rng, kwargs, n=8):
     where = places(kwargs)
     visits = where.visits(episode['path'])
     itinerary = Itinerary.from_json(episode['asked']) if episode.get('asked') else from_visits(visits, rng)
-    texts = descriptions(itinerary, rng, n, loose=1)
+    texts = descriptions(itinerary, rng, n, loose=min(n, 1))
     return {'visits': visits, 'asked': itinerary.to_json(), 'group': str(itinerary), 'names': itinerary.names(),
             'text': texts[:n], 'loose': texts[n:]}
 
