@@ -22,6 +22,8 @@ def one_line(kind, error, trace):
         print(f"{script()}: {error}. Install what is missing: make venv, or pip install '.[all]'", file=sys.stderr)
     elif ours:
         print(f"{script()}: {error}", file=sys.stderr)
+    elif issubclass(kind, MemoryError):
+        print(f"{script()}: out of memory ({error}). Close other programs, or ask for less at a time", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -2,11 +2,13 @@
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
-from conftest import PREPARE, hashes, refused, run
+from conftest import PREPARE, ROOT, hashes, refused, run
 
+import data.toy_nav as toy_nav
 from data.archive import Archive, save
 from data.prepared import SPLITS, Prepared
 from data.text import Tokenizer, words
@@ -255,3 +257,42 @@ def test_a_mistake_ends_the_script_with_one_line(there, tmp_path):
 
 def test_the_archive_of_the_fixtures_is_an_archive(demo_archive, demos):
     assert len(Archive(demo_archive)) == len(demos) >= 140
+
+
+# ------------------------------------------------------------------------------
+# memory
+
+
+LIMITED = """
+import resource, runpy, sys
+from data import archive
+import data.toy_nav.places
+archive.Archive.groups.__defaults__ = (int(sys.argv[1]),)
+used = next(int(line.split()[1]) * 1024 for line in open('/proc/self/status') if line.startswith('VmData'))
+resource.setrlimit(resource.RLIMIT_DATA, (used + 250 * 10 ** 6,) * 2)
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason="the limit is Linux's")
+def test_memory_does_not_grow_with_the_archive(tmp_path):
+    """under a limit in which the episodes do not fit at once, they are prepared a few at a time"""
+    kwargs, n, rng = toy_nav.env_kwargs(), 2048, np.random.default_rng(0)
+    env, seeds = toy_nav.make_vec(n, **kwargs), rng.integers(2 ** 31, size=n).tolist()
+    obs, act = np.empty((400, n, 9), np.float32), rng.uniform(0.2, 1, (400, n, 2)).astype(np.float32)
+    seen, _ = env.reset(seed=seeds)
+    for t in range(400):
+        obs[t] = seen
+        seen, *_, info = env.step(act[t])
+    save(tmp_path / 'a.parquet', ({'obs': obs[:, k], 'act': act[:, k], 'bd': info['bd'][k], 'seed': seeds[k], 'source': 'mine'} for k in range(n)),
+         {'dataset': 'toy_nav', 'env_kwargs': kwargs, 'n_obs': 9, 'n_act': 2, 'n_bd': 2})
+
+    def prepare(at_once):
+        return run('-c', LIMITED, str(at_once), str(ROOT / 'prepare.py'), '--archive=a.parquet', '--describe=keep', '--out_dir=p', cwd=tmp_path,
+                   env={'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
+    refused(prepare(n), 'out of memory')
+    assert not any(tmp_path.glob('p*'))
+    process = prepare(64)
+    assert process.returncode == 0, process.stderr
+    assert Prepared(tmp_path / 'p', 'train').meta['counts']['train']['episodes'] > 0.8 * n
