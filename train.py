@@ -17,7 +17,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, fields
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -27,9 +26,9 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 from tqdm import tqdm
 
 from checkpoint import FORMAT, UNSEALED, load_weights, read_checkpoint, read_tensors, seal
+from data.batches import Batches
 from data.prepared import Prepared
-from data.text import NOT_GIVEN
-from model import GPT, PAD, GPTConfig
+from model import GPT, GPTConfig
 
 # ------------------------------------------------------------------------------
 # I/O
@@ -162,86 +161,14 @@ if fuse not in ('interleave', 'sum'):
     raise ValueError(f"fuse={fuse!r} is not known: 'interleave' or 'sum'")
 if block_size - text_len < n_slots:
     raise ValueError(f"block_size={block_size} leaves no room for a step beside text_len={text_len}. Raise it")
-if mix:
-    try:
-        shares = {name.strip(): float(share) for name, share in (part.split('=') for part in mix.split(','))}
-    except ValueError:
-        raise ValueError(f"mix={mix!r} is not of the form 'demonstrations=0.7,elites=0.3'") from None
-    if sorted(shares) != sorted(meta['sources']) or mix.count('=') != len(shares):
-        raise ValueError(f"mix names {sorted(shares)}, the data has {meta['sources']}. Name each once")
-    if min(shares.values()) < 0 or not 0 < sum(shares.values()) < math.inf:
-        raise ValueError(f"mix={mix!r} has shares below 0, or nothing but 0")
+how = dict(seed=seed, batch_size=batch_size, bucket=bucket, chunk=chunk, n_slots=n_slots, stretch=stretch, n_ahead=n_ahead, columns=columns,
+           drop_text=drop_text, drop_bd=drop_bd, mix=mix, fixed=text_len if compile else None)
+batches = {'train': Batches(train, 0, **how), 'val': Batches(val, 1, **how), 'kmeans': Batches(train, 2, **how)}
 
 
-def weights_of(split):
-    """ how often each episode of a split is drawn -> cumulated (episodes,), or None for evenly """
-    if not mix:
-        return None
-    p = np.zeros(len(split))
-    for i, name in enumerate(meta['sources']):
-        mine = split.source == i
-        p[mine] = shares[name] / max(mine.sum(), 1)
-    return np.cumsum(p / p.sum())
-
-
-max_stretch = min(stretch * chunk or meta['longest'], meta['longest'])
-cumulated = {'train': weights_of(train), 'val': weights_of(val)}
-
-
-@lru_cache(maxsize=4)
-def draw_group(split, which, group):
-    """
-    Group number `group` of `bucket` micro-batches: (episode, steps of it, step a stretch begins at, text, no bd?), each
-    (bucket, batch_size); the text is -1 where there is none. What is alike in length is together, so that little is padding.
-    """
-    rng, n = np.random.default_rng([seed, which, group]), batch_size * bucket
-    p = cumulated[split.split]
-    episode = rng.integers(len(split), size=n) if p is None else np.searchsorted(p, rng.random(n)).clip(0, len(split) - 1)
-    length = np.minimum(split.length[episode], stretch * chunk or meta['longest'])
-    first = (rng.random(n) * ((split.length[episode] - length) // chunk + 1)).astype(int) * chunk # a multiple, as when rolling out
-    n_texts = np.diff(split.episode_text)[episode]
-    text = split.episode_text[episode] + (rng.random(n) * n_texts).astype(int)
-    text = np.where((rng.random(n) < drop_text) | (n_texts == 0), -1, text)
-    no_bd = rng.random(n) < drop_bd
-    tokens = np.ceil(length / chunk) * n_slots + (np.where(text < 0, 1, np.diff(split.text_start)[text]) if language else 0)
-    order = np.argsort(tokens, kind='stable').reshape(bucket, batch_size)[rng.permutation(bucket)] # short ones do not always come first
-    return [a[order] for a in (episode, length, first, text, no_bd)]
-
-
-def batch_of(split, which, step, share=slice(None)):
-    """
-    Micro-batch number `step` of a split: a function of (seed, which, step) alone, so that it is the same however many ranks
-    share it and wherever a run was resumed. share: the rows of it to return.
-
-    -> text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), real (B, S, chunk) and to be
-    imitated, ahead (B, S, n_ahead, n_bd), first (B,) the step a stretch begins at, and the number of real environment steps
-    in the whole of it
-    """
-    group, k = divmod(step, bucket)
-    episodes, length, first, text_k, no_bd = (a[k] for a in draw_group(split, which, group))
-    S = math.ceil((max_stretch if compile else length.max()) / chunk) # compiled code wants one shape
-    t = np.arange(S * chunk)
-    rows = split.start[episodes][:, None] + first[:, None] + np.minimum(t, length[:, None] - 1) # (B, S * chunk), the last one again past the end
-    taught = np.logical_and.accumulate(split.taught[rows].reshape(batch_size, S, chunk), 2) # what was decided before a disturbance ends with it
-    real = (t < length[:, None]) & taught.reshape(batch_size, -1)
-    n_real = int(real.sum())
-
-    episodes, length, first, text_k, no_bd, rows, real = (a[share] for a in (episodes, length, first, text_k, no_bd, rows, real))
-    B, begin = len(episodes), split.start[episodes][:, None]
-    seen = begin + np.clip(first[:, None] + t - chunk + 1, 0, split.length[episodes][:, None] - 1) # up to each decision
-    obs = split.obs[seen][..., columns].reshape(B, S, chunk, -1)
-    act = split.act[rows].reshape(B, S, chunk, *split.act.shape[1:])
-    real = real.reshape(B, S, chunk)
-    ends = np.arange(S)[:, None] * chunk + chunk * 2 ** np.arange(n_ahead) - 1 # (S, n_ahead), steps after which it is there
-    ahead = split.path[begin[..., None] + np.minimum(first[:, None, None] + ends, split.length[episodes][:, None, None] - 1)]
-    bd = np.where(no_bd[:, None], np.float32(np.nan), split.bd[episodes])[:, None]
-    text = np.full((B, 0), PAD)
-    if language:
-        prompts = [[NOT_GIVEN] if k < 0 else split.prompt(k) for k in text_k]
-        text = np.full((B, text_len if compile else max(map(len, prompts))), PAD)
-        for row, prompt in zip(text, prompts):
-            row[:len(prompt)] = prompt
-    return *(torch.from_numpy(np.ascontiguousarray(a)) for a in (text, obs, act, bd, real, ahead, first // chunk)), n_real
+def batch_of(name, step, share=slice(None)):
+    *arrays, n_real = batches[name].batch(step, share)
+    return *map(torch.from_numpy, arrays), n_real
 
 
 mine = slice(rank, None, world_size) # every world_size-th episode: sorted by length, ranks get equal work
@@ -249,7 +176,7 @@ mine = slice(rank, None, world_size) # every world_size-th episode: sorted by le
 
 def micro_batches(step):
     """ what a step trains on """
-    return [batch_of(train, 0, step * gradient_accumulation_steps + i, mine) for i in range(gradient_accumulation_steps)]
+    return [batch_of('train', step * gradient_accumulation_steps + i, mine) for i in range(gradient_accumulation_steps)]
 
 
 def to_device(batch):
@@ -300,7 +227,7 @@ else:
         model.act_high.copy_(torch.tensor(meta['act_high']))
     if head == 'kmeans':
         from sklearn.cluster import MiniBatchKMeans
-        sample = torch.cat([b[2].flatten(0, 1)[b[4].all(-1).flatten()] for b in (batch_of(train, 2, i) for i in range(bucket * 2))])
+        sample = torch.cat([b[2].flatten(0, 1)[b[4].all(-1).flatten()] for b in (batch_of('kmeans', i) for i in range(bucket * 2))])
         sample = ((sample - model.act_mean.cpu()) / model.act_std.cpu()).flatten(1) # (decisions, chunk * n_act)
         kmeans = MiniBatchKMeans(n_clusters, random_state=seed, n_init=3, batch_size=4096).fit(sample.numpy())
         model.centers.copy_(torch.from_numpy(kmeans.cluster_centers_))
@@ -324,7 +251,7 @@ if ddp:
 window = raw_model.config.window
 say(f"{raw_model.num_params() / 1e6:.2f}M parameters, {head} head; window of {window} steps of {chunk} beside {text_len} prompt tokens")
 say(f"{len(train)} episodes to train on, {len(val)} to validate; {batch_size} x {gradient_accumulation_steps} a step over {world_size} rank(s)")
-say(f"attention: {raw_model.execution(text_len, math.ceil(max_stretch / chunk), torch.device(device))}; {optimizer}")
+say(f"attention: {raw_model.execution(text_len, math.ceil(batches['train'].longest / chunk), torch.device(device))}; {optimizer}")
 say(f"{device}, {dtype}, {torch.get_num_threads()} threads; step {step} to {max_iters}, checkpoints in {out_dir}")
 if stretch and stretch < min(max_steps, 2 * n_layer * window) and window < max_steps:
     say(f"note: stretches of {stretch} steps are shorter than what {n_layer} layers of {window} can see; --stretch={2 * n_layer * window}")
@@ -353,7 +280,7 @@ def validate():
     raw_model.eval()
     total, n = torch.zeros((), device=device), 0
     for i in range(eval_batches):
-        *batch, _, first, n_real = batch_of(val, 1, i, mine)
+        *batch, _, first, n_real = batch_of('val', i, mine)
         with autocast:
             _, loss = raw_model(*to_device(batch), first=first.to(device))
         total, n = total + loss * batch[4].sum().to(device), n + n_real

@@ -160,24 +160,24 @@ def test_a_run_of_two_ranks_goes_on_with_one(train, prepared, tmp_path):
     assert [r['loss'] for r in a if 'loss' in r] == pytest.approx([r['loss'] for r in b if 'loss' in r], rel=1e-4)
 
 
-def test_little_of_a_batch_is_padding(train, prepared):
+def test_little_of_a_batch_is_padding(train):
     """sorted by length, and cut to the longest row once the padding is at the rows' ends"""
     def waste(bucket):
-        g, data, real, room = train('o', '--max_iters=1', f'--bucket={bucket}'), Prepared(prepared, 'train'), 0, 0
+        g, real, room = train('o', '--max_iters=1', f'--bucket={bucket}'), 0, 0
         for step in range(32):
-            text, _, _, _, valid, *_ = g['batch_of'](data, 0, step)
+            text, _, _, _, valid, *_ = g['batch_of']('train', step)
             tokens = (text != PAD).sum(1) + valid.any(2).sum(1)
             real, room = real + int(tokens.sum()), room + len(tokens) * int(tokens.max())
         return 1 - real / room
     assert waste(8) < 0.15 and waste(8) < 0.7 * waste(1)
 
 
-def test_compiled_batches_have_one_shape(train, prepared):
-    g, data = train('o', '--max_iters=1'), Prepared(prepared, 'train')
-    loose = [g['batch_of'](data, 0, i) for i in range(4)]
-    g['batch_of'].__globals__['compile'] = True
-    fixed = [g['batch_of'](data, 0, i) for i in range(4)]
-    assert {tuple(a.shape for a in batch[:-1]) for batch in fixed}.__len__() == 1
+def test_compiled_batches_have_one_shape(train):
+    g = train('o', '--max_iters=1')
+    loose = [g['batch_of']('train', i) for i in range(4)]
+    g['batches']['train'].fixed = 64
+    fixed = [g['batch_of']('train', i) for i in range(4)]
+    assert len({tuple(a.shape for a in batch[:-1]) for batch in fixed}) == 1
     for a, b in zip(loose, fixed):
         S = a[1].shape[1]
         assert torch.equal(a[1], b[1][:, :S]) and torch.equal(a[4], b[4][:, :S]) and not b[4][:, S:].any() and a[-1] == b[-1]
@@ -189,7 +189,7 @@ def test_accumulated_micro_batches_count_every_step_once(train, tmp_path):
     train('three', '--gradient_accumulation_steps=3', *ONE_STEP)
     total, n = 0, 0
     for i in range(3):
-        *batch, n_real = g['batch_of'](g['train'], 0, i)
+        *batch, n_real = g['batch_of']('train', i)
         assert n_real == batch[4].sum()
         total, n = total + g['raw_model'](*batch)[1] * n_real, n + n_real
     g['raw_model'].zero_grad()
@@ -205,7 +205,7 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
     data = Prepared(prepared, 'train')
     ends = {row.tobytes(): i for i, row in enumerate(np.array(data.bd))}
     for step in range(6):
-        text, obs, act, bd, real, ahead, begins, n_real = g['batch_of'](data, 0, step)
+        text, obs, act, bd, real, ahead, begins, n_real = g['batch_of']('train', step)
         S = obs.shape[1]
         for b in range(16):
             episode = next(i for i in range(len(data)) if np.array_equal(data.act[data.start[i]:data.start[i] + chunk], act[b, 0])
@@ -235,9 +235,9 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
 
 def test_ranks_share_a_batch_out(train, prepared):
     g, data = train('o', '--max_iters=1'), Prepared(prepared, 'train')
-    *whole, n = g['batch_of'](data, 0, 3)
+    *whole, n = g['batch_of']('train', 3)
     for rank in range(4):
-        *part, n_part = g['batch_of'](data, 0, 3, slice(rank, None, 4))
+        *part, n_part = g['batch_of']('train', 3, slice(rank, None, 4))
         assert n_part == n
         for name, a, b in zip(('text', 'obs', 'act', 'bd', 'real', 'ahead', 'begins'), whole, part):
             a = a[rank::4]
@@ -251,7 +251,7 @@ def test_conditions_are_dropped_as_often_as_said(train, prepared):
     g, data = train('o', '--max_iters=1', '--drop_text=0.3', '--drop_bd=0.6', '--batch_size=64'), Prepared(prepared, 'train')
     no_text, no_bd = [], []
     for step in range(16):
-        text, _, _, bd, *_ = g['batch_of'](data, 0, step)
+        text, _, _, bd, *_ = g['batch_of']('train', step)
         no_text += (text[:, 0] == NOT_GIVEN).tolist()
         no_bd += bd.isnan().all((1, 2)).tolist()
     assert np.mean(no_text) == pytest.approx(0.3, abs=0.05) and np.mean(no_bd) == pytest.approx(0.6, abs=0.05)
@@ -261,7 +261,7 @@ def test_conditions_are_dropped_as_often_as_said(train, prepared):
 def test_batches_cover_the_data(train, prepared):
     g, data, seen = train('o', '--max_iters=1', '--batch_size=64', '--drop_bd=0.0'), Prepared(prepared, 'train'), set()
     for step in range(40):
-        seen |= {row.tobytes() for row in g['batch_of'](data, 0, step)[3].numpy()}
+        seen |= {row.tobytes() for row in g['batch_of']('train', step)[3].numpy()}
     assert seen == {row.tobytes() for row in np.array(data.bd)}
 
 
@@ -272,7 +272,7 @@ def test_a_model_that_could_not_read_the_prompts_is_not_trained(refuses_to_train
 
 def test_stretches_are_parts_of_episodes_and_every_time_is_trained(train, tmp_path, prepared):
     g, data = train('o', '--max_iters=12', '--stretch=6', '--eval_interval=100'), Prepared(prepared, 'train')
-    text, obs, act, bd, real, ahead, begins, n = g['batch_of'](data, 0, 0)
+    text, obs, act, bd, real, ahead, begins, n = g['batch_of']('train', 0)
     assert obs.shape[1] == 6 and begins.max() > 0
     moved = load_file(newest(tmp_path / 'o') / 'train_state.safetensors')['exp_avg.time.weight'].abs().sum(1) > 0
     assert moved[:30].float().mean() > 0.8, "steps later than a stretch is long are embedded at a time that was never trained"
@@ -280,7 +280,7 @@ def test_stretches_are_parts_of_episodes_and_every_time_is_trained(train, tmp_pa
 
 def test_observations_are_chosen_by_name(train, prepared):
     g, data = train('o', '--max_iters=1', '--obs_names=y,laser_ahead', '--eval_interval=100'), Prepared(prepared, 'train')
-    _, obs, *_ = g['batch_of'](data, 0, 0)
+    _, obs, *_ = g['batch_of']('train', 0)
     assert obs.shape[-1] == 2 and obs[..., 1].max() <= 1 < obs[..., 0].min()
     assert g['raw_model'].obs_mean.tolist() == pytest.approx([data.meta['normaliser']['obs']['mean'][i] for i in (6, 1)])
 
@@ -295,7 +295,7 @@ def test_mix_draws_sources_as_often_as_said(train, prepared, tmp_path):
         np.save(tmp_path / 'p' / split / 'source.npy', source)
     g = train('o', '--max_iters=1', '--mix=elites=0.7, demonstrations=0.3', f"--data_dir={tmp_path / 'p'}")
     data = Prepared(tmp_path / 'p', 'train')
-    drawn = np.concatenate([g['draw_group'](data, 0, i)[0].ravel() for i in range(64)])
+    drawn = np.concatenate([g['batches']['train'].draw(i)[0].ravel() for i in range(64)])
     assert data.source[drawn].mean() == pytest.approx(0.7, abs=0.03)
     assert np.bincount(drawn[data.source[drawn] == 0], minlength=len(data))[data.source == 0].min() > 0
 

@@ -1,0 +1,106 @@
+"""
+What a training step learns from: stretches of episodes with a prompt and a behaviour descriptor each, from memory maps.
+
+Batch number `step` is a function of (seed, which, step) alone: the same however many ranks share it and wherever a run was
+resumed. Batches are drawn `bucket` at a time and sorted by length, so that little of them is padding.
+"""
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from data.text import NOT_GIVEN, PAD
+
+
+class Batches:
+    """`batch(step)` of one split."""
+
+    def __init__(self, split, which, seed, batch_size, bucket, chunk, n_slots, stretch=0, n_ahead=0, columns=None, drop_text=0.0, drop_bd=0.0, mix='', fixed=None):
+        """
+        split: a Prepared; which: tells the draws of several of these apart; batch_size in episodes; chunk: environment steps a
+        step; n_slots: tokens a step; stretch: steps at a time, 0: whole episodes; columns: of the observations; drop_text and
+        drop_bd: shares without; mix: shares of the sources; fixed: prompt tokens, if all batches are to have one shape
+        """
+        self.split, self.which, self.seed, self.batch_size, self.bucket, self.chunk, self.n_slots = split, which, seed, batch_size, bucket, chunk, n_slots
+        self.n_ahead, self.columns, self.drop_text, self.drop_bd, self.fixed = n_ahead, columns, drop_text, drop_bd, fixed
+        self.longest = min(stretch * chunk or split.meta['longest'], split.meta['longest']) # environment steps
+        self.cumulated = cumulated(split, mix) if mix else None
+        self.group = lru_cache(maxsize=4)(self.draw)
+
+    def draw(self, group):
+        """
+        Group number `group` of `bucket` batches -> (episode, environment steps of it, the one a stretch begins at, text, no
+        bd?), each (bucket, batch_size); the text is -1 where there is none.
+        """
+        split, rng, n = self.split, np.random.default_rng([self.seed, self.which, group]), self.batch_size * self.bucket
+        if self.cumulated is None:
+            episode = rng.integers(len(split), size=n)
+        else:
+            episode = np.searchsorted(self.cumulated, rng.random(n)).clip(0, len(split) - 1)
+        length = np.minimum(split.length[episode], self.longest)
+        first = (rng.random(n) * ((split.length[episode] - length) // self.chunk + 1)).astype(int) * self.chunk # a multiple, as when rolling out
+        n_texts = np.diff(split.episode_text)[episode]
+        text = split.episode_text[episode] + (rng.random(n) * n_texts).astype(int)
+        text = np.where((rng.random(n) < self.drop_text) | (n_texts == 0), -1, text)
+        no_bd = rng.random(n) < self.drop_bd
+        tokens = np.ceil(length / self.chunk) * self.n_slots
+        if self.split.meta['text_len']:
+            tokens += np.where(text < 0, 1, np.diff(split.text_start)[text])
+        order = np.argsort(tokens, kind='stable').reshape(self.bucket, self.batch_size)[rng.permutation(self.bucket)] # short ones do not always come first
+        return [a[order] for a in (episode, length, first, text, no_bd)]
+
+    def batch(self, step, share=slice(None)):
+        """
+        share: the rows of it to return -> arrays
+
+        text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), real (B, S, chunk) and to be
+        imitated, ahead (B, S, n_ahead, n_bd), first (B,) the step a stretch begins at, and the number of real environment
+        steps in the whole of it
+        """
+        split, chunk = self.split, self.chunk
+        group, k = divmod(step, self.bucket)
+        episodes, length, first, text, no_bd = (a[k] for a in self.group(group))
+        S = math.ceil((length.max() if self.fixed is None else self.longest) / chunk)
+        t = np.arange(S * chunk)
+        rows = split.start[episodes][:, None] + first[:, None] + np.minimum(t, length[:, None] - 1) # (B, S * chunk), the last one again past the end
+        taught = np.logical_and.accumulate(split.taught[rows].reshape(-1, S, chunk), 2) # what was decided before a disturbance ends with it
+        real = (t < length[:, None]) & taught.reshape(rows.shape)
+        n_real = int(real.sum())
+
+        episodes, length, first, text, no_bd, rows, real = (a[share] for a in (episodes, length, first, text, no_bd, rows, real))
+        B, begin = len(episodes), split.start[episodes][:, None]
+        seen = begin + np.clip(first[:, None] + t - chunk + 1, 0, split.length[episodes][:, None] - 1) # up to each decision
+        obs = split.obs[seen] if self.columns is None else split.obs[seen][..., self.columns]
+        act = split.act[rows].reshape(B, S, chunk, *split.act.shape[1:])
+        ends = np.arange(S)[:, None] * chunk + chunk * 2 ** np.arange(self.n_ahead) - 1 # (S, n_ahead), steps after which it is there
+        ahead = split.path[begin[..., None] + np.minimum(first[:, None, None] + ends, split.length[episodes][:, None, None] - 1)]
+        bd = np.where(no_bd[:, None], np.float32(np.nan), split.bd[episodes])[:, None]
+        return self.prompts(text), obs.reshape(B, S, chunk, -1), act, bd, real.reshape(B, S, chunk), ahead, first // chunk, n_real
+
+    def prompts(self, text):
+        """ numbers of texts (B,), -1: none -> their tokens, padded (B, N) """
+        if not self.split.meta['text_len']:
+            return np.full((len(text), 0), PAD)
+        prompts = [[NOT_GIVEN] if k < 0 else self.split.prompt(k) for k in text]
+        tokens = np.full((len(text), self.fixed or max(map(len, prompts))), PAD)
+        for row, prompt in zip(tokens, prompts):
+            row[:len(prompt)] = prompt
+        return tokens
+
+
+def cumulated(split, mix):
+    """ how often each episode is drawn under 'demonstrations=0.7,elites=0.3' -> cumulated (episodes,) """
+    sources = split.meta['sources']
+    try:
+        shares = {name.strip(): float(share) for name, share in (part.split('=') for part in mix.split(','))}
+    except ValueError:
+        raise ValueError(f"mix={mix!r} is not of the form 'demonstrations=0.7,elites=0.3'") from None
+    if sorted(shares) != sorted(sources) or mix.count('=') != len(shares):
+        raise ValueError(f"mix names {sorted(shares)}, the data has {sources}. Name each once")
+    if min(shares.values()) < 0 or not 0 < sum(shares.values()) < math.inf:
+        raise ValueError(f"mix={mix!r} has shares below 0, or nothing but 0")
+    p = np.zeros(len(split))
+    for i, name in enumerate(sources):
+        mine = split.source == i
+        p[mine] = shares[name] / max(mine.sum(), 1)
+    return np.cumsum(p / p.sum())
