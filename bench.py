@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from cache import Cache
 from data.toy_nav import env_kwargs, make_env, make_vec, spec
-from model import GPT, PAD, Cache, GPTConfig
+from model import GPT, PAD, GPTConfig
 from policy import Policy
 
 # ------------------------------------------------------------------------------
@@ -63,15 +64,15 @@ def policy_in_flight(K, B, N, begun):
     torch.manual_seed(seed)
     model = GPT(GPTConfig(block_size=ANCESTOR['text_len'] + 3 * K, **ANCESTOR)).eval().by_columns()
     text, obs, act, bd = inputs(model.config, B, begun, N)
-    cache = Cache(model.config, B)
-    model.read(cache, np.arange(B), text.tolist(), bd[:, 0])
+    cache = Cache(model, B)
+    cache.read(np.arange(B), text.tolist(), bd[:, 0])
     for s in range(begun):
-        model.step(cache, obs[:, s], act[:, s])
+        cache.step(obs[:, s], act[:, s])
         cache.t += 1
 
     def steps(n=20): # not counted, so that the episode is as long every time
         for _ in range(n):
-            model.step(cache, obs[:, 0], act[:, 0])
+            cache.step(obs[:, 0], act[:, 0])
     return model, steps
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cache import Cache
 from checkpoint import read_file
 from data.text import NOT_GIVEN, Tokenizer, words
-from model import GPT, Cache
+from model import GPT
 
 
 def find_checkpoint(out_dir, which='best'):
@@ -35,7 +36,7 @@ class Policy:
     """
     n episodes in lockstep or each at its own step, driven by one checkpoint.
 
-    Keys and values are kept (model.Cache), so an environment step costs the same however long the episode is; the prompt of
+    Keys and values are kept (cache.py), so an environment step costs the same however long the episode is; the prompt of
     an episode is read once. One decision covers `chunk` environment steps.
     """
 
@@ -89,7 +90,7 @@ class Policy:
     def reset(self, prompts, bd=None):
         """ begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each """
         n, c = len(prompts), self.config
-        self.cache = Cache(c, n, self.device)
+        self.cache = Cache(self.model, n)
         self.prompts, self.bd = [None] * n, np.full((n, c.n_bd), np.nan, np.float32)
         self.recent = np.zeros((n, c.chunk, c.n_obs), np.float32) # the last `chunk` observations
         self.plan = np.zeros((n, c.chunk) if c.head == 'ce' else (n, c.chunk, c.n_act), np.int64 if c.head == 'ce' else np.float32)
@@ -109,7 +110,7 @@ class Policy:
 
     def read(self, rows):
         if len(rows):
-            self.model.read(self.cache, rows, [self.tokens(self.prompts[row]) for row in rows], torch.from_numpy(self.bd[rows]).to(self.device))
+            self.cache.read(rows, [self.tokens(self.prompts[row]) for row in rows], torch.from_numpy(self.bd[rows]).to(self.device))
 
     def change_prompts(self, mask, prompts):
         """
@@ -128,7 +129,7 @@ class Policy:
     def step(self, rows, recent, plan, bd):
         """ show rows (n,) what they have seen, done and are to reach (None: as before) -> the heads' output for their next step """
         shown = [None if a is None else torch.from_numpy(a).to(self.device) for a in (recent, plan, bd)]
-        out = self.model.step(self.cache, *shown, rows=None if len(rows) == len(self.k) else rows)
+        out = self.cache.step(*shown, rows=None if len(rows) == len(self.k) else rows)
         self.cache.t[rows] += 1
         return out
 

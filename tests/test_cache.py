@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import FUSE, batch, last, make
 
-from model import PAD, Cache
+from cache import Cache
+from model import PAD
 
 
 def prompts_of(text):
@@ -15,13 +16,13 @@ def prompts_of(text):
 
 def rollout(model, text, obs, act, bd, cache=None, rows=None):
     """ the heads' output at every step, by stepping (B, S, n) """
-    cache = cache or Cache(model.config, len(obs))
+    cache = cache or Cache(model, len(obs))
     every = np.arange(len(obs)) if rows is None else rows
-    model.read(cache, every, prompts_of(text))
+    cache.read(every, prompts_of(text))
     out = []
     for s in range(obs.shape[1]):
         before = act[:, s - 1] if s else torch.full_like(act[:, 0], 0)
-        out.append(last(model.step(cache, obs[:, s], before, bd[:, min(s, bd.shape[1] - 1)], rows)))
+        out.append(last(cache.step(obs[:, s], before, bd[:, min(s, bd.shape[1] - 1)], rows)))
         cache.t[every] += 1
     return torch.cat(out, 1)
 
@@ -69,17 +70,17 @@ def test_rows_at_their_own_times(fuse):
     model = make(block_size=6 + {'sum': 1, 'interleave': 3}[fuse] * 4, fuse=fuse)
     text, obs, act, bd = batch(model, 3, 14)
     whole = last(model(text, obs, act, bd)[0])
-    cache, done = Cache(model.config, 2), []
-    model.read(cache, np.arange(2), prompts_of(text[:2]))
+    cache, done = Cache(model, 2), []
+    cache.read(np.arange(2), prompts_of(text[:2]))
     at, who = [0, 0], [0, 1]
     for clock in range(14):
         if clock == 5: # row 1 ends, its columns are poisoned, and episode 2 takes it
             cache.k[:, 1], cache.v[:, 1] = torch.nan, torch.nan
-            model.read(cache, np.array([1]), prompts_of(text[2:]))
+            cache.read(np.array([1]), prompts_of(text[2:]))
             at[1], who[1] = 0, 2
         o = torch.stack([obs[e, t] for e, t in zip(who, at)])
         a = torch.stack([act[e, t - 1] if t else act[e, 0] for e, t in zip(who, at)])
-        out = last(model.step(cache, o, a, bd[who, 0]))
+        out = last(cache.step(o, a, bd[who, 0]))
         cache.t += 1
         for row in range(2):
             done.append(torch.allclose(out[row, 0], whole[who[row], at[row]], atol=1e-4, rtol=1e-4))
@@ -91,7 +92,7 @@ def test_some_rows_only():
     model = make()
     text, obs, act, bd = batch(model, 5, 6)
     whole = last(model(text, obs, act, bd)[0])
-    rows, cache = np.array([4, 1]), Cache(model.config, 5)
+    rows, cache = np.array([4, 1]), Cache(model, 5)
     before = cache.k.clone()
     out = rollout(model, text[rows], obs[rows], act[rows], bd[rows], cache, rows)
     assert torch.allclose(out, whole[rows], atol=1e-4, rtol=1e-4)
@@ -102,19 +103,19 @@ def test_a_step_can_be_taken_again():
     """until it is counted: a rollout that waits for one row changes nothing for the others"""
     model = make()
     text, obs, act, bd = batch(model, 2, 6)
-    whole, cache = last(model(text, obs, act, bd)[0]), Cache(model.config, 2)
-    model.read(cache, np.arange(2), prompts_of(text))
+    whole, cache = last(model(text, obs, act, bd)[0]), Cache(model, 2)
+    cache.read(np.arange(2), prompts_of(text))
     for s in range(6):
         before = act[:, s - 1] if s else act[:, 0]
-        model.step(cache, torch.randn_like(obs[:, s]), torch.randn_like(before), bd[:, 0])
-        assert torch.allclose(last(model.step(cache, obs[:, s], before, bd[:, 0]))[:, 0], whole[:, s], atol=1e-4, rtol=1e-4)
+        cache.step(torch.randn_like(obs[:, s]), torch.randn_like(before), bd[:, 0])
+        assert torch.allclose(last(cache.step(obs[:, s], before, bd[:, 0]))[:, 0], whole[:, s], atol=1e-4, rtol=1e-4)
         cache.t += 1
 
 
 def test_the_cache_does_not_grow():
     model = make(block_size=6 + 3 * 4)
     text, obs, act, bd = batch(model, 2, 30)
-    cache = Cache(model.config, 2)
+    cache = Cache(model, 2)
     held = cache.k.numel()
     rollout(model, text, obs, act, bd, cache)
     assert cache.k.numel() == held == 2 * 2 * 2 * (6 + 3 * 5) * 8
