@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from checkpoint import load_weights, read_checkpoint, read_tensors
+from muon import Muon
 
 AHEAD_BINS = 40 # foretelling is a choice between so many intervals of each bd dimension: sharper than a mean
 AHEAD_WEIGHT = 0.2 # of that cross-entropy beside the action's loss
@@ -372,8 +373,7 @@ class GPT(nn.Module):
         """
         'adamw', or 'muon' for the matrices of the blocks and AdamW for the rest -> list of optimizers.
 
-        Matrices decay, vectors do not. AdamW is fused: one kernel, also on CPUs. Muon (Jordan, 2024) steps as far as AdamW
-        would (match_rms_adamw, Liu et al., 2502.16982), so that one learning rate serves both.
+        Matrices decay, vectors do not. AdamW is fused: one kernel, also on CPUs. Both step equally far: one learning rate serves.
         """
         hidden = [p for p in self.blocks.parameters() if p.dim() == 2] if name == 'muon' else []
         rest = [p for p in self.parameters() if not any(p is h for h in hidden)]
@@ -381,7 +381,7 @@ class GPT(nn.Module):
                   {'params': [p for p in rest if p.dim() < 2], 'weight_decay': 0.0}]
         optimizers = [torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)]
         if hidden:
-            optimizers.append(torch.optim.Muon(hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn='match_rms_adamw'))
+            optimizers.append(Muon(hidden, learning_rate, weight_decay))
         return optimizers
 
     @classmethod
