@@ -4,7 +4,7 @@ so a description and its score cannot disagree (after Minigrid's BabyAI verifier
 """
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Itinerary:
         return ('... > ' if self.loose else '') + ' > '.join(map(str, self.places))
 
     def to_json(self):
-        return json.dumps([{k: v for k, v in asdict(p).items() if v} for p in self.places])
+        return json.dumps([{k: v for k, v in vars(p).items() if v} for p in self.places])
 
     @staticmethod
     def from_json(text):

@@ -79,7 +79,7 @@ class Places:
 
     def cell(self, xy):
         """ xy (..., 2) -> indices into a mask, [y], [x] """
-        ij = np.clip(np.floor(np.asarray(xy)).astype(int), 0, self.size - 1)
+        ij = np.minimum(np.maximum(np.floor(xy), 0), self.size - 1).astype(int)
         return ij[..., 1], ij[..., 0]
 
     def sees(self, a, b):
