@@ -12,6 +12,7 @@ n_seen = 1
 block_size = 64 + 2 * 100 # 100 steps of 4, bd and obs: the whole episode is in view
 text_len = 64
 batch_size = 64
+optimizer = 'muon' # as there
 learning_rate = 1e-3
 max_iters = 12000
 eval_interval = 1000
