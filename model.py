@@ -219,8 +219,8 @@ class GPT(nn.Module):
     def execution(self, N, S, device):
         """ the fastest way to attend under that mask (`python bench.py --only=attention`), for N words and S steps """
         T, W = N + S * self.config.n_slots, self.config.window * self.config.n_slots
-        if device.type == 'cuda' and not (self.training and self.config.dropout): # FlexAttention knows no dropout
-            return 'flex'
+        if device.type == 'cuda': # FlexAttention knows no dropout, and compiles for every shape
+            return 'flex' if T >= 256 and not (self.training and self.config.dropout) else 'dense'
         if T - N <= W:
             return 'causal'
         return 'banded' if T >= 512 and T - N >= 3 * W else 'dense'

@@ -162,7 +162,7 @@ if fuse not in ('interleave', 'sum'):
 if block_size - text_len < n_slots:
     raise ValueError(f"block_size={block_size} leaves no room for a step beside text_len={text_len}. Raise it")
 how = dict(seed=seed, batch_size=batch_size, bucket=bucket, chunk=chunk, n_slots=n_slots, stretch=stretch, n_ahead=n_ahead, columns=columns,
-           drop_text=drop_text, drop_bd=drop_bd, mix=mix, fixed=text_len if compile else None)
+           drop_text=drop_text, drop_bd=drop_bd, mix=mix, fixed=text_len if compile or on_gpu else None) # compiled code wants one shape
 batches = {'train': Batches(train, 0, **how), 'val': Batches(val, 1, **how), 'kmeans': Batches(train, 2, **how)}
 
 
