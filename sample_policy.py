@@ -162,22 +162,35 @@ def evaluate(policy):
     if {a['sha256'] for a in split.meta['archives']} != trained_on:
         print(f"warning: {folder} was prepared from other archives than {out_dir} was trained on: its test episodes may have been trained on", file=sys.stderr)
     episodes = split.episodes()
-    for e, path_end in zip(episodes, np.array(split.bd)):
-        e['bd'] = path_end
+    for i, e in enumerate(episodes):
+        e['bd'], e['path'] = np.array(split.bd[i]), np.array(split.path[split.start[i]:split.start[i + 1]])
     by_source = {s: [e for e in episodes if e['source'] == s] for s in split.meta['sources']}
     rng = np.random.default_rng(seed)
     rows = []
 
-    def row(name, chosen, texts, with_bd=False):
+    def row(name, chosen, texts=None, with_bd=False):
+        """ one way of asking, or without texts the episodes themselves: what could be reached at most """
         if not chosen:
             return
-        driven = drive(policy, texts, [e['bd'] if with_bd else None for e in chosen], [e['seed'] for e in chosen], name)
-        error = metrics.bd_error([d['path'][-1] for d in driven], [e['bd'] for e in chosen], policy.about['bd_low'], policy.about['bd_high'])
-        scores = {'bd_error': metrics.average(error), 'bd_error_median': metrics.average(error, np.median)}
+        if texts is None:
+            paths = [[e['path']] for e in chosen]
+        else:
+            asked = [(text, e['bd'] if with_bd else None, e['seed']) for e, text in zip(chosen, texts) for _ in range(num_samples)]
+            driven = drive(policy, *zip(*asked), desc=name)
+            paths = [[d['path'] for d in driven[i:i + num_samples]] for i in range(0, len(driven), num_samples)]
+        low, high = policy.about['bd_low'], policy.about['bd_high']
+        error = np.array([metrics.bd_error([p[-1] for p in some], [e['bd']] * len(some), low, high) for some, e in zip(paths, chosen)]) # (n, samples)
+        mean = error.mean(1)
+        scores = {'bd_error': metrics.average(mean), 'bd_error_median': metrics.average(mean, np.median), 'within_5': metrics.share(mean <= 0.05),
+                  'within_10': metrics.share(mean <= 0.1)}
+        if num_samples > 1:
+            scores['bd_error_best'] = metrics.average(error.min(1))
         if chosen[0]['asked']:
-            judged = [world.score(e['asked'], d['path'], kwargs) for e, d in zip(chosen, driven)]
-            scores |= {k: metrics.share([j[k] for j in judged]) for k in ('carried_out', 'at_destination', 'stopped')}
-            scores['in_order'] = metrics.average([j['in_order'] for j in judged])
+            judged = [[world.score(e['asked'], p, e['path'], kwargs) for p in some] for some, e in zip(paths, chosen)]
+            for k, v in judged[0][0].items():
+                if isinstance(v, (bool, float)):
+                    values = [np.mean([j[k] for j in some]) for some in judged]
+                    scores[k] = metrics.share(values) if isinstance(v, bool) and len(judged[0]) == 1 else metrics.average(values)
         rows.append({'name': name, **scores})
 
     for source, every in by_source.items():
@@ -191,6 +204,7 @@ def evaluate(policy):
             once = list({e['group']: e for e in some}.values())[:eval_episodes or None] # nothing is asked twice
             said = [e['text'][int(rng.integers(len(e['text'])))] for e in once]
             other = metrics.swapped([e['group'] for e in once], seed)
+            row(f'{source}: themselves', once)
             row(f'{source}: prompt', once, said)
             row(f'{source}: no prompt', once, [None] * len(once))
             row(f'{source}: swapped prompt', once, [said[i] for i in other])
@@ -208,12 +222,15 @@ def evaluate(policy):
 
     def shown(score, scale=100):
         return f"{scale * score['mean']:5.1f} [{scale * score['low']:4.1f}, {scale * score['high']:4.1f}]"
-    heads = {'carried_out': 'carried out %', 'at_destination': 'ends there %', 'in_order': 'places in order %',
-             'bd_error': 'bd error %', 'bd_error_median': 'its median %'}
-    print(f"{eval} split, step {policy.info['step']}; mean [95% interval]; bd error in % of the diagonal\n")
-    print('| request | n | ' + ' | '.join(heads.values()) + ' |\n|---|---|' + '---|' * len(heads))
-    for r in rows:
-        print(f"| {r['name']} | {r['bd_error']['n']} | " + ' | '.join(shown(r[k]) if k in r else '-' for k in heads) + ' |')
+    print(f"{eval} split, step {policy.info['step']}; mean [95% interval], in %")
+    known = {'carried_out': 'carried out', 'in_order': 'places in order', 'at_destination': 'ends there', 'landmark_f1': 'landmark F1', 'colour_f1': 'colour F1'}
+    ends = {'bd_error': 'bd error', 'bd_error_median': 'its median', 'within_5': 'within 5%', 'within_10': 'within 10%', 'bd_error_best': f'best of {num_samples}'}
+    for title, heads in ('what the words ask', known), ('where it ends, in % of the diagonal', ends):
+        heads = {k: head for k, head in heads.items() if any(k in r for r in rows)}
+        if heads:
+            print(f'\n| {title} | n | ' + ' | '.join(heads.values()) + ' |\n|---|---|' + '---|' * len(heads))
+            for r in rows:
+                print(f"| {r['name']} | {r['bd_error']['n']} | " + ' | '.join(shown(r[k]) if k in r else '-' for k in heads) + ' |')
     found = {r['name']: r for r in rows}
     for source in by_source:
         right, wrong = found.get(f'{source}: prompt', {}).get('carried_out'), found.get(f'{source}: swapped prompt', {}).get('carried_out')
@@ -243,6 +260,8 @@ def main():
         raise ValueError(f"{num_samples=} must be 1 or more, {temperature=} 0 or more, {top_p=} in (0, 1]")
     if batch_size < 1 or device.split(':')[0] not in ('cpu', 'cuda') or device != 'cpu' and not torch.cuda.is_available():
         raise ValueError(f"{batch_size=} must be 1 or more, {device=} 'cpu' or, where there is a GPU, 'cuda'")
+    if eval and num_samples > 1 and not temperature:
+        raise ValueError(f"num_samples={num_samples} episodes of one request are all the same at temperature=0. Raise it, or leave num_samples out")
     policy = Policy.load(out_dir, checkpoint, device)
     if temperature and policy.config.head == 'mse':
         raise ValueError(f"temperature={temperature}, but the mse head of {out_dir} has nothing to draw from. Leave it out")

@@ -1,6 +1,6 @@
 # The small one, for two CPU cores: what `make demo` trains.
 # $ python train.py config/toy_nav_cpu.py
-# About 9 minutes on 2 cores; see the README's table for what to expect of it.
+# About 8 minutes on 2 cores; see the README's table for what to expect of it.
 out_dir = 'out-toy-nav-cpu'
 mix = 'demonstrations=0.85,elites=0.15'
 n_layer = 4
@@ -15,7 +15,7 @@ block_size = 64 + 50 # 50 steps of 8: the whole episode is in view
 batch_size = 16 # at equal minutes, many small steps beat few large ones
 optimizer = 'muon' # after as many minutes it carries out a quarter more of what is asked than adamw
 learning_rate = 2e-3
-max_iters = 7000
+max_iters = 6000
 eval_interval = 1000
 log_interval = 100
 drop_text = 0.05

@@ -33,6 +33,18 @@ def bd_error(reached, asked, low, high):
     return np.linalg.norm(np.asarray(reached) - np.asarray(asked), axis=-1) / np.linalg.norm(np.subtract(high, low))
 
 
+def lcs_f1(asked, found):
+    """ two sequences -> F1 of their longest common subsequence: what was asked for and found in order, against all of either """
+    if not len(asked) or not len(found):
+        return float(len(asked) == len(found))
+    row = [0] * (len(found) + 1)
+    for a in asked:
+        before, row = row, [0]
+        for j, b in enumerate(found):
+            row.append(before[j] + 1 if a == b else max(before[j + 1], row[j]))
+    return 2 * row[-1] / (len(asked) + len(found)) # 2 P R / (P + R), P = common / found, R = common / asked
+
+
 def swapped(groups, seed=0):
     """ for each episode another one to take the prompt of, from another group -> indices (n,) """
     rng, groups = np.random.default_rng(seed), np.asarray(groups)

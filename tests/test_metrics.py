@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from data.metrics import average, bd_error, share, swapped
+from data.metrics import average, bd_error, lcs_f1, share, swapped
 
 
 @pytest.mark.parametrize('hits, n, low, high', [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (50, 100, 0.4038, 0.5962),
@@ -50,3 +50,8 @@ def test_swapped_never_gives_the_same_group(seed):
 def test_swapping_within_one_group_is_refused():
     with pytest.raises(ValueError, match='no other prompt'):
         swapped(['a', 'a'])
+
+
+@pytest.mark.parametrize('asked, found, f1', [('abc', 'abc', 1), ('abc', 'cba', 1 / 3), ('abc', 'xaybzc', 6 / 9), ('ab', '', 0), ('', '', 1), ('aab', 'ab', 4 / 5)])
+def test_lcs_f1(asked, found, f1):
+    assert lcs_f1(list(asked), list(found)) == lcs_f1(list(found), list(asked)) == pytest.approx(f1)

@@ -122,3 +122,8 @@ def test_passing_for_two_steps_is_no_visit(places):
 def test_a_path_of_one_point_has_one_event(places):
     events = places.visits(np.array([[98.0, 33.0]]))
     assert len(events) == 1 and events[0]['place'] == 'chair' and events[0]['step'] == 0
+
+
+def test_colours_are_the_tiles_crossed_in_order(places):
+    path = np.array([CENTRES[name] for name in ('red', 'red', 'green', 'orange', 'green')], dtype=float)
+    assert places.colours(path) == ['red', 'green', 'orange', 'green']

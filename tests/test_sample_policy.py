@@ -212,14 +212,16 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     done = json.loads((out / 'eval_test.json').read_text())
     rows = {r['name']: r for r in done['rows']}
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
-    kinds = ['prompt', 'no prompt', 'swapped prompt', 'held-out phrasing', 'held-out combination', 'destination only', 'bd', 'prompt and bd']
+    kinds = ['themselves', 'prompt', 'no prompt', 'swapped prompt', 'held-out phrasing', 'held-out combination', 'destination only', 'bd', 'prompt and bd']
     assert list(rows) == [f'demonstrations: {k}' for k in kinds]
     for name, row in rows.items():
         assert f'| {name} | {row["bd_error"]["n"]} |' in process.stdout
         for k, score in row.items():
             if k != 'name':
                 assert 0 <= score['low'] <= score['mean'] <= score['high'] and score['n'] == row['bd_error']['n'] > 0, (name, k)
-        assert {'carried_out', 'at_destination', 'stopped', 'in_order', 'bd_error', 'bd_error_median'} <= set(row)
+        assert {'carried_out', 'at_destination', 'stopped', 'in_order', 'landmark_f1', 'colour_f1', 'bd_error', 'bd_error_median', 'within_5', 'within_10'} == set(row) - {'name'}
+    ceiling = rows['demonstrations: themselves']
+    assert ceiling['carried_out']['mean'] == ceiling['landmark_f1']['mean'] == ceiling['within_5']['mean'] == 1 and ceiling['bd_error']['mean'] == 0
     assert rows['demonstrations: prompt']['carried_out']['n'] == 12
     assert 'WARNING: the policy may be ignoring the prompt' in process.stdout # 60 steps of training have taught it nothing
     assert 'warning: ' not in process.stderr
@@ -232,12 +234,21 @@ def test_a_perfect_driver_scores_100(script, out, prepared, tmp_path, monkeypatc
     names = script('sample_policy.py', '--out_dir=out', '--eval=val', f'--data_dir={prepared}', name='tested')
     policy, data = Policy.load(out), Prepared(prepared, 'val')
     by_seed = {row['seed']: np.concatenate([[[20, 50]], data.path[data.start[i]:data.start[i + 1]]]) for i, row in enumerate(data.episodes())}
-    names['drive'] = lambda policy, texts, bds, seeds, desc='': [{'path': by_seed[s], 'act': None} for s in seeds]
+    names['drive'] = lambda policy, texts, bds, seeds, desc: [{'path': by_seed[s], 'act': None} for s in seeds]
     names['evaluate'](policy)
     rows = {r['name']: r for r in json.loads((out / 'eval_val.json').read_text())['rows']}
     for name in 'prompt', 'no prompt', 'bd', 'destination only':
         row = rows[f'demonstrations: {name}']
         assert row['carried_out']['mean'] == row['stopped']['mean'] == row['in_order']['mean'] == 1 and row['bd_error']['mean'] == 0
+
+
+def test_the_mean_of_samples_and_the_best_stand_side_by_side(script, prepared, tmp_path):
+    from conftest import TINY
+    script('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=km', '--max_iters=1', '--head=kmeans', '--n_clusters=8')
+    script('sample_policy.py', '--out_dir=km', '--eval=val', f'--data_dir={prepared}', '--eval_episodes=4', '--num_samples=3', '--temperature=1.0')
+    rows = {r['name']: r for r in json.loads((tmp_path / 'km' / 'eval_val.json').read_text())['rows']}
+    row = rows['demonstrations: prompt']
+    assert row['bd_error_best']['mean'] < row['bd_error']['mean'] and row['bd_error']['n'] == row['carried_out']['n'] == 4
 
 
 def test_scoring_on_other_archives_than_it_was_trained_on_is_said(script, out, prepared, tmp_path, capsys):
@@ -267,7 +278,7 @@ def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, tmp
     (['--bd=250,40'], ['250', '[0, 0]', '[200']), (['--bd=150'], ['2 numbers']), (['--bd=1,2,3'], ['2 numbers']), (['--bd=nan,40'], ['nan']),
     (['--bd=here,there'], ['here,there', '150,40']), (['--prompts=nowhere.txt'], ['nowhere.txt']), (['--prompts=empty.txt'], ['holds no prompt']),
     (['--prompts=bad.txt'], ['bad.txt, line 2', 'JSON']), (['--prompts=number.txt'], ['prompt']), (['--prompts=nothing.txt'], ['nothing is asked']),
-    (['--eval=train'], ["'train'", 'test']), (['--eval=test', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']), (['--num_samples=0', '--prompt=go'], ['num_samples']),
+    (['--eval=train'], ["'train'", 'test']), (['--eval=test', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']), (['--num_samples=0', '--prompt=go'], ['num_samples']), (['--num_samples=5', '--eval=test'], ['num_samples=5', 'temperature']),
     (['--temperature=-1', '--prompt=go'], ['temperature']), (['--top_p=0', '--prompt=go'], ['top_p']), (['--batch_size=0', '--prompt=go'], ['batch_size']),
     (['--device=tpu', '--prompt=go'], ['tpu']), (['--checkpoint=step_9', '--prompt=go'], ['step_9', 'train.py']), (['--temperature=1', '--prompt=go to the bed'], ['temperature', 'mse']),
 ], ids=lambda x: ' '.join(x)[:40])

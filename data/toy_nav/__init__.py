@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.toy_nav.env import ToyNav, ToyNavVec
+from data.metrics import lcs_f1
 from data.toy_nav.itinerary import Itinerary, descriptions, from_visits, parse, stopped
 from data.toy_nav.places import Places
 from data.toy_nav.world import ACT_NAMES, BD_NAMES, OBS_NAMES, World
@@ -116,9 +117,16 @@ def paraphrase(asked, rng, n=4):
     return descriptions(Itinerary.from_json(asked), rng, n, held_out=True)
 
 
-def score(asked, path, kwargs):
-    """ what was asked for (JSON of an itinerary), a path (T + 1, 2) -> Itinerary.match's dict """
-    return Itinerary.from_json(asked).match(path, places(kwargs))
+def score(asked, path, reference, kwargs):
+    """
+    What was asked for (JSON of an itinerary), the path (T, 2) that was driven, and that of the episode it was taken from ->
+    Itinerary.match's dict, and how alike the two are: 'landmark_f1', what they visit, and 'colour_f1', the tiles they cross
+    """
+    where = places(kwargs)
+    def landmarks(path):
+        return [v['place'] for v in where.visits(path) if v['place']]
+    return {**Itinerary.from_json(asked).match(path, where), 'landmark_f1': lcs_f1(landmarks(reference), landmarks(path)),
+            'colour_f1': lcs_f1(where.colours(reference), where.colours(path))}
 
 
 def judge(prompt, bd, path, kwargs):

@@ -142,6 +142,11 @@ class Places:
     def tile_at(self, xy):
         return self.tiles[self.tile_index[self.cell(xy)]]
 
+    def colours(self, path):
+        """ the tiles that a path (T, 2) crosses, in order """
+        tiles = self.tile_index[self.cell(path)]
+        return [self.tiles[i] for i in tiles[np.flatnonzero(np.diff(tiles, prepend=-1))]]
+
     def visits(self, path):
         """
         Annotate a path (T + 1, 2) -> the events along it, coarse: one for each stay near an object or near nothing.
