@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from model import AHEAD_BINS, AHEAD_WEIGHT, GPT, PAD, GPTConfig, draw
+from model import AHEAD_BINS, AHEAD_WEIGHT, GPT, PAD, GPTConfig, SquaredReLU, draw
 
 TINY = dict(block_size=6 + 3 * 50, text_len=6, vocab_size=20, max_steps=50, chunk=2, n_obs=3, n_act=2, n_bd=2, n_layer=2, n_head=2, n_embd=16,
             n_ahead=0, n_freq=2, n_clusters=4)
@@ -529,3 +529,11 @@ def test_weights_by_columns_are_the_same_weights(see_act):
     before, weights = last(model(text, obs, act, bd)[0]), {k: v.clone() for k, v in model.state_dict().items()}
     assert torch.allclose(last(model.by_columns()(text, obs, act, bd)[0]), before, atol=1e-5)
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+
+
+def test_squared_relu_is_what_torch_makes_of_it():
+    x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y, plain = SquaredReLU.apply(x), F.relu(x).square()
+    weight = torch.randn_like(x)
+    assert torch.equal(y, plain)
+    assert torch.equal(*(torch.autograd.grad((z * weight).sum(), x)[0] for z in (y, plain)))
