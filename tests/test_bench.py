@@ -1,12 +1,13 @@
 """bench.py: its comparisons do not fall back, and it publishes nothing from a busy machine. Gates are at half the goal, or of what is reached."""
 import json
+import re
 import sys
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from conftest import run
+from conftest import ROOT
 
 
 @pytest.fixture
@@ -33,6 +34,7 @@ def test_banded_attention_stays_fast(bench):
 
 
 def test_gathering_batches_stays_cheap(bench):
+    bench['pairs'] = 1
     rows = {r['name']: r for r in bench['training']()}
     assert next(r for name, r in rows.items() if 'gathering' in name)['ratio'] >= 25
     assert any('nanoGPT' in name and r['skipped'] == '--nanogpt=DIR' for name, r in rows.items())
@@ -59,13 +61,21 @@ def test_it_writes_and_draws_what_it_prints(script, tmp_path, capsys):
     assert (tmp_path / 'b/bench.png').stat().st_size > 1000
 
 
-def test_the_slow_parts_run(tmp_path):
-    """scripts in subprocesses: preparing, two ranks, a cold start"""
-    done = run('bench.py', '--only=prepare,ranks,start', '--pairs=1', '--force', cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    for name, unit in ('| prepare,', 'MB/s |'), ('| 2 gloo ranks', ' ms |'), ('| sample_policy.py', ' s |'):
-        assert any(line.startswith(name) and unit in line for line in done.stdout.splitlines()), done.stdout
-    assert not list(tmp_path.iterdir())
+def test_the_slow_parts_ask_the_scripts_for_what_they_know(bench, tmp_path):
+    """preparing, two ranks and a cold start, their processes replaced: each setting that is passed exists"""
+    calls = []
+    (tmp_path / 'a.parquet').write_bytes(b'0' * 10 ** 6)
+
+    def script(name, *args, ranks=0):
+        calls.append((name, ranks))
+        for arg in args:
+            key = arg[2:].split('=')[0]
+            assert not arg.startswith('--') or re.search(rf'^{key} = ', (ROOT / name).read_text(), re.M), (name, arg)
+        return f'step     12 | loss 1.0 | lr 1e-3 | {200 - 50 * ranks:6.1f} ms | 10k steps/s | data 0.1%'
+    bench.update(script=script, demonstrations=lambda: tmp_path)
+    prepare, ranks, start = bench['prepare']() + bench['ranks']() + bench['start']()
+    assert ranks['ratio'] == 2 and calls.count(('train.py', 2)) == calls.count(('prepare.py', 0)) == 3
+    assert prepare['unit'] == ' MB/s' and start['unit'] == ' s' and ('sample_policy.py', 0) in calls
 
 
 def test_a_busy_machine_is_refused(refuses, monkeypatch):
