@@ -80,7 +80,8 @@ class Cache:
             return
         text = nn.utils.rnn.pad_sequence([torch.tensor(prompt) for prompt in new], batch_first=True, padding_value=PAD).to(device)
         x, attend = self.model.words(text), self.model.attention_of(text, 0, 'dense')
-        goes = [(row, new.index(prompt), len(prompt)) for row, prompt in asked.items() if prompt in new]
+        place = {prompt: i for i, prompt in enumerate(new)}
+        goes = [(row, place[prompt], len(prompt)) for row, prompt in asked.items() if prompt in place]
         for k_all, v_all, block in zip(self.k, self.v, self.model.blocks):
             def past(k, v):
                 for row, i, n in goes:

@@ -62,6 +62,10 @@ class GPTConfig:
         return int(self.fuse == 'interleave' and self.see_act) # have actions a token of their own?
 
     @property
+    def decides(self):
+        return int(self.fuse == 'interleave' and self.n_bd > 0) # the place in a step of its obs token, which predicts
+
+    @property
     def window(self):
         return (self.block_size - self.text_len) // self.n_slots # K, steps in view
 
@@ -135,6 +139,12 @@ class Block(nn.Module):
 def sees(q_step, q_at, k_step, k_at, K):
     """ the mask, wherever it is needed: a query at place q_at of step q_step sees a key before it, of the last K steps or a word (step < 0) """
     return (k_at <= q_at) & ((q_step - k_step < K) | (k_step < 0))
+
+
+def tokens_at(x, at):
+    """ x (B, T, C), at (B, S) -> (B, S, C); faster than gather, in its gradient too """
+    B, T, C = x.shape
+    return x.flatten(0, 1).index_select(0, (at + T * torch.arange(B, device=x.device)[:, None]).flatten()).view(B, -1, C)
 
 
 def band(q, k, v, mask, N, W, dropout_p=0.0):
@@ -295,6 +305,21 @@ class GPT(nn.Module):
             x = torch.cat([self.words(text), x], dim=1)
         return self.drop(x)
 
+    def packed(self, x, text, S, real):
+        """
+        Words and steps side by side: padding goes to a row's end, where no query sees it, and what all rows have there is cut off.
+
+        x (B, N + n_slots * S, C) -> (B, T, C), and where the tokens that predict are in it, (B, S). T depends on text (B, N)
+        and, unless it is None, on real (B, S, chunk).
+        """
+        (B, N), n_slots = text.shape, self.config.n_slots
+        steps = torch.arange(S, device=x.device)
+        n_words, n_steps = (text != PAD).sum(1, keepdim=True), S if real is None else (real.any(2) * (steps + 1)).amax(1, keepdim=True)
+        i = torch.arange(int((n_words + n_steps * n_slots).max()), device=x.device)
+        of = torch.where(i < n_words, i, (i + N - n_words).clamp(max=x.shape[1] - 1))
+        at = (n_words + self.config.decides + steps * n_slots).clamp(max=len(i) - 1)
+        return tokens_at(x, of), at
+
     def forward(self, text, obs, act, bd=None, real=None, ahead=None, first=None, execution=None):
         """
         text (B, N) int64, ended by padding (N = 0: no language); obs (B, S, chunk, n_obs), up to each decision;
@@ -304,31 +329,28 @@ class GPT(nn.Module):
         execution: 'dense', 'causal' (a window that covers all), 'banded' or 'flex', equal in value; None: the fastest.
 
         -> (out, loss): the head's output for every step, a dict of tensors (B, S, ...), and the mean loss over the real
-        environment steps, None without `real`; what is said after an episode's last real step means nothing. With `ahead` the error of foretelling it is added.
+        environment steps, None without `real`; what is said after an episode's last real step means nothing. With `ahead` the
+        error of foretelling it is added.
         """
-        (B, N), S, n_slots = text.shape, obs.shape[1], self.config.n_slots
+        N, S, n_slots = text.shape[1], obs.shape[1], self.config.n_slots
         x = self.tokens(text, obs, act, bd, first)
         execution = execution or self.execution(N, S, x.device)
-        attend = self.attention_of(text, S, execution)
-        decides = int(self.config.fuse == 'interleave' and self.config.n_bd > 0) # the obs token's place in a step
-        if execution == 'causal' and N: # padding goes to a row's end, where no query sees it, and what all rows have there is cut off
-            steps = torch.arange(1, S + 1, device=x.device)
-            n_words, n_steps = (text != PAD).sum(1, keepdim=True), S if real is None else (real.any(2) * steps).amax(1, keepdim=True)
-            i, row = torch.arange(int((n_words + n_steps * n_slots).max()), device=x.device), torch.arange(B, device=x.device)[:, None]
-            of = torch.where(i < n_words, i, (i + N - n_words).clamp(max=x.shape[1] - 1))
-            x = x.flatten(0, 1).index_select(0, (row * x.shape[1] + of).flatten()).view(B, len(i), -1)
-            place = (n_words + decides + (steps - 1) * n_slots).clamp(max=len(i) - 1) # (B, S) of the tokens that predict
-            at, seen = (row * len(i) + place).flatten(), (place[..., None] >= i)[:, None]
-            take = lambda x: x.flatten(0, 1).index_select(0, at).view(B, S, -1) # noqa: E731
+        attend, seen = self.attention_of(text, S, execution), None
+        if execution == 'causal' and N:
+            x, at = self.packed(x, text, S, real)
+            take = partial(tokens_at, at=at)
+            if n_slots > 1:
+                seen = (at[..., None] >= torch.arange(x.shape[1], device=x.device))[:, None]
         else:
-            take = lambda x: x[:, N + decides::n_slots] # noqa: E731
-            seen = self.mask(text, S)[:, :, N + decides::n_slots] if execution in ('dense', 'causal') else None
+            take = lambda x: x[:, N + self.config.decides::n_slots] # noqa: E731
+            if n_slots > 1 and execution in ('dense', 'causal'):
+                seen = self.mask(text, S)[:, :, N + self.config.decides::n_slots]
         for block in self.blocks[:-1]:
             x = block(x, attend)
-        if n_slots > 1 and seen is not None: # of the last block only the tokens that predict are of use
-            x = self.blocks[-1](x, partial(F.scaled_dot_product_attention, attn_mask=seen), ask=take)
-        else:
+        if seen is None: # of the last block only the tokens that predict are of use
             x = self.blocks[-1](x, attend, take=take)
+        else:
+            x = self.blocks[-1](x, partial(F.scaled_dot_product_attention, attn_mask=seen), ask=take)
         out = self.heads(x) # (B, S, C) at the obs tokens, which predict the action
         loss = None if real is None else self.loss(out, act, real)
         if ahead is not None and self.config.n_ahead:
