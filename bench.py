@@ -192,7 +192,7 @@ def synthetic(folder, c, episodes=256):
     split = SplitWriter(folder / 'train', width, {'taught': bool})
     for _ in range(n):
         e = {name: rng.normal(size=((T,) if name != 'bd' else ()) + w) for name, w in width.items()} | {'taught': np.ones(T)}
-        split.append(e, {'source': 'noise', 'seed': 0, 'asked': '', 'combination': False, 'text': [], 'loose': [], 'held_out': [], 'visits': '', 'group': '', 'bd': []})
+        split.append(e, {'source': 'noise', 'seed': 0, 'asked': '', 'novel': '', 'text': [], 'loose': [], 'held_out': [], 'visits': '', 'group': '', 'bd': []})
     split.close()
     text = NpyWriter(folder / 'train' / 'text.npy', (), np.uint16)
     text.append(rng.integers(4, c.vocab_size, n * c.text_len))

@@ -4,6 +4,7 @@ Make or import archives of episodes, and turn them into what train.py reads.
 $ python prepare.py                                       # toy_nav: collect, verify, annotate, describe, split, tokenize, pack
 $ python prepare.py --archive=mine.parquet,more.parquet   # the same from archives you have
 $ python prepare.py --size=0.02                           # a small one, to try things out
+$ python prepare.py --suggest_k=8                         # how many clusters for the kmeans head and chunks of 8?
 """
 import config as settings # first: it turns mistakes into one line
 
@@ -21,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data import archive as archives
-from data.prepared import SPLITS, VERSION, NpyWriter, Rows, SplitWriter, sha256
+from data import archive as archives, clusters
+from data.prepared import SPLITS, VERSION, NpyWriter, Prepared, Rows, SplitWriter, sha256
 from data.text import Tokenizer
 
 # ------------------------------------------------------------------------------
@@ -39,6 +40,7 @@ text_len = 64 # longer descriptions are left out, counted
 vocab_size = 900 # of the learned tokenizer, at most
 val_share = 0.02 # of the episodes
 test_share = 0.03 # of the episodes
+suggest_k = 0 # a chunk, such as 8: no preparing, but a table for n_clusters from the data that is prepared
 hold_out = 0.02 # share of pairs of landmarks (the fridge and the purple tile) that occur in the test split only
 seed = 1337
 config = settings.read(globals(), __file__)
@@ -126,10 +128,13 @@ def share_of(*key):
 
 
 def split_of(words):
-    """ by what was asked: an itinerary is in one split only, and some combinations of landmarks only in the test """
-    combination = any(share_of('pair', a, b) < hold_out for a, b in combinations(sorted(words['names']), 2))
-    u = share_of('group', words['group'])
-    return ('test' if combination or u < test_share else 'val' if u < test_share + val_share else 'train'), combination
+    """
+    By what was asked: an itinerary is in one split only; some combinations of landmarks, and what the data set itself calls
+    novel, only in the test -> split, and what is novel about it
+    """
+    unseen = any(share_of('pair', a, b) < hold_out for a, b in combinations(sorted(words['names']), 2))
+    u, novel = share_of('group', words['group']), words['novel'] or ('combination' if unseen else '')
+    return ('test' if novel or u < test_share else 'val' if u < test_share + val_share else 'train'), novel
 
 
 class Moments:
@@ -174,6 +179,8 @@ def main():
         raise ValueError(f"env_kwargs={env_kwargs!r}: {e}") from None
     if describe not in ('offline', 'keep'):
         raise ValueError(f"describe={describe!r} is not known: 'offline' or 'keep'")
+    if suggest_k:
+        return clusters.suggest(Prepared(out, 'train'), suggest_k, seed)
     started = time.time()
 
     # --------------------------------------------------------------------------
@@ -210,14 +217,14 @@ def main():
                 words = data.describe(e, np.random.default_rng([seed, k]), kwargs, n_texts) if hasattr(data, 'describe') else {}
                 if describe == 'keep':
                     words = {**words, 'text': list(e.get('text') or []), 'loose': []}
-                split, combination = split_of({'group': k, 'names': (), **words})
+                split, novel = split_of({'group': k, 'names': (), 'novel': '', **words})
                 if split_of_end.setdefault(e['bd'].tobytes(), split) != split:
                     dropped[e['source'], 'ends exactly where one of another split does'] += 1
                     continue
                 held_out = data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1])) \
                     if split == 'test' and hasattr(data, 'paraphrase') and describe != 'keep' else []
                 splits[split].append({**e, 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0},
-                                     {'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'combination': combination,
+                                     {'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'novel': novel,
                                       'text': words.get('text', []), 'loose': words.get('loose', []), 'held_out': held_out,
                                       'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)), 'bd': e['bd'].tolist()})
                 if split == 'train':
@@ -289,7 +296,7 @@ def main():
     for s in SPLITS:
         c = counts[s]
         print(f"{s:>5}: {c['episodes']:6d} episodes, {c['steps']:8d} steps; " + ', '.join(f"{c.get(source, 0)} {source}" for source in sources)
-              + (f"; {splits[s].combinations} with held-out combinations" if s == 'test' else ''))
+              + ''.join(f"; {n} {novel}" for novel, n in splits[s].novel.items() if novel))
     if language:
         median = np.median(np.repeat(*zip(*sorted(lengths.items()))))
         print(f"texts: {len(distinct)}, {len(np.unique(distinct))} distinct; tokens median {median:.0f}, longest {max(lengths)}, "

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from data.text import Tokenizer
 
-VERSION = 1
+VERSION = 2
 SPLITS = ('train', 'val', 'test')
 NEEDED = {'dataset', 'env_kwargs', 'normaliser', 'counts', 'sources', 'words', 'obs_names', 'act_names', 'bd_names', 'continuous',
           'text_len', 'longest', 'longest_text', 'max_steps', 'vocab_size', 'archives'} # of meta.json
@@ -49,7 +49,7 @@ class NpyWriter:
         self.file.close()
 
 
-EPISODE = pa.schema([('source', pa.string()), ('seed', pa.int64()), ('asked', pa.string()), ('combination', pa.bool_()),
+EPISODE = pa.schema([('source', pa.string()), ('seed', pa.int64()), ('asked', pa.string()), ('novel', pa.string()),
                      ('text', pa.list_(pa.string())), ('loose', pa.list_(pa.string())), ('held_out', pa.list_(pa.string())),
                      ('visits', pa.string()), ('group', pa.string()), ('bd', pa.list_(pa.float64()))])
 
@@ -61,7 +61,7 @@ class SplitWriter:
         """ width: of the arrays, {'obs': (n_obs,), ..}; dtype: where it is not float32 """
         folder.mkdir(parents=True)
         self.folder, self.rows, self.start = folder, [], array('q', [0])
-        self.sources, self.combinations, self.texts = Counter(), 0, 0 # counted
+        self.sources, self.novel, self.texts = Counter(), Counter(), 0 # counted
         self.arrays = {name: NpyWriter(folder / f'{name}.npy', w, dtype.get(name, np.float32)) for name, w in width.items()}
         self.parquet = pq.ParquetWriter(folder / 'episodes.parquet', EPISODE, compression='zstd')
 
@@ -74,7 +74,7 @@ class SplitWriter:
             file.append(episode[name])
         self.start.append(self.start[-1] + len(episode['act']))
         self.sources[row['source']] += 1
-        self.combinations += row['combination']
+        self.novel[row['novel']] += 1
         self.texts += len(row['text']) + len(row['loose'])
         self.rows.append(row)
         if len(self.rows) == 1024:

@@ -6,6 +6,7 @@ Ids 0 to 3 are padding, unknown, 'no prompt given' and the end of a prompt. Case
 import io
 import math
 import re
+from difflib import get_close_matches
 from itertools import islice
 
 LEARN_FROM = 500_000 # texts at most: they are in memory while the vocabulary is learned
@@ -58,6 +59,16 @@ class Tokenizer:
     def unknown(self, text):
         return sorted(words(text) - self.words)
 
+    def misspelt(self, text):
+        """ words that no training text had, but that look like one that did -> {'frigde': 'fridge'} """
+        near = {w: get_close_matches(w, sorted(self.words), 1, 0.75) for w in self.unknown(text) if len(w) > 3}
+        return {w: found[0] for w, found in near.items() if found}
+
+    def mend(self, text):
+        """ the same text without typing mistakes """
+        known = self.misspelt(text)
+        return re.sub(r'\w+', lambda m: known.get(m[0].lower(), m[0]), text) if known else text
+
 
 def clean(text):
     """ lower case, and no punctuation but the hyphen of north-east: it would lengthen prompts and says nothing """
@@ -66,3 +77,14 @@ def clean(text):
 
 def words(text):
     return set(clean(text).replace('-', ' ').split())
+
+
+def mistype(text, rng):
+    """ a sentence as a hasty person types it: in capitals, and in every other long word two letters swapped, one left out, or one doubled """
+    def slip(match):
+        word = match[0]
+        if len(word) < 4 or rng.random() < 0.5:
+            return word
+        i, how = int(rng.integers(1, len(word) - 1)), int(rng.integers(3))
+        return word[:i] + (word[i + 1] + word[i], '', word[i] * 2)[how] + word[i + (2, 1, 1)[how]:]
+    return re.sub(r'\w+', slip, text).upper()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data.text import clean
-from data.toy_nav.driver import ARRIVED, DISTURBED, PASSED, demonstrate, drive, sample_itinerary
-from data.toy_nav.itinerary import HELD_OUT, LOOSE, STYLES, VERBS, Itinerary, descriptions, from_visits, parse, stopped
+from data.toy_nav.driver import ARRIVED, DISTURBED, PASSED, demonstrate, drive, forbid, sample_itinerary
+from data.toy_nav.itinerary import HELD_OUT, LOOSE, MAX_PLACES, STYLES, VERBS, Itinerary, descriptions, from_visits, parse, stopped
 from data.toy_nav.places import Place
 
 
@@ -135,7 +135,7 @@ def path_of(points, steps=5, stand=17):
 def test_the_right_order_passes(three, places):
     asked, (a, b, c) = three
     verdict = asked.match(path_of([[20, 50], a, b, c]), places)
-    assert verdict == {'carried_out': True, 'in_order': 1.0, 'at_destination': True, 'stopped': True, 'steps': [5, 10, 15]}
+    assert verdict == {'carried_out': True, 'in_order': 1.0, 'at_destination': True, 'stopped': True, 'kept_off': True, 'steps': [5, 10, 15]}
 
 
 def test_the_wrong_order_fails(three, places):
@@ -206,7 +206,7 @@ def test_what_is_taught_is_what_the_driver_does(ways, places):
     asked, start = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(20)], world.start_pose[None].repeat(20, 0)
     for itinerary, e in zip(asked, demonstrate(asked, start, ways, rng, 1.0)):
         assert len(e['taught']) == len(e['act']) == len(e['obs']) == len(e['path']) - 1
-        number, leg, arrived = [ways.number(p) for p in itinerary.places], 0, False
+        number, leg, arrived = [ways.number(p, itinerary.avoid) for p in itinerary.places], 0, False
         for t in range(len(e['act'])):
             pose = e['obs'][t:t + 1, 5:9].astype(np.float64)
             act, distance = drive(pose, np.array([number[leg]]), np.array([leg == len(number) - 1]), ways)
@@ -244,7 +244,33 @@ def test_a_demonstration_carries_out_its_own_itinerary_only(demos, places):
 
 def test_itineraries_are_long_and_short(itineraries):
     n = np.bincount([len(i.places) for i in itineraries], minlength=5)
-    assert n[0] == 0 and (n[1:] > 8).all() and len(set(itineraries)) > 190
+    assert n[0] == 0 and (n[1:MAX_PLACES + 1] > 8).all() and 0 < n[MAX_PLACES + 1] < 15 and len(set(itineraries)) > 190
+
+
+def test_what_is_to_be_avoided_lies_on_the_shortest_way(ways, places):
+    """who does not read the clause runs into it; the driver goes another way, and nothing pushes it there"""
+    rng, start = np.random.default_rng(9), places.world.start_pose
+    asked = [sample_itinerary(rng, ways, start[:2], Counter()) for _ in range(60)]
+    bans = [i for i in (forbid(i, rng, ways, start[:2]) for i in asked if not i.avoid) if i.avoid]
+    assert len(bans) > 15
+    free = [Itinerary(i.places) for i in bans]
+    pose = np.tile(start, (len(bans), 1))
+    assert np.mean([i.match(e['path'], places)['carried_out'] for i, e in zip(bans, demonstrate(bans, pose, ways, rng))]) > 0.9
+    ignored = [i.match(e['path'], places) for i, e in zip(bans, demonstrate(free, pose, ways, rng, 0.0))]
+    assert np.mean([v['kept_off'] for v in ignored]) < 0.2 and not any(v['carried_out'] for v in ignored if not v['kept_off'])
+    ways.forget()
+    assert all(not avoid for _, avoid in ways.known) and len(ways.known) == len(ways.targets) == len(ways.cost) == len(ways.next)
+
+
+@pytest.mark.parametrize('said, avoid', [
+    ("go to the fridge, but avoid the purple tiles", ['the purple tile']), ("the bed without passing the statue", ['the statue']),
+    ("Keep away from the stove and go to the fridge", ['the stove']), ("pass the fan, then stop at the bed. Don't go, never go near the statue", ['the statue']),
+    ("the bed, not the fan, not the blue tile", ['the fan', 'the blue tile']), ("go to the fan and stop on the blue tile", [])])
+def test_what_a_sentence_says_to_avoid_is_read(said, avoid, places):
+    itinerary = parse(said, places)
+    assert list(map(str, itinerary.avoid)) == avoid and itinerary.places
+    assert not {str(p) for p in itinerary.places} & set(avoid)
+    assert Itinerary.from_json(itinerary.to_json()).avoid == itinerary.avoid and itinerary.to_json().count('"avoid"') == len(avoid)
 
 
 def test_same_seed_same_demonstrations(kwargs):

@@ -12,6 +12,7 @@ import data.toy_nav as toy_nav
 from data.archive import Archive, save
 from data.prepared import SPLITS, Prepared
 from data.text import Tokenizer, words
+from data.toy_nav.itinerary import MAX_PLACES
 
 
 @pytest.fixture(scope='module')
@@ -79,10 +80,15 @@ def pairs(row):
 
 def test_held_out_combinations_are_in_the_test_split_only(rows):
     trained = set().union(*(pairs(r) for s in ('train', 'val') for r in rows[s]))
-    combined = [r for r in rows['test'] if r['combination']]
-    assert len(combined) > 3 and not any(r['combination'] for s in ('train', 'val') for r in rows[s])
+    combined = [r for r in rows['test'] if r['novel'] == 'combination']
+    assert len(combined) > 3 and not any(r['novel'] for s in ('train', 'val') for r in rows[s])
     for r in combined: # some pair of its landmarks was never seen together
         assert pairs(r) - trained, r['asked']
+
+
+def test_longer_itineraries_are_in_the_test_split_only(rows):
+    longer = {s: [r['novel'] == 'longer' for r in rows[s] if len(json.loads(r['asked'])) - ('"avoid"' in r['asked']) > MAX_PLACES] for s in SPLITS}
+    assert longer['test'] and all(longer['test']) and not longer['train'] and not longer['val']
 
 
 def test_held_out_phrasings_are_in_the_test_split_only(rows):

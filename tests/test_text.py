@@ -1,7 +1,8 @@
 """Words to tokens and back."""
+import numpy as np
 import pytest
 
-from data.text import END, NOT_GIVEN, PAD, UNKNOWN, Tokenizer, clean, words
+from data.text import END, NOT_GIVEN, PAD, UNKNOWN, Tokenizer, clean, mistype, words
 
 TEXTS = ["Go north of the fridge.", "Pass by the stove, then stop near the bed.", "Can you go to the file cabinet?", "drive to the purple tile"]
 
@@ -29,6 +30,19 @@ def test_case_and_spaces_do_not_matter(tokenizer):
 def test_unknown_words_are_named(tokenizer):
     assert tokenizer.unknown("Go NORTH of the zebra and the xylophone!") == ['and', 'xylophone', 'zebra']
     assert tokenizer.unknown(TEXTS[1]) == []
+
+
+def test_typing_mistakes_are_mended_and_other_words_left_alone(tokenizer):
+    assert tokenizer.mend("Go nroth of the FRIDEG, then stp at the purpel tiles") == "Go north of the fridge, then stp at the purple tile"
+    for text in TEXTS + ["buy a zebra", "Don't"]:
+        assert tokenizer.mend(text) == text
+
+
+def test_mistyped_sentences_are_mostly_understood(tokenizer):
+    rng = np.random.default_rng(0)
+    typed = [mistype(text, rng) for text in TEXTS * 50]
+    assert all(t.isupper() for t in typed) and np.mean([clean(t) == clean(text) for t, text in zip(typed, TEXTS * 50)]) < 0.4
+    assert np.mean([clean(tokenizer.mend(t)) == clean(text) for t, text in zip(typed, TEXTS * 50)]) > 0.65
 
 
 def test_words_are_without_marks():

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from data.toy_nav.env import ToyNav, ToyNavVec
 from data.metrics import lcs_f1
-from data.toy_nav.itinerary import Itinerary, descriptions, from_visits, parse, stopped
+from data.toy_nav.itinerary import MAX_PLACES, Itinerary, descriptions, from_visits, parse, stopped
 from data.toy_nav.places import Places
+from data.toy_nav.qd import CELLS
 from data.toy_nav.world import ACT_NAMES, BD_NAMES, OBS_NAMES, World
 
 if 'nanopilot/ToyNav-v0' not in gym.registry:
@@ -23,6 +24,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
                  vector_entry_point='data.toy_nav.env:ToyNavVec')
 
 SOURCES = {'demonstrations': 20000, 'elites': 1} # what collect() makes, and how much of it by default
+QD_SOURCE = 'elites' # which of them is a quality-diversity archive
 make_env, make_vec = ToyNav, ToyNavVec
 
 
@@ -75,6 +77,7 @@ def demonstrations(size, seed, kwargs):
                 yield {**episode, 'bd': episode['path'][-1], 'asked': itinerary.to_json(), 'seed': int(seeds[k]), 'source': 'demonstrations'}
             else:
                 dropped += 1
+        ways.forget()
         bar.update(count)
     bar.close()
     print(f"demonstrations: {n - dropped} of {n} carried out their itinerary ({1 - dropped / n:.2%}), {dropped} dropped")
@@ -102,14 +105,14 @@ def describe(episode, rng, kwargs, n=8):
     Annotate an episode and put it into words.
 
     -> {'visits': list of events; 'asked': JSON of the itinerary; 'group': no two splits share it; 'names': landmarks, of
-    which combinations are held out; 'text', 'loose' (destination only): sentences}
+    which combinations are held out; 'novel': why it is for testing only, or ''; 'text', 'loose' (destination only): sentences}
     """
     where = places(kwargs)
     visits = where.visits(episode['path'])
     itinerary = Itinerary.from_json(episode['asked']) if episode.get('asked') else from_visits(visits, rng)
     texts = descriptions(itinerary, rng, n, loose=min(n, 1))
     return {'visits': visits, 'asked': itinerary.to_json(), 'group': str(itinerary), 'names': itinerary.names(),
-            'text': texts[:n], 'loose': texts[n:]}
+            'novel': 'longer' if len(itinerary.places) > MAX_PLACES else '', 'text': texts[:n], 'loose': texts[n:]}
 
 
 def paraphrase(asked, rng, n=4):
@@ -120,13 +123,22 @@ def paraphrase(asked, rng, n=4):
 def score(asked, path, reference, kwargs):
     """
     What was asked for (JSON of an itinerary), the path (T, 2) that was driven, and that of the episode it was taken from ->
-    Itinerary.match's dict, and how alike the two are: 'landmark_f1', what they visit, and 'colour_f1', the tiles they cross
+    Itinerary.match's dict, the kind of failure, and how alike the two are: 'landmark_f1', what they visit, and 'colour_f1', the tiles they cross
     """
     where = places(kwargs)
     def landmarks(path):
         return [v['place'] for v in where.visits(path) if v['place']]
-    return {**Itinerary.from_json(asked).match(path, where), 'landmark_f1': lcs_f1(landmarks(reference), landmarks(path)),
+    itinerary = Itinerary.from_json(asked)
+    verdict = itinerary.match(path, where)
+    if not itinerary.avoid: # nothing to keep off
+        del verdict['kept_off']
+    return {**verdict, 'kind': itinerary.kind(path, where), 'landmark_f1': lcs_f1(landmarks(reference), landmarks(path)),
             'colour_f1': lcs_f1(where.colours(reference), where.colours(path))}
+
+
+def cells(bd, kwargs):
+    """ bd (n, 2) -> the cells of the archive they lie in, (n, 2) int """
+    return np.floor(np.asarray(bd) * (CELLS / places(kwargs).size)).astype(int)
 
 
 def judge(prompt, bd, path, kwargs):
@@ -151,7 +163,8 @@ def judge(prompt, bd, path, kwargs):
     if itinerary:
         ok = verdict['carried_out']
         steps = [f"{p}: {'step ' + str(s) if s is not None else 'no'}" for p, s in zip(itinerary.places, verdict['steps'])]
-        lines.append(f"  carried out: {'yes' if ok else 'NO'} ({'; '.join(steps)}{'' if verdict['stopped'] else '; did not stop'})")
+        steps += ['did not stop'] * (not verdict['stopped']) + [f'entered {p}' for p in itinerary.avoid if not verdict['kept_off'] and where.mask(p)[where.cell(path)].any()]
+        lines.append(f"  carried out: {'yes' if ok else 'NO'} ({'; '.join(steps)})")
     elif prompt:
         lines.append(f"  cannot be judged: the prompt names no place. Places are made of: {', '.join(where.objects)}; tiles: {', '.join(where.tiles)}")
     return {'said': '\n'.join(lines), 'visits': visits, 'itinerary': itinerary, 'verdict': verdict, 'ok': ok}
@@ -162,7 +175,8 @@ def panel(episode, kwargs):
     asked = episode.get('itinerary')
     goals = asked.places if asked else ()
     title = episode['prompt'] or 'bd = ' + ', '.join(f'{x:g}' for x in episode['bd'])
-    return {'title': title, 'path': episode['path'], 'bd': episode['bd'], 'ok': episode['ok'],
+    return {'title': title, 'path': episode['path'], 'bd': episode['bd'], 'ok': episode['ok'], 'kind': episode.get('kind'),
+            'reference': episode.get('reference'), 'avoid': [places(kwargs).mask(p) for p in asked.avoid] if asked else [],
             'steps': [(str(p), s) for p, s in zip(goals, episode['verdict'].get('steps', ()))],
             'regions': [places(kwargs).mask(p) for p in goals]}
 
@@ -175,6 +189,11 @@ def draw_episodes(file, episodes, kwargs):
 def animate(file, episode, kwargs):
     from data.toy_nav.draw import animation
     animation(file, World(kwargs['scene']), panel(episode, kwargs))
+
+
+def draw_recovery(file, asked, reached, close, kwargs):
+    from data.toy_nav.draw import recovery
+    recovery(file, places(kwargs), asked, reached, close)
 
 
 def draw_archive(file, bd, spread, kwargs):

@@ -95,6 +95,10 @@ def badge(ax, xy, number, passed=True):
 def asked(ax, world, episode):
     """ outlines the places asked for and numbers those that were missed -> [(number, xy, step)] for the others: where they were passed """
     path, found = np.asarray(episode['path'], dtype=float), []
+    for mask in episode.get('avoid', ()):
+        cells = np.arange(len(mask)) + 0.5
+        ax.contourf(cells, cells, mask, levels=[0.5, 2], colors='none', hatches=['///'], zorder=1)
+        ax.contour(cells, cells, mask, levels=[0.5], colors=[BAD], linewidths=1.1, linestyles='dashed', zorder=2.5)
     taken = [path[-1]] + [xy for xy in [episode.get('bd')] if xy is not None] # a number there would hide it
     steps = [step for _, step in episode.get('steps', ())]
     for number, (step, mask) in enumerate(zip_longest(steps, episode.get('regions', ())), 1):
@@ -123,7 +127,8 @@ def picture(file, world, episodes, columns=2):
     A PNG with a panel for each episode: what was asked, what the robot did, in which order it passed the places.
 
     An episode has 'title' and 'path' (T + 1, 2), and may have 'pose' (4,) where it ended, 'steps' [(place, step or None)],
-    'regions' masks (size, size) [y, x] of the places, 'bd' (2,) a target, 'reference' another path, 'ok' was it carried out?
+    'regions' and 'avoid' masks (size, size) [y, x] of the places, 'bd' (2,) a target, 'reference' another path, 'ok' was it
+    carried out, 'kind' of failure?
     """
     columns, size = min(columns, len(episodes)), world.size
     rows = -(-len(episodes) // columns)
@@ -143,7 +148,7 @@ def picture(file, world, episodes, columns=2):
             ax.plot(*e['bd'], 'X', ms=9, mfc='#111111', mec='white', zorder=7.5)
         y = size + 3.5
         if e.get('ok') is not None:
-            ax.text(0, y, '✔ carried out' if e['ok'] else '✘ not carried out', size=10.5, color=GOOD if e['ok'] else BAD)
+            ax.text(0, y, '✔ carried out' if e['ok'] else '✘ ' + (e.get('kind') or 'not carried out'), size=10.5, color=GOOD if e['ok'] else BAD)
             y += LINE
         ax.text(0, y, '\n'.join(wrap(e['title'], 50)), size=11, weight='bold', color=INK, parse_math=False)
         for number, (name, step) in enumerate(e.get('steps', ()), 1):
@@ -233,27 +238,56 @@ def animation(file, world, episode, every=4):
 # an archive from above
 
 
-def heat_map(file, places, final, spread):
-    """ where the elites of an archive end, final (E, 2), and how far they scatter, spread (E,), in cells of 5 x 5 """
-    final, spread, n = np.asarray(final).reshape(-1, 2), np.asarray(spread), -(-places.size // 5)
-    def cell(x, y):
-        return np.clip(np.floor(y / 5), 0, n - 1).astype(int) * n + np.clip(np.floor(x / 5), 0, n - 1).astype(int)
-    reachable = np.bincount(cell(places.x, places.y).ravel(), places.reachable.ravel(), n * n) > 0
-    count, lowest = np.bincount(cell(*final.T), minlength=n * n), np.full(n * n, np.inf)
-    np.minimum.at(lowest, cell(*final.T), spread)
-    reached = int((reachable & (count > 0)).sum())
-    share = f'{len(final):,} elites end in {reached:,} of {reachable.sum():,} cells ({reached / reachable.sum():.0%})'
-    middle = f'lowest spread in each cell, median {np.median(lowest[count > 0]):.2g}' if len(final) else 'no elites'
-    fig = Figure(figsize=(2 * PANEL, PANEL * 0.93), dpi=150, layout='constrained')
-    edges, norms, maps = np.arange(n + 1) * 5, (LogNorm(1, max(count.max(), 10)), None), ('viridis', 'viridis_r')
-    for ax, values, title, norm, cmap in zip(fig.subplots(1, 2), (count, lowest), (share, middle), norms, maps):
+def cell_maps(file, places, maps, note):
+    """ pictures of the room in cells of 5 x 5, side by side. maps: (values (n * n), nan where there are none; title; norm; colours) each """
+    n = -(-places.size // 5)
+    reachable = within_reach(places)
+    fig = Figure(figsize=(len(maps) * PANEL, PANEL * 0.93), dpi=150, layout='constrained')
+    edges = np.arange(n + 1) * 5
+    for ax, (values, title, norm, cmap) in zip(fig.subplots(1, len(maps)), maps):
         ax.pcolormesh(edges, edges, np.ma.masked_where(~reachable, reachable).reshape(n, n), cmap=ListedColormap([UNREACHED]))
-        image = ax.pcolormesh(edges, edges, np.ma.masked_where(count == 0, values).reshape(n, n), norm=norm, cmap=cmap)
+        image = ax.pcolormesh(edges, edges, np.ma.masked_invalid(values).reshape(n, n), norm=norm, cmap=cmap)
         for x0, y0, x1, y1 in places.world.walls:
             ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor=WALL, lw=0))
-        ax.text(2, -9, 'within reach, but no elite ends there', color=INK, backgroundcolor=UNREACHED, size=9, va='center')
+        ax.text(2, -9, note, color=INK, backgroundcolor=UNREACHED, size=9, va='center')
         ax.set(xlim=(0, places.size), ylim=(-14, places.size), aspect='equal')
         ax.axis('off')
         ax.set_title(title, size=10.5, color=INK)
         fig.colorbar(image, ax=ax, shrink=0.8, format='%g')
     save(file, lambda f: fig.savefig(f, format='png', facecolor='white'))
+
+
+def cell_numbers(places, x, y):
+    """ which cells of 5 x 5 points lie in, counted row by row """
+    n = -(-places.size // 5)
+    return np.clip(np.floor(y / 5), 0, n - 1).astype(int) * n + np.clip(np.floor(x / 5), 0, n - 1).astype(int)
+
+
+def within_reach(places):
+    """ the cells, (n * n,) bool, of which the robot can get into some part """
+    n = -(-places.size // 5)
+    return np.bincount(cell_numbers(places, places.x, places.y).ravel(), places.reachable.ravel(), n * n) > 0
+
+
+def heat_map(file, places, final, spread):
+    """ where the elites of an archive end, final (E, 2), and how far they scatter, spread (E,), in cells of 5 x 5 """
+    final, spread, reachable = np.asarray(final).reshape(-1, 2), np.asarray(spread), within_reach(places)
+    cell = cell_numbers(places, *final.T)
+    count, lowest = np.bincount(cell, minlength=len(reachable)).astype(float), np.full(len(reachable), np.inf)
+    np.minimum.at(lowest, cell, spread)
+    reached = int((reachable & (count > 0)).sum())
+    share = f'{len(final):,} elites end in {reached:,} of {reachable.sum():,} cells ({reached / reachable.sum():.0%})'
+    middle = f'lowest spread in each cell, median {np.median(lowest[count > 0]):.2g}' if len(final) else 'no elites'
+    most = LogNorm(1, max(count.max(), 10))
+    count[count == 0] = np.nan
+    cell_maps(file, places, [(count, share, most, 'viridis'), (lowest, middle, None, 'viridis_r')], 'within reach, but no elite ends there')
+
+
+def recovery(file, places, asked, reached, close):
+    """ an archive's cells, asked (n, 2), beside those in which one policy ended, reached (n, 2): close (n,) bool, and how far off """
+    there, cell = np.full(len(within_reach(places)), np.nan), cell_numbers(places, *asked.T)
+    off = there.copy()
+    there[cell], off[cell] = close, np.hypot(*(reached - asked).T)
+    maps = [(there, f'{close.sum():,} of {len(close):,} cells of the archive recovered ({close.mean():.0%})', None, ListedColormap([BAD, GOOD])),
+            (off, f'units off, median {np.median(off[cell]):.2g}', LogNorm(1, 100), 'viridis_r')]
+    cell_maps(file, places, maps, 'within reach, but not in the archive')

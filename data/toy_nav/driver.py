@@ -7,7 +7,7 @@ some way ahead on it (Coulter, CMU-RI-TR-92-01, 1992). It slows down at every pl
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import dijkstra
+from scipy.sparse.csgraph import connected_components, dijkstra
 
 from data.toy_nav.itinerary import Itinerary
 from data.toy_nav.places import MIN_CELLS, Place
@@ -22,7 +22,9 @@ SWERVES = 8     # at most so many times an episode
 HELD = 0.1      # share of swerves that hold the robot still, so that standing does not come to mean having arrived
 PUSHED = 0.5    # share of disturbed demonstrations in which it is pushed away once more after it has arrived
 OFTEN = 10      # the same itinerary is driven so often at most: there are few with one place, and each swerves elsewhere
-N_PLACES = [0.15, 0.35, 0.3, 0.2] # share of itineraries with 1, 2, 3 and 4 places
+N_PLACES = [0.17, 0.43, 0.38, 0.02] # share of itineraries with 1, 2, 3 and 4 places; the last are longer than what is trained on
+AVOIDING = 0.1 # share of itineraries whose shortest way is forbidden, where there is another
+BERTH = 4.0     # units by which the driver keeps clear of what it must avoid; nothing pushes it within twice that
 
 
 class Ways:
@@ -46,7 +48,8 @@ class Ways:
             costs.append(np.hypot(di, dj) * (dear[i, j] + dear[i + di, j + dj]) / 2)
         rows, columns, costs = map(np.concatenate, (rows, columns, costs))
         self.graph = coo_matrix((costs, (rows, columns)), shape=(self.size ** 2,) * 2).tocsr()
-        self.known, self.targets, self.cost, self.next = {}, [], [], np.empty((0, self.size ** 2), np.int32)
+        self.known, self.targets, self.cost, self.next = {}, [], [], np.empty((256, self.size ** 2), np.int32) # next has room for more
+        self.around = {}
         self.narrower = {p: self.tile_shares(p) for p in places.all}
 
     def tile_shares(self, place):
@@ -54,27 +57,66 @@ class Ways:
         cells = np.bincount(self.places.tile_index[self.places.mask(place)], minlength=9)
         return {} if place.kind == 'tile' else {c: n / cells.sum() for c, n in zip(self.places.tiles, cells) if n >= 2 * MIN_CELLS}
 
-    def number(self, place):
-        """ the number of a place among the targets; its shortest ways are found when it is first asked for """
-        if place not in self.known:
-            xy = self.places.anchor(place)
-            end = self.onto_floor[int(xy[1]) * self.size + int(xy[0])]
-            cost, previous = dijkstra(self.graph, directed=False, indices=end, return_predecessors=True)
-            previous[previous < 0] = end
-            self.known[place] = len(self.targets)
-            self.targets.append(xy)
-            # the previous one seen from the end is the next one on the way
-            self.next = np.concatenate([self.next, previous[None].astype(np.int32)])
-            self.cost.append(cost.astype(np.float32))
-        return self.known[place]
+    def near(self, avoid, berth):
+        """ the cells (size ** 2,) bool within berth of places to avoid """
+        if not avoid:
+            return np.zeros(self.size ** 2, bool)
+        return (distance_transform_edt(~np.any([self.places.mask(p) for p in avoid], axis=0)) <= berth).ravel()
 
-    def length(self, xy, place):
-        k = self.number(place)
-        return float(self.cost[k][self.onto_floor[int(xy[1]) * self.size + int(xy[0])]])
+    def graph_around(self, avoid):
+        """ -> the graph in which steps near places to avoid cost a hundred, and labels of the cells: another one's cannot be reached without such """
+        if avoid not in self.around:
+            dear, cut, near = self.graph.copy(), self.graph.copy(), self.near(avoid, BERTH)
+            steps = np.repeat(near, np.diff(cut.indptr)) | near[cut.indices]
+            dear.data[steps] *= 100
+            cut.data[steps] = 0
+            cut.eliminate_zeros()
+            self.around[avoid] = dear, connected_components(cut, directed=False)[1]
+        return self.around[avoid]
+
+    def number(self, place, avoid=()):
+        """ the number of a place among the targets; its shortest ways, around what is to be avoided, are found when it is first asked for """
+        if (place, avoid) not in self.known:
+            xy = self.places.anchor(place)
+            end, k = self.cell(xy), len(self.targets)
+            cost, previous = dijkstra(self.graph_around(avoid)[0], directed=False, indices=end, return_predecessors=True)
+            previous[previous < 0] = end
+            if k == len(self.next):
+                self.next = np.concatenate([self.next, np.empty_like(self.next[:256])])
+            self.next[k] = previous # the previous one seen from the end is the next one on the way
+            self.known[place, avoid] = k
+            self.targets.append(xy)
+            self.cost.append(cost.astype(np.float32))
+        return self.known[place, avoid]
+
+    def forget(self):
+        """ the ways around things, of which there are too many to keep """
+        kept = {key: k for key, k in self.known.items() if not key[1]}
+        self.known, old = {key: i for i, key in enumerate(kept)}, list(kept.values())
+        self.targets, self.cost, self.next = [self.targets[k] for k in old], [self.cost[k] for k in old], self.next[old]
+
+    def cell(self, xy):
+        """ the number of the floor's cell at, or nearest to, xy (2,) """
+        return self.onto_floor[int(xy[1]) * self.size + int(xy[0])]
+
+    def length(self, xy, place, avoid=()):
+        return float(self.cost[self.number(place, avoid)][self.cell(xy)])
+
+    def on_the_way(self, xy, chosen):
+        """ the cells that the shortest way from xy through places passes """
+        cells = []
+        for place in chosen:
+            k, cell = self.number(place), self.cell(xy)
+            end = self.cell(self.targets[k])
+            while cell != end:
+                cells.append(cell)
+                cell = self.next[k, cell]
+            xy = self.targets[k]
+        return np.array(cells)
 
 
 def sample_itinerary(rng, ways, start, times):
-    """ an itinerary of 1 to 4 places that can be driven from start (x, y) in the time of an episode; times counts each """
+    """ an itinerary of 1 to 4 places, some with another to avoid, that can be driven from start (x, y) in the time of an episode; times counts each """
     places, world = ways.places, ways.places.world
     n = 1 + int(rng.choice(len(N_PLACES), p=N_PLACES))
     for attempt in range(10000):
@@ -90,13 +132,39 @@ def sample_itinerary(rng, ways, start, times):
                 break
             chosen.append(place)
             xy, length = ways.targets[ways.number(place)], length + leg
-        # a fifth more for turns, time to recover and to stop
         itinerary = Itinerary(tuple(chosen))
-        if len(chosen) == n and length / world.max_speed * 1.2 + 100 < world.max_steps and times[itinerary] < OFTEN:
+        if len(chosen) == n and in_time(length, world) and times[itinerary] < OFTEN:
+            if rng.random() < AVOIDING:
+                itinerary = forbid(itinerary, rng, ways, start)
             times[itinerary] += 1
             return itinerary
         n = n + 1 if attempt % 1000 == 999 and n < len(N_PLACES) else n # all the short ones are taken
     raise ValueError("found no itinerary that can be driven in this room. Is the start closed in, or are there too few objects?")
+
+
+def in_time(length, world):
+    """ a fifth more for turns, time to recover and to stop """
+    return length / world.max_speed * 1.2 + 100 < world.max_steps
+
+
+def forbid(itinerary, rng, ways, start):
+    """ the itinerary with something to avoid that lies on its shortest way from start, if there is another way; else as it is """
+    places, chosen = ways.places, itinerary.places
+    cells = ways.on_the_way(start, chosen)
+    kept = np.any([places.mask(p) for p in chosen], axis=0).ravel()
+    kept[ways.cell(start)] = True
+    on_way = [p for p in places.all if p.kind in ('tile', 'at') and places.mask(p).ravel()[cells].any() and not (places.mask(p).ravel() & kept).any()]
+    for i in rng.permutation(len(on_way)):
+        avoid, xy, length = (on_way[i],), start, 0.0
+        part = ways.graph_around(avoid)[1]
+        if any(part[ways.cell(places.anchor(p))] != part[ways.cell(start)] for p in chosen):
+            continue
+        for place in chosen:
+            length += ways.length(xy, place, avoid)
+            xy = ways.targets[ways.number(place)]
+        if in_time(length, places.world):
+            return Itinerary(chosen, avoid=avoid)
+    return itinerary
 
 
 def drive(pose, target, last, ways):
@@ -135,9 +203,11 @@ def demonstrate(itineraries, pose, ways, rng, disturbed=DISTURBED):
     world, n = ways.places.world, len(itineraries)
     number = np.zeros((n, max(len(i.places) for i in itineraries)), int)
     for i, itinerary in enumerate(itineraries):
-        number[i, :len(itinerary.places)] = [ways.number(p) for p in itinerary.places]
+        number[i, :len(itinerary.places)] = [ways.number(p, itinerary.avoid) for p in itinerary.places]
     final = np.array([len(i.places) - 1 for i in itineraries])
-    legs = [sum(ways.length(a, p) for a, p in zip([xy, *np.array(ways.targets)[k]], i.places)) for xy, k, i in zip(pose[:, :2], number, itineraries)]
+    legs = [sum(ways.length(a, p, i.avoid) for a, p in zip([xy, *np.array(ways.targets)[k]], i.places)) for xy, k, i in zip(pose[:, :2], number, itineraries)]
+    forbidden = {avoid: k for k, avoid in enumerate(dict.fromkeys(i.avoid for i in itineraries))}
+    near, kind = np.stack([ways.near(avoid, 2 * BERTH) for avoid in forbidden]), np.array([forbidden[i.avoid] for i in itineraries])
     leg, stood, still, length = np.zeros(n, int), np.zeros(n, int), np.zeros(n, int), np.full(n, world.max_steps)
     obs = world.observe(pose, np.zeros((n, 2)))
     seen, done, paths, taught = [], [], [pose[:, :2]], []
@@ -160,6 +230,7 @@ def demonstrate(itineraries, pose, ways, rng, disturbed=DISTURBED):
         swerving = (begins <= t) & (t < begins + lasts)
         held = (swerves == 0).all(-1)
         swerving &= ~held | (still < STAND - 4)[:, None] # standing for longer would end the episode
+        swerving &= ~near[kind, pose[:, 1].astype(int) * ways.size + pose[:, 0].astype(int)][:, None]
         for k in range(SWERVES):
             act[swerving[:, k]] = swerves[swerving[:, k], k]
         stood[(swerving & ~held).any(1)] = 0

@@ -1,0 +1,64 @@
+"""
+Clusters of actions for the kmeans head, and what can be known of them before anything is trained.
+"""
+import numpy as np
+
+
+def sample(split, chunk, seed, n=65536):
+    """ n decisions of a Prepared split, drawn evenly -> normalised actions (n, chunk, n_act) """
+    rng, norm = np.random.default_rng(seed), split.meta['normaliser']['act']
+    episode = rng.integers(len(split), size=n)
+    first = (rng.random(n) * np.maximum(split.length[episode] - chunk + 1, 1)).astype(int)
+    rows = np.minimum(split.start[episode] + first, split.start[episode + 1] - 1)[:, None] + np.arange(chunk)
+    rows = np.minimum(rows, split.start[episode + 1][:, None] - 1)
+    whole = split.taught[rows].all(1) # none of it disturbed
+    return ((split.act[rows[whole]] - np.array(norm['mean'])) / np.array(norm['std'])).astype(np.float32)
+
+
+def grouped(actions, n_groups):
+    """ (n, chunk, n_act) -> (n_groups, n, chunk * n_act / n_groups), neighbouring dimensions together """
+    n, chunk, n_act = actions.shape
+    return actions.reshape(n, chunk, n_groups, -1).transpose(2, 0, 1, 3).reshape(n_groups, n, -1)
+
+
+def fit(actions, k, joint, seed):
+    """ normalised actions (n, chunk, n_act) -> k centers of whole actions (1, k, chunk * n_act), or not joint of each dimension (n_act, k, chunk) """
+    from sklearn.cluster import MiniBatchKMeans
+    if len(actions) < k:
+        raise ValueError(f"n_clusters={k} is more than the {len(actions)} actions there are to cluster. Lower it")
+    return np.stack([MiniBatchKMeans(k, random_state=seed, n_init=3, batch_size=4096).fit(a).cluster_centers_
+                     for a in grouped(actions, 1 if joint else actions.shape[2])]).astype(np.float32)
+
+
+def diagnose(actions, centers):
+    """
+    -> {'k', 'floor': the error that is left if every action is its center, as a share of their variance, 'dead': centers nearest
+    to no action, 'perplexity': of their use, k where all are used alike}; of several groups the mean
+    """
+    floor, dead, perplexity = [], [], []
+    for a, c in zip(grouped(actions, len(centers)), centers):
+        squares = np.maximum((a ** 2).sum(1)[:, None] - 2 * a @ c.T + (c ** 2).sum(1), 0)
+        used = np.bincount(squares.argmin(1), minlength=len(c)) / len(a)
+        floor.append(squares.min(1).mean() / ((a - a.mean(0)) ** 2).sum(1).mean())
+        dead.append((used == 0).sum())
+        perplexity.append(np.exp(-(used[used > 0] * np.log(used[used > 0])).sum()))
+    return {'k': centers.shape[1], 'floor': float(np.mean(floor)), 'dead': float(np.mean(dead)), 'perplexity': float(np.mean(perplexity))}
+
+
+def said(found):
+    return f"clusters: {found['k']}, {found['dead']:g} of them dead, used like {found['perplexity']:.0f}; {found['floor']:.1%} of the actions' variance is within them"
+
+
+def suggest(split, chunk, seed, ks=(4, 8, 16, 32, 64, 128, 256)):
+    """ a table of k against what is left within the clusters, joint and per dimension; the smallest k that leaves less than 5% """
+    actions = sample(split, chunk, seed)
+    kept, rest = actions[::2], actions[1::2] # judged on others than they were fitted to
+    print(f"| k, chunk {chunk} | joint: left within | dead | used like | per dimension: left within | dead | used like |\n|---|---|---|---|---|---|---|")
+    enough = {}
+    for k in ks:
+        found = [diagnose(rest, fit(kept, k, joint, seed)) for joint in (True, False)]
+        print(f"| {k} | " + ' | '.join(f"{f['floor']:.1%} | {f['dead']:g} | {f['perplexity']:.0f}" for f in found) + ' |', flush=True)
+        for joint, f in zip(('joint', 'per dimension'), found):
+            if f['floor'] < 0.05:
+                enough.setdefault(joint, k)
+    print('suggested: ' + '; '.join(f"n_clusters={enough[j]} {j}" if j in enough else f"more than {ks[-1]} {j}" for j in ('joint', 'per dimension')))
