@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
-FORMAT = 1
+FORMAT = 2
 UNSEALED = b'0' * 64 # where the JSON holds its own SHA-256
 
 

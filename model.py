@@ -44,6 +44,8 @@ class GPTConfig:
     n_bd: int = 2            # 0: no behaviour descriptor
     head: str = 'mse'        # 'mse', 'kmeans' (continuous: cluster + offset) or 'ce' (discrete)
     n_clusters: int = 64     # of the kmeans head
+    joint: bool = True       # its clusters are of whole actions; False: of each of their dimensions by itself
+    focal: float = 0.0       # gamma of the focal loss on its choice (Lin et al., 1708.02002); 0: cross-entropy
     offset_weight: float = 10.0 # its offset loss beside its cross-entropy
     n_ahead: int = 6         # also foretell where the episode will be 1, 2, 4 .. 2^(n_ahead - 1) steps on: 0: don't
     n_freq: int = 6          # octaves of sin and cos beside each observation: positions are seen sharper
@@ -60,6 +62,10 @@ class GPTConfig:
     @property
     def act_token(self):
         return int(self.fuse == 'interleave' and self.see_act) # have actions a token of their own?
+
+    @property
+    def n_groups(self):
+        return 1 if self.joint else self.n_act # choices of a cluster in an action
 
     @property
     def decides(self):
@@ -195,9 +201,9 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
         self.ln_f = nn.LayerNorm(C, bias=config.bias)
         if config.head == 'kmeans':
-            self.cluster_head = nn.Linear(C, config.n_clusters)
+            self.cluster_head = nn.Linear(C, config.n_groups * config.n_clusters)
             self.offset_head = nn.Linear(C, config.n_clusters * n_out)
-            self.register_buffer('centers', torch.zeros(config.n_clusters, n_out)) # in normalised actions
+            self.register_buffer('centers', torch.zeros(config.n_groups, config.n_clusters, n_out // config.n_groups)) # in normalised actions
         else:
             self.head = nn.Linear(C, n_out)
         self.ahead_head = nn.Linear(C, config.n_ahead * config.n_bd * AHEAD_BINS) if config.n_ahead else None
@@ -377,16 +383,26 @@ class GPT(nn.Module):
         if self.config.head == 'mse':
             error = (out['act'].view_as(target) - target) ** 2
             return (error.mean(-1) * real).sum() / n
-        nearest = torch.cdist(target.flatten(2), self.centers.expand(len(target), -1, -1)).argmin(-1) # (B, S)
-        ce = F.cross_entropy(out['cluster'].transpose(1, 2), nearest, reduction='none') # (B, S)
-        predicted = self.centers[nearest] + self.offset(out, nearest)
-        error = (predicted.view_as(target) - target) ** 2
+        logits = self.choices(out)
+        G = self.config.n_groups
+        grouped = target.unflatten(-1, (G, -1)).movedim(-2, 0).flatten(3) # (G, B, S, chunk * n_act / G)
+        nearest = torch.cdist(grouped.flatten(1, 2), self.centers).argmin(-1).view(grouped.shape[:3]).movedim(0, -1) # (B, S, G)
+        ce = F.cross_entropy(logits.flatten(0, 2), nearest.flatten(), reduction='none').view(nearest.shape)
+        ce = (ce * (1 - torch.exp(-ce)) ** self.config.focal).mean(-1) if self.config.focal else ce.mean(-1)
+        error = (self.decode(out, nearest) - target) ** 2
         return ((ce[..., None] + self.config.offset_weight * error.mean(-1)) * real).sum() / n
 
-    def offset(self, out, cluster):
-        """ the offset that goes with a chosen cluster (B, S) -> (B, S, chunk * n_act) """
-        offset = out['offset'].unflatten(-1, (self.config.n_clusters, -1))
-        return offset.gather(2, cluster[..., None, None].expand(-1, -1, 1, offset.shape[-1])).squeeze(2)
+    def choices(self, out):
+        """ the kmeans head's logits, (B, S, n_groups, n_clusters) """
+        return out['cluster'].unflatten(-1, (self.config.n_groups, self.config.n_clusters))
+
+    def decode(self, out, cluster):
+        """ chosen clusters (B, S, n_groups) and their offsets -> normalised actions (B, S, chunk, n_act) """
+        G = self.config.n_groups
+        offset = out['offset'].unflatten(-1, (G, self.config.n_clusters, -1))
+        offset = offset.gather(3, cluster[..., None, None].expand(-1, -1, -1, 1, offset.shape[-1])).squeeze(3) # (B, S, G, chunk * n_act / G)
+        action = self.centers[torch.arange(G, device=cluster.device), cluster] + offset
+        return action.unflatten(-1, (self.config.chunk, -1)).transpose(2, 3).flatten(3)
 
     def choose(self, out, temperature=0.0, top_p=1.0, generator=None):
         """
@@ -398,8 +414,7 @@ class GPT(nn.Module):
         if self.config.head == 'ce':
             return draw(out['act'].unflatten(-1, (self.config.chunk, self.config.n_act))[:, 0], temperature, top_p, generator)
         if self.config.head == 'kmeans':
-            cluster = draw(out['cluster'], temperature, top_p, generator)
-            a = self.centers[cluster] + self.offset(out, cluster)
+            a = self.decode(out, draw(self.choices(out), temperature, top_p, generator))
         else:
             a = out['act']
         a = a.view(len(a), self.config.chunk, self.config.n_act) * self.act_std + self.act_mean

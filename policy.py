@@ -38,20 +38,23 @@ class Policy:
 
     Keys and values are kept (cache.py), so an environment step costs the same however long the episode is; the prompt of
     an episode is read once. One decision covers `chunk` environment steps.
+
+    guidance w goes from what would be done unasked, w = 0, to what is asked, w = 1, and beyond (Ho & Salimans, arXiv
+    2207.12598): each row then has a twin that was asked for nothing.
     """
 
-    def __init__(self, model, info, tokenizer=None, device='cpu'):
-        self.model, self.info, self.tokenizer, self.device = model, info, tokenizer, device
+    def __init__(self, model, info, tokenizer=None, device='cpu', guidance=1.0):
+        self.model, self.info, self.tokenizer, self.device, self.guidance = model, info, tokenizer, device, guidance
         self.config, self.about = model.config, info['data']
         self.cache = None
 
     @classmethod
-    def load(cls, out_dir, which='best', device='cpu'):
-        """ a directory that train.py wrote; which: 'best' by validation loss, 'latest', or a directory in it """
+    def load(cls, out_dir, which='best', device='cpu', guidance=1.0):
+        """ a directory that train.py wrote; which: 'best' by rollouts if it made any, else by validation loss, 'best_loss', 'latest', or a directory in it """
         folder = find_checkpoint(out_dir, which)
         model, info = GPT.from_checkpoint(folder, device)
         tokenizer = Tokenizer(read_file(folder, 'tokenizer.model', info), info['data']['words']) if model.config.text_len else None
-        return cls(model, info, tokenizer, device)
+        return cls(model, info, tokenizer, device, guidance)
 
     # ------------------------------------------------------------------------------
     # what is asked
@@ -60,7 +63,7 @@ class Policy:
         """ a prompt, None where there is none -> ids (N,) """
         if not self.config.text_len:
             return []
-        ids = self.tokenizer.encode(text) if text else [NOT_GIVEN]
+        ids = self.tokenizer.encode(self.tokenizer.mend(text)) if text else [NOT_GIVEN]
         if len(ids) > self.config.text_len:
             raise ValueError(f"the prompt has {len(ids)} tokens, the model reads {self.config.text_len}. Shorten it: {text[:60]!r}..")
         return ids
@@ -69,18 +72,19 @@ class Policy:
         return len(self.tokenizer.encode(text)) <= self.config.text_len
 
     def check(self, text, bd):
-        """ refuse what cannot be asked of this policy -> the words of a prompt that it has never seen """
+        """ refuse what cannot be asked of this policy -> the words of a prompt that it has never seen: what it reads each as, or None """
         if bd is not None:
             low, high = self.about['bd_low'], self.about['bd_high']
             if len(bd) != len(low) or not all(a <= x <= b for a, x, b in zip(low, bd, high)):
                 raise ValueError(f"bd={bd} is not within {low} to {high}. Give {len(low)} numbers within: {', '.join(self.about['bd_names'])}")
         if not text:
-            return []
+            return {}
         if not self.config.text_len:
             raise ValueError("this policy was trained without language: it cannot read a prompt. Give a bd")
         self.tokens(text)
-        unknown = self.tokenizer.unknown(text)
-        if not words(text) - set(unknown):
+        misspelt = self.tokenizer.misspelt(text)
+        unknown = {w: misspelt.get(w) for w in self.tokenizer.unknown(text)}
+        if not words(text) - set(unknown) and not misspelt:
             raise ValueError(f"the policy knows no word of {text!r}. It knows: {', '.join(self.about['words'])}")
         return unknown
 
@@ -90,7 +94,7 @@ class Policy:
     def reset(self, prompts, bd=None):
         """ begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each """
         n, c = len(prompts), self.config
-        self.cache = Cache(self.model, n)
+        self.cache = Cache(self.model, n if self.guidance == 1 else 2 * n)
         self.prompts, self.bd = [None] * n, np.full((n, c.n_bd), np.nan, np.float32)
         self.recent = np.zeros((n, c.chunk, c.n_obs), np.float32) # the last `chunk` observations
         self.plan = np.zeros((n, c.chunk) if c.head == 'ce' else (n, c.chunk, c.n_act), np.int64 if c.head == 'ce' else np.float32)
@@ -110,7 +114,14 @@ class Policy:
 
     def read(self, rows):
         if len(rows):
-            self.cache.read(rows, [self.tokens(self.prompts[row]) for row in rows], torch.from_numpy(self.bd[rows]).to(self.device))
+            prompts, bd = [self.tokens(self.prompts[row]) for row in rows], self.bd[rows]
+            if self.guidance != 1:
+                prompts, bd = prompts + [self.tokens(None)] * len(rows), np.concatenate([bd, np.full_like(bd, np.nan)])
+            self.cache.read(self.twins(rows), prompts, torch.from_numpy(bd).to(self.device))
+
+    def twins(self, rows):
+        """ rows of the cache for rows of the policy """
+        return rows if self.guidance == 1 else np.concatenate([rows, rows + len(self.k)])
 
     def change_prompts(self, mask, prompts):
         """
@@ -128,9 +139,14 @@ class Policy:
 
     def step(self, rows, recent, plan, bd):
         """ show rows (n,) what they have seen, done and are to reach (None: as before) -> the heads' output for their next step """
-        shown = [None if a is None else torch.from_numpy(a).to(self.device) for a in (recent, plan, bd)]
-        out = self.cache.step(*shown, rows=None if len(rows) == len(self.k) else rows)
-        self.cache.t[rows] += 1
+        shown, twins = [recent, plan, bd], self.twins(rows)
+        if self.guidance != 1:
+            shown = [None if a is None else np.concatenate([a, b]) for a, b in ((recent, recent), (plan, plan), (bd, bd if bd is None else np.full_like(bd, np.nan)))]
+        shown = [None if a is None else torch.from_numpy(a).to(self.device) for a in shown]
+        out = self.cache.step(*shown, rows=None if len(rows) == len(self.k) else twins)
+        self.cache.t[twins] += 1
+        if self.guidance != 1:
+            out = {k: torch.lerp(v[len(rows):], v[:len(rows)], self.guidance) for k, v in out.items()}
         return out
 
     def act(self, obs, bd=None, skip=None, temperature=0.0, top_p=1.0, generator=None):

@@ -7,6 +7,7 @@ $ torchrun --standalone --nproc_per_node=8 train.py config/toy_nav.py
 """
 import config as settings # first: it turns mistakes into one line
 
+import copy
 import hashlib
 import json
 import math
@@ -25,16 +26,20 @@ from safetensors.torch import save as safetensors_bytes
 from torch.nn.parallel import DistributedDataParallel as DDP
 from tqdm import tqdm
 
+import evaluation
 from checkpoint import FORMAT, UNSEALED, load_weights, read_checkpoint, read_tensors, seal
+from data import clusters
 from data.batches import Batches
 from data.prepared import Prepared
 from model import GPT, GPTConfig
+from policy import Policy
 
 # ------------------------------------------------------------------------------
 # I/O
 out_dir = 'out'
 eval_interval = 500 # steps between validations, each with a checkpoint
 eval_batches = 8 # batches a validation
+rollouts = 0 # validation prompts to drive at every validation; what they achieve then chooses `best`, not the loss
 log_interval = 20 # steps between log lines
 init_from = 'scratch' # 'scratch', or 'resume': go on from out_dir's latest checkpoint
 wandb_log = False # also log to Weights & Biases
@@ -65,6 +70,8 @@ n_seen = 0 # newest observations in a step's token; 0: all of the chunk. 1 shows
 stretch = 0 # steps of an episode trained on at a time; 0: whole episodes
 head = 'mse' # 'mse', 'kmeans' (continuous actions) or 'ce' (discrete ones)
 n_clusters = 64 # of the kmeans head
+joint = True # clusters of whole actions; False: of each action dimension by itself
+focal = 0.0 # gamma of a focal loss on the choice of the cluster; 0.0: cross-entropy
 offset_weight = 10.0 # of the kmeans head
 n_ahead = 6 # foretell where it will be 1, 2, 4 .. 2^(n_ahead - 1) steps on, needs bd and path; 0: don't
 n_freq = 6 # octaves of sin and cos beside each observation
@@ -135,6 +142,8 @@ if meta['dataset'] != dataset:
 unknown = [n for n in obs_names.split(',') if n and n not in meta['obs_names']]
 if unknown:
     raise ValueError(f"there is no observation {unknown[0]!r} in {data_dir}. There are: {', '.join(meta['obs_names'])}")
+about = {k: meta[k] for k in ('env_kwargs', 'obs_names', 'act_names', 'bd_names', 'bd_low', 'bd_high', 'act_low', 'act_high', 'continuous', 'words',
+                              'archives', 'normaliser')} # what checkpoints say of the data
 columns = [meta['obs_names'].index(n) for n in obs_names.split(',') if n] or list(range(len(meta['obs_names'])))
 continuous, language = meta['continuous'], meta['text_len'] > 0
 if (head == 'ce') == continuous:
@@ -144,6 +153,8 @@ if text_len < meta['longest_text']:
     raise ValueError(f"text_len={text_len}, but prompts in {data_dir} have up to {meta['longest_text']} tokens. Raise it, or prepare with --text_len={text_len}")
 if language and not text_len or text_len and not language:
     raise ValueError(f"text_len={text_len}, but {data_dir} has {'prompts' if language else 'no language'}. Set --text_len={meta['text_len']}")
+if n_clusters < 1 or focal < 0 or rollouts < 0:
+    raise ValueError(f"{n_clusters=} must be 1 or more, {focal=} and {rollouts=} 0 or more")
 for name in ('chunk', 'batch_size', 'gradient_accumulation_steps', 'bucket', 'eval_interval', 'eval_batches', 'log_interval', 'n_layer', 'n_head', 'n_embd'):
     if config[name] < 1:
         raise ValueError(f"{name}={config[name]} must be 1 or more")
@@ -163,7 +174,7 @@ if block_size - text_len < n_slots:
     raise ValueError(f"block_size={block_size} leaves no room for a step beside text_len={text_len}. Raise it")
 how = dict(seed=seed, batch_size=batch_size, bucket=bucket, chunk=chunk, n_slots=n_slots, stretch=stretch, n_ahead=n_ahead, columns=columns,
            drop_text=drop_text, drop_bd=drop_bd, mix=mix, fixed=text_len if compile or on_gpu else None) # compiled code wants one shape
-batches = {'train': Batches(train, 0, **how), 'val': Batches(val, 1, **how), 'kmeans': Batches(train, 2, **how)}
+batches = {'train': Batches(train, 0, **how), 'val': Batches(val, 1, **how)}
 
 
 def batch_of(name, step, share=slice(None)):
@@ -186,7 +197,7 @@ def to_device(batch):
 # ------------------------------------------------------------------------------
 # model and optimizer
 model_args = dict(block_size=block_size, text_len=text_len, vocab_size=meta['vocab_size'], max_steps=max_steps, chunk=chunk, fuse=fuse, see_act=see_act, n_seen=n_seen,
-                  n_obs=len(columns), n_act=len(meta['act_names']), n_bd=len(meta['bd_names']), head=head, n_clusters=n_clusters,
+                  n_obs=len(columns), n_act=len(meta['act_names']), n_bd=len(meta['bd_names']), head=head, n_clusters=n_clusters, joint=joint, focal=focal,
                   offset_weight=offset_weight, n_ahead=n_ahead, n_freq=n_freq, n_layer=n_layer, n_head=n_head, n_embd=n_embd, dropout=dropout, bias=bias)
 assert set(model_args) == {f.name for f in fields(GPTConfig)}
 if n_embd % n_head:
@@ -194,7 +205,7 @@ if n_embd % n_head:
 torch.manual_seed(seed)
 model = GPT(GPTConfig(**model_args)).to(device)
 torch.manual_seed(seed + rank)
-step, best_val, resumed = 0, float('inf'), None
+step, best, scores, resumed = 0, {'loss': math.inf, 'rollout': -math.inf}, [], None # scores: (loss, what the rollouts achieved) so far
 if init_from == 'resume':
     try:
         with open(os.path.join(out_dir, 'latest')) as f:
@@ -209,7 +220,7 @@ if init_from == 'resume':
         raise ValueError(f"{folder} has {differs[0]}={resumed['model'].get(differs[0])!r}, this run {model_args[differs[0]]!r}. Resume with the same settings")
     saved = read_tensors(folder, 'train_state.safetensors', resumed)
     load_weights(model, {k[6:]: v for k, v in saved.items() if k.startswith('model.')}, folder)
-    step, best_val = resumed['step'], resumed['best_val']
+    step, best, scores = resumed['step'], resumed['best'], resumed['scores']
 elif init_from != 'scratch':
     raise ValueError(f"init_from={init_from!r} is not known: 'scratch' or 'resume'")
 else:
@@ -226,11 +237,10 @@ else:
         model.act_low.copy_(torch.tensor(meta['act_low']))
         model.act_high.copy_(torch.tensor(meta['act_high']))
     if head == 'kmeans':
-        from sklearn.cluster import MiniBatchKMeans
-        sample = torch.cat([b[2].flatten(0, 1)[b[4].all(-1).flatten()] for b in (batch_of('kmeans', i) for i in range(bucket * 2))])
-        sample = ((sample - model.act_mean.cpu()) / model.act_std.cpu()).flatten(1) # (decisions, chunk * n_act)
-        kmeans = MiniBatchKMeans(n_clusters, random_state=seed, n_init=3, batch_size=4096).fit(sample.numpy())
-        model.centers.copy_(torch.from_numpy(kmeans.cluster_centers_))
+        actions = clusters.sample(train, chunk, seed)
+        centers = clusters.fit(actions, n_clusters, joint, seed)
+        model.centers.copy_(torch.from_numpy(centers))
+        say(clusters.said(clusters.diagnose(actions, centers)))
 optimizers = model.configure_optimizers(optimizer, weight_decay, learning_rate, (beta1, beta2))
 averaged = {k: v.detach().clone() for k, v in model.named_parameters()} # what checkpoints act with
 parameters = dict(model.named_parameters())
@@ -291,6 +301,15 @@ def validate():
     return total.item() / n
 
 
+def roll_out():
+    """ what the averaged weights achieve on validation prompts, see evaluation.quick; changes nothing of the training """
+    swap_in_average()
+    acting = copy.deepcopy(raw_model).eval().by_columns()
+    swap_in_average()
+    policy = Policy(acting, {'dataset': dataset, 'data': about, 'obs_columns': columns}, val.tokenizer(), device)
+    return evaluation.quick(policy, val, rollouts, seed)
+
+
 def git_commit():
     try:
         return subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True).stdout.strip()
@@ -298,8 +317,8 @@ def git_commit():
         return ''
 
 
-def save_checkpoint(val_loss):
-    """ write a directory beside the others and move it into place, then point `latest` and, if it is, `best` at it """
+def save_checkpoint(val_loss, pointers):
+    """ write a directory beside the others and move it into place, then let the pointers, 'latest' and others, name it """
     name = f'step_{step:07d}'
     folder, partial = os.path.join(out_dir, name), os.path.join(out_dir, f'.{name}.partial')
     shutil.rmtree(partial, ignore_errors=True)
@@ -313,10 +332,8 @@ def save_checkpoint(val_loss):
              'train_state.safetensors': safetensors_bytes({k: v.contiguous().cpu().clone() for k, v in state.items()})}
     if language:
         files['tokenizer.model'] = train.tokenizer().model
-    about = {k: meta[k] for k in ('env_kwargs', 'obs_names', 'act_names', 'bd_names', 'bd_low', 'bd_high', 'act_low', 'act_high',
-                                  'continuous', 'words', 'archives', 'normaliser')}
     info = {'format': FORMAT, 'model': asdict(raw_model.config), 'settings': config, 'dataset': dataset, 'data': about, 'obs_columns': columns,
-            'step': step, 'val_loss': val_loss, 'best_val': best_val, 'git_commit': git_commit(),
+            'step': step, 'val_loss': val_loss, 'best': best, 'scores': scores, 'git_commit': git_commit(),
             'versions': {'torch': torch.__version__, 'numpy': np.__version__},
             'sha256': {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}}
     info['sha256']['checkpoint.json'] = UNSEALED.decode()
@@ -328,18 +345,18 @@ def save_checkpoint(val_loss):
             os.fsync(f.fileno())
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
-    for pointer in ['latest'] + ['best'] * (val_loss <= best_val):
+    for pointer in pointers:
         with open(os.path.join(out_dir, f'.{pointer}'), 'w') as f:
             f.write(name + '\n')
         os.replace(f.name, os.path.join(out_dir, pointer))
-    keep = {open(os.path.join(out_dir, p)).read().strip() for p in ('latest', 'best')}
+    keep = {open(os.path.join(out_dir, p)).read().strip() for p in ('latest', 'best', 'best_loss') if os.path.exists(os.path.join(out_dir, p))}
     for other in os.listdir(out_dir):
         if other.startswith('step_') and other not in keep:
             shutil.rmtree(os.path.join(out_dir, other))
 
 
 def draw_log():
-    """ a picture of the losses """
+    """ a picture of the losses, and of what the rollouts achieved """
     from matplotlib.figure import Figure
     rows = [json.loads(line) for line in open(log_file)]
     figure = Figure(figsize=(7, 4), layout='constrained')
@@ -347,7 +364,11 @@ def draw_log():
     ax.plot([r['step'] for r in rows if 'loss' in r], [r['loss'] for r in rows if 'loss' in r], lw=0.8, label='training')
     ax.plot([r['step'] for r in rows if 'val' in r], [r['val'] for r in rows if 'val' in r], 'o-', ms=3, label='validation, averaged weights')
     ax.set(xlabel='step', ylabel='loss', yscale='log')
-    ax.legend()
+    ax.legend(loc='lower left')
+    if rollouts:
+        score = ax.twinx()
+        score.plot([r['step'] for r in rows if 'rollout' in r], [r['rollout'] for r in rows if 'rollout' in r], 's-', ms=3, color='tab:green')
+        score.set_ylabel(f'achieved by {rollouts} rollouts', color='tab:green')
     figure.savefig(os.path.join(out_dir, 'loss.png'), dpi=120)
 
 
@@ -384,11 +405,14 @@ while True:
             val_loss = validate()
             if not math.isfinite(val_loss):
                 raise ValueError(f"the validation loss is {val_loss} at step {step}. Lower --learning_rate; the last checkpoint in {out_dir} is sound")
-            best_val = min(best_val, val_loss)
-            tqdm.write(f"step {step:6d} | val {val_loss:.4f} | best {best_val:.4f}") if master else None
-            log(val=val_loss)
             if master:
-                save_checkpoint(val_loss)
+                achieved = roll_out() if rollouts else -val_loss
+                named = [name for name, good in (('best_loss' if rollouts else 'best', val_loss <= best['loss']), ('best', rollouts and achieved >= best['rollout'])) if good]
+                best = {'loss': min(best['loss'], val_loss), 'rollout': max(best['rollout'], achieved)}
+                scores.append((val_loss, achieved))
+                tqdm.write(f"step {step:6d} | val {val_loss:.4f} | best {best['loss']:.4f}" + (f" | rollouts {achieved:.3f} | best {best['rollout']:.3f}" if rollouts else ''))
+                log(val=val_loss, **({'rollout': achieved} if rollouts else {}))
+                save_checkpoint(val_loss, ['latest', *named])
                 draw_log()
         since, waited, env_steps = time.time(), 0.0, 0
     if step >= max_iters:
@@ -432,6 +456,9 @@ while True:
             tqdm.write(f"step {step:6d} | loss {loss_now:.4f} | lr {learning_rate_at(step - 1):.1e} | {1e3 * took / log_interval:6.1f} ms | {env_steps / took / 1e3:.0f}k steps/s | data {100 * waited / took:.1f}%")
         since, waited, env_steps = time.time(), 0.0, 0
 bar.close()
+if master and rollouts and len(scores) > 2:
+    from scipy.stats import spearmanr
+    say(f"rank correlation of validation loss and rollouts over {len(scores)} checkpoints: {spearmanr(*zip(*scores)).statistic:.2f} (-1: the loss tells the best)")
 say(f"done: {out_dir}. Next: python sample_policy.py --out_dir={out_dir} --prompt \"go north of the fridge\"")
 if ddp:
     dist.barrier() # gloo aborts now and then if a rank leaves early

@@ -362,6 +362,22 @@ def test_kmeans_acts_with_centre_plus_offset():
     assert (drawn > 5).float().mean().item() == pytest.approx(1 / 4, abs=0.07)
 
 
+def test_a_cluster_for_each_dimension():
+    """not joint: every dimension chooses among its own centres; the focal loss makes little of what is certain"""
+    plainly, focal = (plain(head='kmeans', n_act=2, chunk=2, n_clusters=3, joint=False, focal=f) for f in (0.0, 2.0))
+    centers = torch.arange(12.0).view(2, 3, 2) # (dimension, cluster, chunk)
+    for model in plainly, focal:
+        model.centers.copy_(centers)
+    # clusters 2 and 0 of the two dimensions, off by 0.25: act is (chunk, n_act)
+    act = torch.stack([centers[0, 2], centers[1, 0]], 1)[None, None] + 0.25
+    args = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, 1, 2, 1), act, torch.zeros(1, 1, 2), torch.ones(1, 1, 2, dtype=torch.bool)
+    loss = [model(*args)[1].item() for model in (plainly, focal)] # the logits are 0: each choice has a third
+    assert loss[0] == pytest.approx(math.log(3) + 10 * 0.25 ** 2) and loss[1] == pytest.approx(math.log(3) * (2 / 3) ** 2 + 10 * 0.25 ** 2)
+    with torch.no_grad():
+        plainly.cluster_head.bias.view(2, 3)[0, 2] = plainly.cluster_head.bias.view(2, 3)[1, 0] = 9.0
+    assert torch.allclose(plainly.act(*args[:4])[0], act[0, 0] - 0.25)
+
+
 def test_foretelling_counts_real_steps_only():
     model = plain(n_ahead=2)
     model.ahead_head.bias.data.view(2, -1, AHEAD_BINS)[:, :, 20] = 10.0 # it says: in the 21st of 40 intervals of [0, 1]
@@ -428,7 +444,7 @@ def test_act_equals_full_forward(fuse):
                 expected = whole['act'][:, t].view(2, 2, 2).argmax(-1)
             else:
                 best = whole['cluster'][:, t].argmax(-1)
-                expected = (model.centers[best] + torch.stack([whole['offset'][b, t].view(4, -1)[best[b]] for b in range(2)])).view(2, 2, 2)
+                expected = (model.centers[0, best] + torch.stack([whole['offset'][b, t].view(4, -1)[best[b]] for b in range(2)])).view(2, 2, 2)
             assert torch.allclose(a.float(), expected.float(), atol=1e-5), (head, t)
 
 

@@ -84,6 +84,28 @@ def test_a_prompt_changed_on_the_way_acts_as_if_asked_from_the_start(policy):
     assert np.allclose(act[0], expected[0, 0], atol=1e-4)
 
 
+def test_guidance_goes_from_unasked_to_asked_and_beyond(trained):
+    """w = 0 is the policy without prompt and bd, w = 1 the plain one; an mse head's actions are linear in w"""
+    seen, got = episode(2), {}
+    for w in 0.0, 0.5, 1.0, 2.0:
+        policy = Policy.load(trained, guidance=w)
+        for limit in policy.model.act_low, policy.model.act_high:
+            limit.mul_(torch.inf)
+        policy.reset(WISHES[:2], [[10, 20], None])
+        drive(policy, seen[:13])
+        policy.reset_rows([False, True], ['go to the bed'], [[150, 30]])
+        got[w] = drive(policy, seen[13:30])
+    policy = Policy.load(trained)
+    for limit in policy.model.act_low, policy.model.act_high:
+        limit.mul_(torch.inf)
+    policy.reset([None, None])
+    drive(policy, seen[:13])
+    policy.reset_rows([False, True], [None], [None])
+    assert np.allclose(drive(policy, seen[13:30]), got[0.0], atol=2e-5) and not np.allclose(got[0.0], got[1.0], atol=2e-4)
+    # past actions are not shown to this policy (see_act=False): what it did before does not change what it says now
+    assert np.allclose(got[0.5], (got[0.0] + got[1.0]) / 2, atol=5e-5) and np.allclose(got[2.0], 2 * got[1.0] - got[0.0], atol=5e-5)
+
+
 def test_what_cannot_be_is_refused(policy):
     with pytest.raises(ValueError, match='reset'):
         policy.act(episode(1)[0])

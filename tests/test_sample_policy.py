@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT, flip, refused, run
 from PIL import Image
 
+import evaluation
 from checkpoint import read_checkpoint
 
 PROMPT = 'go north of the fridge and then stop at the stove'
@@ -118,7 +119,7 @@ def test_a_path_does_not_depend_on_the_batch(sample, tmp_path):
     assert all(map(same, together, apart))
 
 
-def test_the_driver_feeds_what_training_fed(script, out, prepared):
+def test_the_driver_feeds_what_training_fed(out, prepared):
     """X9: an episode of the data, driven with its own actions, shows the model what a training batch would have shown"""
     import torch
 
@@ -135,8 +136,7 @@ def test_the_driver_feeds_what_training_fed(script, out, prepared):
         some[:len(stored[t:t + 8])] = stored[t:t + 8]
         return torch.from_numpy(some)[None]
     policy.model.choose = choose
-    names = script('sample_policy.py', '--out_dir=out', name='tested')
-    driven, = names['drive'](policy, [prompt], [None], [0])
+    driven, = evaluation.drive(policy, [prompt], [None], [0])
     assert np.array_equal(driven['act'], stored) and np.array_equal(driven['path'][1:], data.path[data.start[b]:data.start[b + 1]])
     seen = data.start[b] + np.clip(np.arange(S * 8) - 7, 0, T - 1)
     done = data.start[b] + np.minimum(np.arange(S * 8), T - 1)
@@ -166,8 +166,15 @@ def test_several_samples_a_prompt(sample, capsys):
 
 def test_unknown_words_among_known_ones_are_named_and_it_drives(out, tmp_path):
     process = run('sample_policy.py', '--out_dir=out', '--prompt=go to the glorious fridge, xylophone', cwd=tmp_path)
-    assert process.returncode == 0 and 'warning: never seen in training: glorious, xylophone' in process.stderr
-    assert len([line for line in process.stderr.splitlines() if line.strip()]) == 1
+    assert process.returncode == 0
+    assert process.stderr.splitlines() == [f'warning: {word} was never seen in training' for word in ('glorious', 'xylophone')]
+
+
+def test_a_typing_mistake_is_read_as_what_was_meant(sample, capsys):
+    meant, mistyped = sample('--prompt=go north of the fridge'), sample('--prompt=go nroth of the FRIDEG')
+    said = capsys.readouterr().err
+    assert meant[0]['path'] == mistyped[0]['path'] and meant[0]['verdict'] == mistyped[0]['verdict']
+    assert 'nroth was never seen in training, it is read as north' in said and 'read as fridge' in said
 
 
 def test_a_prompt_without_a_place_is_driven_and_not_judged(sample, capsys):
@@ -194,12 +201,11 @@ def test_temperature_draws_from_the_clusters(script, prepared):
 
     from policy import Policy
     script('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--max_iters=2', '--head=kmeans', '--n_clusters=6')
-    def acts(*args):
-        names = script('sample_policy.py', '--out_dir=out', *args, name='tested')
-        return [e['act'].tolist() for e in names['drive'](Policy.load('out'), [PROMPT] * 2, [None] * 2, [0, 1])]
-    greedy, drawn, again, other = acts(), acts('--temperature=1'), acts('--temperature=1'), acts('--temperature=1', '--seed=2')
+    def acts(**how):
+        return [e['act'].tolist() for e in evaluation.drive(Policy.load('out'), [PROMPT] * 2, [None] * 2, [0, 1], **how)]
+    greedy, drawn, again, other = acts(), acts(temperature=1), acts(temperature=1), acts(temperature=1, seed=2)
     assert greedy[0] == greedy[1] and drawn[0] != drawn[1] and drawn == again != other
-    assert np.allclose(acts('--temperature=1', '--top_p=1e-6')[0], greedy[0], atol=1e-4)
+    assert np.allclose(acts(temperature=1, top_p=1e-6)[0], greedy[0], atol=1e-4)
 
 
 # ------------------------------------------------------------------------------
@@ -212,31 +218,58 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     done = json.loads((out / 'eval_test.json').read_text())
     rows = {r['name']: r for r in done['rows']}
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
-    kinds = ['themselves', 'prompt', 'no prompt', 'swapped prompt', 'held-out phrasing', 'held-out combination', 'destination only', 'bd', 'prompt and bd']
+    kinds = ['themselves', 'prompt', 'no prompt', 'swapped prompt', 'held-out phrasing', 'typing mistakes', 'held-out combination', 'longer than trained',
+             'something to avoid', 'destination only', 'bd', 'prompt and bd']
     assert list(rows) == [f'demonstrations: {k}' for k in kinds]
     for name, row in rows.items():
         assert f'| {name} | {row["bd_error"]["n"]} |' in process.stdout
         for k, score in row.items():
             if k != 'name':
                 assert 0 <= score['low'] <= score['mean'] <= score['high'] and score['n'] == row['bd_error']['n'] > 0, (name, k)
-        assert {'carried_out', 'at_destination', 'stopped', 'in_order', 'landmark_f1', 'colour_f1', 'bd_error', 'bd_error_median', 'within_5', 'within_10'} == set(row) - {'name'}
+        assert {'carried_out', 'at_destination', 'stopped', 'in_order', 'landmark_f1', 'colour_f1', 'bd_error', 'bd_error_median', 'within_5', 'within_10'} \
+            == set(row) - {'name', 'kept_off'} and ('kept_off' in row or 'avoid' not in name)
     ceiling = rows['demonstrations: themselves']
     assert ceiling['carried_out']['mean'] == ceiling['landmark_f1']['mean'] == ceiling['within_5']['mean'] == 1 and ceiling['bd_error']['mean'] == 0
     assert rows['demonstrations: prompt']['carried_out']['n'] == 12
     assert 'WARNING: the policy may be ignoring the prompt' in process.stdout # 60 steps of training have taught it nothing
     assert 'warning: ' not in process.stderr
+    counted = done['kinds']['demonstrations']
+    assert sum(counted.values()) == 12 and counted.get('carried out', 0) == round(12 * rows['demonstrations: prompt']['carried_out']['mean'])
+    for name in 'eval_test.png', 'eval_test_failures.png':
+        assert min(Image.open(out / name).size) > 400 and f'picture: {out.name}/{name}' in process.stdout
 
 
-def test_a_perfect_driver_scores_100(script, out, prepared, tmp_path, monkeypatch):
+def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, monkeypatch, capsys):
+    """a cell counts where the episode ends in it or beside it; an archive there must be"""
+    import data.toy_nav as toy_nav
+    from policy import Policy
+    policy = Policy.load(trained)
+    how = dict(batch_size=64, temperature=0.0, top_p=1.0, seed=0)
+    monkeypatch.setattr(toy_nav, 'QD_SOURCE', 'demonstrations')
+    off = np.array([4.9, 0.0])
+    def drive(policy, texts, bds, seeds, **how):
+        return [{'path': np.array(bd)[None] + off, 'act': None} for bd in bds]
+    monkeypatch.setattr(evaluation, 'drive', drive)
+    found = evaluation.recover(policy, prepared, out / 'a', **how)
+    assert found['recovered']['mean'] == 1 and found['bd_error_median']['mean'] == pytest.approx(4.9 / np.hypot(200, 200)) and (out / 'a.png').exists()
+    assert 0 < found['held_out']['n'] < found['recovered']['n'] <= 150
+    off[:] = 10, 0
+    assert evaluation.recover(policy, prepared, out / 'a', **how)['recovered']['mean'] < 0.3
+    monkeypatch.setattr(toy_nav, 'QD_SOURCE', 'elites')
+    with pytest.raises(ValueError, match='no quality-diversity archive'):
+        evaluation.recover(policy, prepared, out / 'a', **how)
+
+
+def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
     """the measure, not the policy: who drives as the demonstrations did carries out all that is asked in full"""
     from data.prepared import Prepared
     from policy import Policy
-    names = script('sample_policy.py', '--out_dir=out', '--eval=val', f'--data_dir={prepared}', name='tested')
     policy, data = Policy.load(out), Prepared(prepared, 'val')
     by_seed = {row['seed']: np.concatenate([[[20, 50]], data.path[data.start[i]:data.start[i + 1]]]) for i, row in enumerate(data.episodes())}
-    names['drive'] = lambda policy, texts, bds, seeds, desc: [{'path': by_seed[s], 'act': None} for s in seeds]
-    names['evaluate'](policy)
-    rows = {r['name']: r for r in json.loads((out / 'eval_val.json').read_text())['rows']}
+    monkeypatch.setattr(evaluation, 'drive', lambda policy, texts, bds, seeds, **how: [{'path': by_seed[s], 'act': None} for s in seeds])
+    found = evaluation.evaluate(policy, data, out / 'eval', seed=1)
+    rows = {r['name']: r for r in found['rows']}
+    assert list(found['kinds']['demonstrations']) == ['carried out'] and evaluation.quick(policy, data, 10) == 1
     for name in 'prompt', 'no prompt', 'bd', 'destination only':
         row = rows[f'demonstrations: {name}']
         assert row['carried_out']['mean'] == row['stopped']['mean'] == row['in_order']['mean'] == 1 and row['bd_error']['mean'] == 0
@@ -278,7 +311,7 @@ def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, tmp
     (['--bd=250,40'], ['250', '[0, 0]', '[200']), (['--bd=150'], ['2 numbers']), (['--bd=1,2,3'], ['2 numbers']), (['--bd=nan,40'], ['nan']),
     (['--bd=here,there'], ['here,there', '150,40']), (['--prompts=nowhere.txt'], ['nowhere.txt']), (['--prompts=empty.txt'], ['holds no prompt']),
     (['--prompts=bad.txt'], ['bad.txt, line 2', 'JSON']), (['--prompts=number.txt'], ['prompt']), (['--prompts=nothing.txt'], ['nothing is asked']),
-    (['--eval=train'], ["'train'", 'test']), (['--eval=test', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']), (['--num_samples=0', '--prompt=go'], ['num_samples']), (['--num_samples=5', '--eval=test'], ['num_samples=5', 'temperature']),
+    (['--eval=train'], ["'train'", 'test']), (['--eval=archive', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']), (['--eval=test', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']), (['--num_samples=0', '--prompt=go'], ['num_samples']), (['--num_samples=5', '--eval=test'], ['num_samples=5', 'temperature']),
     (['--temperature=-1', '--prompt=go'], ['temperature']), (['--top_p=0', '--prompt=go'], ['top_p']), (['--batch_size=0', '--prompt=go'], ['batch_size']),
     (['--device=tpu', '--prompt=go'], ['tpu']), (['--checkpoint=step_9', '--prompt=go'], ['step_9', 'train.py']), (['--temperature=1', '--prompt=go to the bed'], ['temperature', 'mse']),
 ], ids=lambda x: ' '.join(x)[:40])

@@ -11,6 +11,7 @@ import torch
 from conftest import ROOT, TINY, flip, hashes, refused, run
 from safetensors.torch import load_file
 
+import evaluation
 from data.prepared import Prepared
 from data.text import NOT_GIVEN
 from checkpoint import load_weights, read_checkpoint, read_tensors
@@ -92,6 +93,32 @@ def test_a_cut_run_resumed_equals_one_straight(train, tmp_path, monkeypatch):
     assert log(tmp_path / 'cut') == log(tmp_path / 'straight')
     ours, theirs = hashes(newest(tmp_path / 'cut')), hashes(newest(tmp_path / 'straight'))
     assert ours['model.safetensors'] == theirs['model.safetensors'] and ours['train_state.safetensors'] == theirs['train_state.safetensors']
+
+
+def test_rollouts_choose_the_best_and_change_nothing_else(train, tmp_path, monkeypatch, capsys):
+    args = ['--eval_interval=3', '--dropout=0.1', *LONG_WARMUP]
+    train('plain', '--max_iters=9', *args)
+    achieved, driven = [0.25, 0.75, 0.5], []
+    def quick(policy, split, n, seed):
+        assert n == 5 and split.split == 'val' and not policy.model.training
+        driven.append({k: v.clone() for k, v in policy.model.state_dict().items()})
+        return achieved[len(driven) - 1]
+    monkeypatch.setattr(evaluation, 'quick', quick)
+    train('rolled', '--max_iters=6', '--rollouts=5', *args)
+    train('rolled', '--max_iters=9', '--rollouts=5', '--init_from=resume', *args)
+    rolled, plain = tmp_path / 'rolled', tmp_path / 'plain'
+    assert (newest(rolled) / 'model.safetensors').read_bytes() == (newest(plain) / 'model.safetensors').read_bytes()
+    assert [r['rollout'] for r in log(rolled) if 'val' in r] == achieved and not any('rollout' in r for r in log(plain))
+    assert (rolled / 'best').read_text().strip() == 'step_0000006' and (rolled / 'latest').read_text().strip() == 'step_0000009'
+    assert (rolled / (rolled / 'best_loss').read_text().strip()).is_dir() and not (plain / 'best_loss').exists()
+    saved = load_file(rolled / 'step_0000006' / 'model.safetensors') # what was driven is what acts
+    assert all(torch.equal(v, saved[k]) for k, v in driven[1].items())
+    assert 'rank correlation of validation loss and rollouts over 3 checkpoints' in capsys.readouterr().out
+
+
+def test_rollouts_are_driven(train, tmp_path):
+    train('out', '--max_iters=1', '--rollouts=4')
+    assert log(tmp_path / 'out')[-1]['rollout'] in (0, 0.25, 0.5, 0.75, 1)
 
 
 @pytest.mark.parametrize('optimizer', ['adamw', 'muon'])

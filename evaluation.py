@@ -1,0 +1,245 @@
+"""
+What a policy does with what it is asked: episodes driven many at once, their scores, pictures of what went wrong.
+
+Every score is over all episodes of fixed seeds, with a 95% interval and n. A row of the table is one way of asking; the
+episodes, and so the seeds, are the same from row to row.
+"""
+import importlib
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data import metrics
+from data.prepared import SPLITS, Prepared
+from data.text import mistype
+
+WORDS = {'carried_out': 'carried out', 'in_order': 'places in order', 'at_destination': 'ends there', 'kept_off': 'keeps off',
+         'landmark_f1': 'landmark F1', 'colour_f1': 'colour F1'}
+ENDS = {'bd_error': 'bd error', 'bd_error_median': 'its median', 'within_5': 'within 5%', 'within_10': 'within 10%', 'bd_error_best': 'best sample'}
+
+
+def world_of(policy):
+    """ the data set that the policy was trained on: its environment, its words, its scores """
+    return importlib.import_module(f"data.{policy.info['dataset']}")
+
+
+def drive(policy, texts, bds, seeds, batch_size=256, temperature=0.0, top_p=1.0, seed=1337, desc='drive'):
+    """
+    Drive one episode for each of n requests; every one runs to its own end. Row r drives the requests r, r + rows, ..: which
+    row an episode gets does not depend on how long others take, so none is favoured for being short.
+
+    texts: str or None each; bds: numbers or None each; seeds: of the environments; the rest as Policy.act's
+    -> list of {'act' (T, ...), 'path' (T + 1, n_bd)}
+    """
+    total, n, chunk = len(texts), min(batch_size, len(texts)), policy.config.chunk
+    env = world_of(policy).make_vec(n, **policy.about['env_kwargs'])
+    seen, info = env.reset(seed=[int(s) for s in seeds[:n]])
+    policy.reset(texts[:n], bds[:n])
+    which, going, clock = np.arange(n), np.ones(n, bool), 0
+    acts, paths = [[] for _ in texts], [[] for _ in texts]
+    for i in range(n):
+        paths[i].append(info['bd'][i])
+    generator = torch.Generator(policy.device).manual_seed(seed)
+    bar = tqdm(total=total, desc=desc, unit='ep', disable=None if total > batch_size else True)
+    while True:
+        now = policy.act(seen, skip=~going, temperature=temperature, top_p=top_p, generator=generator)
+        seen, _, terminated, truncated, info = env.step(now)
+        for row in np.flatnonzero(going):
+            acts[which[row]].append(now[row])
+            paths[which[row]].append(info['bd'][row])
+        bar.update(int((going & (terminated | truncated)).sum()))
+        going &= ~(terminated | truncated)
+        clock += 1
+        waiting = ~going & (which + n < total)
+        if waiting.any() and (clock % chunk == 0 or not going.any()): # together with the others' decisions
+            which[waiting] += n
+            mine = which[waiting]
+            fresh, info = env.reset(seed=[int(i) for i in np.asarray(seeds)[which]], options={'reset_mask': waiting})
+            seen = np.where(waiting[:, None], fresh, seen)
+            policy.reset_rows(waiting, [texts[i] for i in mine], [bds[i] for i in mine])
+            for i, end in zip(mine, info['bd'][waiting]):
+                paths[i].append(end)
+            going |= waiting
+        if not going.any():
+            break
+    bar.close()
+    return [{'act': np.array(a), 'path': np.array(p)} for a, p in zip(acts, paths)]
+
+
+def episodes_of(split, policy):
+    """ a Prepared split -> its episodes with bd and path, and of their sentences those that the policy can read """
+    episodes = split.episodes()
+    for i, e in enumerate(episodes):
+        e['bd'], e['path'] = np.array(split.bd[i]), np.array(split.path[split.start[i]:split.start[i + 1]])
+        if policy.config.text_len:
+            e.update({k: [t for t in e[k] if policy.fits(t)] for k in ('text', 'loose', 'held_out')})
+    return episodes
+
+
+def score(policy, chosen, texts=None, with_bd=False, samples=1, desc='drive', **how):
+    """
+    One way of asking for what episodes did: texts, a str or None each, and with_bd, their own descriptor. Without texts: the
+    episodes themselves, what could be reached at most.
+
+    -> a dict of scores, each a dict of metrics.py, the verdicts of world.score for each episode and sample, and the paths
+    """
+    world, kwargs = world_of(policy), policy.about['env_kwargs']
+    if texts is None:
+        paths = [[e['path']] for e in chosen]
+    else:
+        asked = [(text, e['bd'] if with_bd else None, e['seed']) for e, text in zip(chosen, texts) for _ in range(samples)]
+        driven = drive(policy, *zip(*asked), desc=desc, **how)
+        paths = [[d['path'] for d in driven[i:i + samples]] for i in range(0, len(driven), samples)]
+    low, high = policy.about['bd_low'], policy.about['bd_high']
+    error = np.array([metrics.bd_error([p[-1] for p in some], [e['bd']] * len(some), low, high) for some, e in zip(paths, chosen)]) # (n, samples)
+    mean = error.mean(1)
+    scores = {'bd_error': metrics.average(mean), 'bd_error_median': metrics.average(mean, np.median), 'within_5': metrics.share(mean <= 0.05),
+              'within_10': metrics.share(mean <= 0.1)}
+    if samples > 1:
+        scores['bd_error_best'] = metrics.average(error.min(1))
+    judged = [[world.score(e['asked'], p, e['path'], kwargs) for p in some] for some, e in zip(paths, chosen)] if chosen[0]['asked'] else []
+    for k, v in judged[0][0].items() if judged else ():
+        if isinstance(v, (bool, float)) and all(k in j for some in judged for j in some):
+            values = [np.mean([j[k] for j in some]) for some in judged]
+            scores[k] = metrics.share(values) if isinstance(v, bool) and len(judged[0]) == 1 else metrics.average(values)
+    return scores, judged, paths
+
+
+def quick(policy, split, n, seed=1337):
+    """ what train.py chooses a checkpoint by: the share of n prompts of a split that are carried out, or minus the mean bd error """
+    every = [e for e in episodes_of(split, policy) if e['text'] or not policy.config.text_len]
+    some = [every[i] for i in np.random.default_rng(seed).permutation(len(every))[:n]]
+    language = policy.config.text_len > 0
+    scores, *_ = score(policy, some, [e['text'][0] if language else None for e in some], with_bd=not language, seed=seed)
+    return scores['carried_out']['mean'] if 'carried_out' in scores else -scores['bd_error']['mean']
+
+
+def evaluate(policy, split, pictures, n_episodes=400, samples=1, **how):
+    """
+    Score a Prepared split in every way of asking, n_episodes of each source at most (0: all); print the tables and the
+    verdict, and draw a sheet of episodes and one of failures to <pictures>.png and <pictures>_failures.png.
+
+    -> {'rows': the scores, 'kinds': how the prompts ended, counted}
+    """
+    seed, rows, kinds, drawn = how['seed'], [], {}, []
+    rng, every = np.random.default_rng(seed), episodes_of(split, policy)
+
+    def row(name, chosen, texts=None, with_bd=False):
+        if chosen:
+            scores, judged, paths = score(policy, chosen, texts, with_bd, samples, name, **how)
+            rows.append({'name': name, **scores})
+            return judged, paths
+
+    for source in split.meta['sources']:
+        some = [every[i] for i in rng.permutation(len(every)) if every[i]['source'] == source]
+        if policy.config.text_len:
+            too_long = sum(not e['text'] for e in some)
+            if too_long:
+                print(f"{source}: {too_long} episodes left out, their descriptions are longer than the model's text_len", file=sys.stderr)
+            some = [e for e in some if e['text']]
+            once = list({e['group']: e for e in some}.values()) # nothing is asked twice
+            said = {e['group']: e['text'][int(rng.integers(len(e['text'])))] for e in once}
+
+            def ask(name, chosen, words=lambda e: said[e['group']]):
+                return row(f'{source}: {name}', chosen, [words(e) for e in chosen])
+            longer, once = [e for e in once if e['novel'] == 'longer'], [e for e in once if e['novel'] != 'longer'][:n_episodes or None]
+            other = metrics.swapped([e['group'] for e in once], seed)
+            row(f'{source}: themselves', once)
+            judged, paths = ask('prompt', once)
+            ask('no prompt', once, lambda e: None)
+            row(f'{source}: swapped prompt', once, [said[once[i]['group']] for i in other])
+            ask('held-out phrasing', [e for e in once if e['held_out']], lambda e: e['held_out'][0])
+            typing = np.random.default_rng(seed)
+            ask('typing mistakes', once, lambda e: mistype(said[e['group']], typing))
+            ask('held-out combination', [e for e in once if e['novel'] == 'combination'])
+            ask('longer than trained', longer[:n_episodes or None])
+            ask('something to avoid', [e for e in once if '"avoid"' in e['asked']])
+            loose = [{**e, 'asked': json.dumps(json.loads(e['asked'])[-1:])} for e in once if e['loose']]
+            ask('destination only', loose, lambda e: e['loose'][0])
+            ended = [j[0].get('kind') for j in judged]
+            kinds[source] = dict(Counter(ended).most_common())
+            drawn += [{'prompt': said[e['group']], 'bd': None, 'path': p[0], 'reference': e['path'], 'kind': kind} for e, p, kind in zip(once, paths, ended)]
+        some = some[:n_episodes or None]
+        if policy.config.n_bd:
+            row(f'{source}: bd', some, [None] * len(some), True)
+            if policy.config.text_len:
+                row(f'{source}: prompt and bd', some, [e['text'][int(rng.integers(len(e['text'])))] for e in some], True)
+    print(f"{split.split} split, step {policy.info['step']}; mean [95% interval], in %")
+    for title, heads in ('what the words ask', WORDS), ('where it ends, in % of the diagonal', ENDS):
+        print(table(title, heads, rows), end='')
+    for source, counted in kinds.items():
+        print(f"\n{source}, prompt: " + ', '.join(f"{n} {kind}" for kind, n in counted.items()))
+    print(verdict(rows, split.meta['sources']))
+    if drawn:
+        sheets(policy, drawn, pictures)
+    return {'rows': rows, 'kinds': kinds}
+
+
+def table(title, heads, rows):
+    """ the scores that heads name, as Markdown; nothing where no row has any of them """
+    def shown(score):
+        return f"{100 * score['mean']:5.1f} [{100 * score['low']:4.1f}, {100 * score['high']:4.1f}]"
+    heads = {k: head for k, head in heads.items() if any(k in r for r in rows)}
+    lines = [f'| {title} | n | ' + ' | '.join(heads.values()) + ' |', '|---|---|' + '---|' * len(heads)]
+    lines += [f"| {r['name']} | {r['bd_error']['n']} | " + ' | '.join(shown(r[k]) if k in r else '-' for k in heads) + ' |' for r in rows]
+    return '\n' + '\n'.join(lines) + '\n' if heads else ''
+
+
+def verdict(rows, sources):
+    """ does it listen? """
+    found, lines = {r['name']: r for r in rows}, []
+    for source in sources:
+        right, wrong = (found.get(f'{source}: {asked}', {}).get('carried_out') for asked in ('prompt', 'swapped prompt'))
+        if right and right['low'] > wrong['high']:
+            lines.append(f"\n{source}: the policy listens: {100 * right['mean']:.0f}% with the right prompt, {100 * wrong['mean']:.0f}% with another's")
+        elif right:
+            lines.append(f"\n{source}: WARNING: the policy may be ignoring the prompt: right and swapped prompts score within their intervals")
+    return ''.join(lines)
+
+
+def sheets(policy, drawn, pictures, n=12):
+    """ a picture of the first n episodes, and one of up to n failures, some of every kind """
+    world, kwargs = world_of(policy), policy.about['env_kwargs']
+    failed, some = [e for e in drawn if e['kind'] and e['kind'] != 'carried out'], []
+    for rank in range(n): # the first of every kind, then the second of every kind
+        nth = {}
+        for e in failed:
+            nth.setdefault(e['kind'], []).append(e)
+        some += [same[rank] for same in nth.values() if len(same) > rank]
+    for file, chosen in (f'{pictures}.png', drawn[:n]), (f'{pictures}_failures.png', some[:n]):
+        if chosen:
+            world.draw_episodes(file, [{**e, **world.judge(e['prompt'], None, e['path'], kwargs)} for e in chosen], kwargs)
+            print(f"\npicture: {file}", end='')
+
+
+def recover(policy, folder, pictures, **how):
+    """
+    How much of a quality-diversity archive the one policy has become: an elite of every cell is asked for, by prompt and bd.
+    Most were trained on: this measures what is kept, not what generalises.
+
+    -> {'recovered': share of the cells in which it ends, or right beside them; 'held_out': of those cells whose elite is of
+    the test split; 'bd_error'}
+    """
+    world, kwargs, rng = world_of(policy), policy.about['env_kwargs'], np.random.default_rng(how['seed'])
+    every = [{**e, 'split': s} for s in SPLITS for e in episodes_of(Prepared(folder, s), policy) if e['source'] == getattr(world, 'QD_SOURCE', None)]
+    if not every:
+        raise ValueError(f"{folder} holds no quality-diversity archive. Evaluate another split: --eval=test")
+    cells = world.cells(np.array([e['bd'] for e in every]), kwargs)
+    chosen = [every[i] for i in {tuple(cells[i]): i for i in rng.permutation(len(every))}.values()]
+    texts = [e['text'][0] if e['text'] else None for e in chosen]
+    scores, _, paths = score(policy, chosen, texts, True, desc='archive', **how)
+    asked, reached = np.array([e['bd'] for e in chosen]), np.array([p[0][-1] for p in paths])
+    close = (np.abs(world.cells(reached, kwargs) - world.cells(asked, kwargs)) <= 1).all(1)
+    held_out = np.array([e['split'] == 'test' for e in chosen])
+    found = {'recovered': metrics.share(close), 'held_out': metrics.share(close[held_out]), **scores}
+    for name, what in ('recovered', 'cells of the archive recovered, within one cell'), ('held_out', 'of those whose elite is held out'):
+        print(f"{what}: {100 * found[name]['mean']:.1f}% [{100 * found[name]['low']:.1f}, {100 * found[name]['high']:.1f}] of {found[name]['n']}")
+    print(f"bd error {100 * scores['bd_error']['mean']:.1f}% of the diagonal, median {100 * scores['bd_error_median']['mean']:.1f}%")
+    world.draw_recovery(f'{pictures}.png', asked, reached, close, kwargs)
+    print(f"picture: {pictures}.png")
+    return found
