@@ -17,6 +17,7 @@ optimizer = 'muon' # lower loss after 1500 steps than adamw at any of three lear
 learning_rate = 2e-3
 max_iters = 6000
 eval_interval = 1000
+rollouts = 100
 log_interval = 100
 drop_text = 0.05
 drop_bd = 0.75 # prompts alone come first

@@ -8,7 +8,7 @@ import pytest
 
 from data.text import clean
 from data.toy_nav.driver import ARRIVED, DISTURBED, PASSED, demonstrate, drive, forbid, sample_itinerary
-from data.toy_nav.itinerary import HELD_OUT, LOOSE, MAX_PLACES, STYLES, VERBS, Itinerary, descriptions, from_visits, parse, stopped
+from data.toy_nav.itinerary import HELD_OUT, LOOSE, MAX_PLACES, STYLES, VERBS, Itinerary, descriptions, from_visits, not_understood, parse, stopped
 from data.toy_nav.places import Place
 
 
@@ -260,6 +260,21 @@ def test_what_is_to_be_avoided_lies_on_the_shortest_way(ways, places):
     assert np.mean([v['kept_off'] for v in ignored]) < 0.2 and not any(v['carried_out'] for v in ignored if not v['kept_off'])
     ways.forget()
     assert all(not avoid for _, avoid in ways.known) and len(ways.known) == len(ways.targets) == len(ways.cost) == len(ways.next)
+
+
+@pytest.mark.parametrize('said, order', [
+    ("go to the bed after the fridge", 'fridge bed'), ("after the fridge go to the bed", 'fridge bed'), ("go to the fridge before the bed", 'fridge bed'),
+    ("before stopping at the bed, pass the fridge", 'fridge bed'), ("the fridge, after that the bed", 'fridge bed'),
+    ("pass the fan, then stop at the bed after passing the fridge", 'fan fridge bed'), ("go to the fan. After the fridge, stop at the bed.", 'fan fridge bed'),
+    ("Before the bed pass the fridge. Finally stop at the fan.", 'fridge bed fan'), ("the fan before the fridge, then the bed", 'fan fridge bed')])
+def test_before_and_after_say_the_order(said, order, places):
+    assert [p.name for p in parse(said, places).places] == order.split()
+
+
+def test_words_that_mean_nothing_to_it_are_named(itineraries, places):
+    assert not_understood("Go to the fridge, dance slowly and stop at the bed", places) == ['dance', 'slowly']
+    rng = np.random.default_rng(4)
+    assert not any(not_understood(i.say(rng, style, held_out), places) for i in itineraries[:50] for style in STYLES for held_out in (False, True))
 
 
 @pytest.mark.parametrize('said, avoid', [

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data.toy_nav.env import ToyNav, ToyNavVec
 from data.metrics import lcs_f1
-from data.toy_nav.itinerary import MAX_PLACES, Itinerary, descriptions, from_visits, parse, stopped
+from data.toy_nav.itinerary import MAX_PLACES, Itinerary, descriptions, from_visits, not_understood, parse, stopped
 from data.toy_nav.places import Places
 from data.toy_nav.qd import CELLS
 from data.toy_nav.world import ACT_NAMES, BD_NAMES, OBS_NAMES, World
@@ -165,6 +165,8 @@ def judge(prompt, bd, path, kwargs):
         steps = [f"{p}: {'step ' + str(s) if s is not None else 'no'}" for p, s in zip(itinerary.places, verdict['steps'])]
         steps += ['did not stop'] * (not verdict['stopped']) + [f'entered {p}' for p in itinerary.avoid if not verdict['kept_off'] and where.mask(p)[where.cell(path)].any()]
         lines.append(f"  carried out: {'yes' if ok else 'NO'} ({'; '.join(steps)})")
+        missed = not_understood(prompt, where)
+        lines += [f"  not understood, and not judged: {', '.join(missed)}"] * bool(missed)
     elif prompt:
         lines.append(f"  cannot be judged: the prompt names no place. Places are made of: {', '.join(where.objects)}; tiles: {', '.join(where.tiles)}")
     return {'said': '\n'.join(lines), 'visits': visits, 'itinerary': itinerary, 'verdict': verdict, 'ok': ok}

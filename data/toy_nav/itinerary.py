@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.text import words
 from data.toy_nav.places import Place
 from data.toy_nav.world import COMPASS, STAND
 
@@ -67,6 +68,7 @@ VERBS = {'go': ["go", "drive", "head", "move"], 'pass': ["pass", "go", "drive"],
          'stops': ["stops", "finishes", "halts"], 'end': ["end up", "arrive"], 'ends': ["ends up", "arrives"]}
 TO = {'go': "to ", 'drive': "to ", 'head': "to ", 'move': "to ", 'goes': "to ", 'drives': "to ", 'heads': "to ", 'moves': "to ",
       'pass': "by ", 'passes': "by "} # any other verb: at the fridge, on the purple tile
+AFTER = re.compile(r'\bafter\b(?! (that|this|which)\b)') # between two places: the second comes first
 AVOID = re.compile(r'\b(avoid(s|ing)?|without( passing| going| driving| crossing| touching)?|not|never|(keep|stay)(s|ing)? (away from|off|clear of))'
                    r'( (pass|go|drive|cross|touch))?( (to|by|over|at|near|on))?( the)? $') # before a place: keep away from it
 
@@ -214,8 +216,8 @@ def from_visits(visits, rng, max_places=MAX_PLACES):
 
 def parse(text, places):
     """
-    A sentence -> the Itinerary of the places it names, in the order it names them, less those it says to avoid; None where
-    it names no place to go to.
+    A sentence -> the Itinerary of the places it names, in the order it means ("the bed after the fridge" begins at the
+    fridge), less those it says to avoid; None where it names no place to go to.
     """
     text = re.sub(r'\s+', ' ', text.lower())
     known = {name.lower(): name for name in places.objects + places.tiles} # a scene may write TV
@@ -224,20 +226,34 @@ def parse(text, places):
     side = r'(?P<ns>north|south)?(?:[ -]?(?P<ew>east|west))?'
     mention = re.compile(rf'\bbetween (?:the )?(?P<a>{objects}) and (?:the )?(?P<b>{objects})\b|'
                          rf'\b{side}(?: side)? of (?:the )?(?P<o>{objects})\b|\b(?P<t>{tiles}) tiles?\b|\b(?P<at>{objects})\b')
-    found, avoid, end = [], [], 0
+    found, avoid, end, begins = [], [], 0, 0 # begins: the sentence, among those found
+    later = False # the last one found comes after the next
     for match in mention.finditer(text):
         m = {k: known.get(v, v) for k, v in match.groupdict().items()}
+        between = text[end:match.start()]
+        if '.' in between:
+            begins, later = len(found), False
         if AVOID.search(text[:match.start()]):
             avoid.append(place_of(m, places))
-        elif m['t'] and found and text[end:match.start()] == ' on the ' and not found[-1].tile and found[-1].kind != 'tile':
+        elif m['t'] and found and between == ' on the ' and not found[-1].tile and found[-1].kind != 'tile':
             found[-1] = Place(found[-1].kind, found[-1].name, found[-1].side, found[-1].other, m['t'])
         else:
-            found.append(place_of(m, places))
+            earlier = later or len(found) > begins and AFTER.search(between)
+            later = len(found) == begins and 'before' in between.split()
+            found.insert(len(found) - bool(earlier), place_of(m, places))
         end = match.end()
     if not found:
         return None
     loose = len(found) == 1 and re.search(r'\b(ends? up|arrives?)\b', text)
     return Itinerary(tuple(found), bool(loose), tuple(avoid))
+
+
+def not_understood(text, places):
+    """ the words of a sentence that no description has: nothing was made of them """
+    frames = [f for frames in (*STYLES.values(), *HELD_OUT.values()) for slot in frames.values() for f in slot] + list(LOOSE.values())
+    said = [re.sub('{.*?}', ' ', f) for f in frames] + [verb for verbs in VERBS.values() for verb in verbs] + list(TO.values()) + list(COMPASS)
+    said += [*places.objects, *places.tiles, "between the on at over tile tiles side before after of not never"]
+    return sorted(words(text) - words(' '.join(said)))
 
 
 def place_of(m, places):
