@@ -28,16 +28,17 @@ def world_of(policy):
     return importlib.import_module(f"data.{policy.info['dataset']}")
 
 
-def drive(policy, texts, bds, seeds, batch_size=256, temperature=0.0, top_p=1.0, seed=1337, desc='drive'):
+def drive(policy, texts, bds, seeds, batch_size=256, temperature=0.0, top_p=1.0, seed=1337, desc='drive', env_kwargs=None):
     """
     Drive one episode for each of n requests; every one runs to its own end. Row r drives the requests r, r + rows, ..: which
     row an episode gets does not depend on how long others take, so none is favoured for being short.
 
-    texts: str or None each; bds: numbers or None each; seeds: of the environments; the rest as Policy.act's
+    texts: str or None each; bds: numbers or None each; seeds: of the environments; env_kwargs: another environment than that
+    of training; the rest as Policy.act's
     -> list of {'act' (T, ...), 'path' (T + 1, n_bd)}
     """
     total, n, chunk = len(texts), min(batch_size, len(texts)), policy.config.chunk
-    env = world_of(policy).make_vec(n, **policy.about['env_kwargs'])
+    env = world_of(policy).make_vec(n, **(env_kwargs or policy.about['env_kwargs']))
     seen, info = env.reset(seed=[int(s) for s in seeds[:n]])
     policy.reset(texts[:n], bds[:n])
     which, going, clock = np.arange(n), np.ones(n, bool), 0
@@ -129,9 +130,9 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, **how):
     seed, rows, kinds, drawn = how['seed'], [], {}, []
     rng, every = np.random.default_rng(seed), episodes_of(split, policy)
 
-    def row(name, chosen, texts=None, with_bd=False):
+    def row(name, chosen, texts=None, with_bd=False, **changes):
         if chosen:
-            scores, judged, paths = score(policy, chosen, texts, with_bd, samples, name, **how)
+            scores, judged, paths = score(policy, chosen, texts, with_bd, samples, name, **how, **changes)
             rows.append({'name': name, **scores})
             return judged, paths
 
@@ -145,8 +146,8 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, **how):
             once = list({e['group']: e for e in some}.values()) # nothing is asked twice
             said = {e['group']: e['text'][int(rng.integers(len(e['text'])))] for e in once}
 
-            def ask(name, chosen, words=lambda e: said[e['group']]):
-                return row(f'{source}: {name}', chosen, [words(e) for e in chosen])
+            def ask(name, chosen, words=lambda e: said[e['group']], **changes):
+                return row(f'{source}: {name}', chosen, [words(e) for e in chosen], **changes)
             longer, once = [e for e in once if e['novel'] == 'longer'], [e for e in once if e['novel'] != 'longer'][:n_episodes or None]
             other = metrics.swapped([e['group'] for e in once], seed)
             row(f'{source}: themselves', once)
@@ -161,6 +162,8 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, **how):
             ask('something to avoid', [e for e in once if '"avoid"' in e['asked']])
             loose = [{**e, 'asked': json.dumps(json.loads(e['asked'])[-1:])} for e in once if e['loose']]
             ask('destination only', loose, lambda e: e['loose'][0])
+            for name, changes in getattr(world_of(policy), 'VARIANTS', {}).items():
+                ask(name, once, env_kwargs={**policy.about['env_kwargs'], **changes})
             ended = [j[0].get('kind') for j in judged]
             kinds[source] = dict(Counter(ended).most_common())
             drawn += [{'prompt': said[e['group']], 'bd': None, 'path': p[0], 'reference': e['path'], 'kind': kind} for e, p, kind in zip(once, paths, ended)]

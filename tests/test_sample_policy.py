@@ -219,7 +219,7 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     rows = {r['name']: r for r in done['rows']}
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
     kinds = ['themselves', 'prompt', 'no prompt', 'swapped prompt', 'held-out phrasing', 'typing mistakes', 'held-out combination', 'longer than trained',
-             'something to avoid', 'destination only', 'bd', 'prompt and bd']
+             'something to avoid', 'destination only', 'random starts', 'bd', 'prompt and bd']
     assert list(rows) == [f'demonstrations: {k}' for k in kinds]
     for name, row in rows.items():
         assert f'| {name} | {row["bd_error"]["n"]} |' in process.stdout
@@ -231,6 +231,7 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     ceiling = rows['demonstrations: themselves']
     assert ceiling['carried_out']['mean'] == ceiling['landmark_f1']['mean'] == ceiling['within_5']['mean'] == 1 and ceiling['bd_error']['mean'] == 0
     assert rows['demonstrations: prompt']['carried_out']['n'] == 12
+    assert rows['demonstrations: prompt']['bd_error'] != rows['demonstrations: random starts']['bd_error']
     assert 'WARNING: the policy may be ignoring the prompt' in process.stdout # 60 steps of training have taught it nothing
     assert 'warning: ' not in process.stderr
     counted = done['kinds']['demonstrations']

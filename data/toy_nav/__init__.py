@@ -24,6 +24,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
                  vector_entry_point='data.toy_nav.env:ToyNavVec')
 
 SOURCES = {'demonstrations': 20000, 'elites': 1} # what collect() makes, and how much of it by default
+VARIANTS = {'random starts': {'start_anywhere': True}} # other environments to score a policy in
 QD_SOURCE = 'elites' # which of them is a quality-diversity archive
 make_env, make_vec = ToyNav, ToyNavVec
 
