@@ -7,8 +7,8 @@ episodes, and so the seeds, are the same from row to row.
 import importlib
 import json
 import sys
-from collections import Counter
-from pathlib import Path
+from collections import Counter, defaultdict
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -111,12 +111,17 @@ def score(policy, chosen, texts=None, with_bd=False, samples=1, desc='drive', **
     return scores, judged, paths
 
 
+def one_of(texts, rng):
+    """ a sentence drawn from rng, None where there is none """
+    return texts[int(rng.integers(len(texts)))] if texts else None
+
+
 def quick(policy, split, n, seed=1337):
     """ what train.py chooses a checkpoint by: the share of n prompts of a split that are carried out, or minus the mean bd error """
-    every = [e for e in episodes_of(split, policy) if e['text'] or not policy.config.text_len]
-    some = [every[i] for i in np.random.default_rng(seed).permutation(len(every))[:n]]
-    language = policy.config.text_len > 0
-    scores, *_ = score(policy, some, [e['text'][0] if language else None for e in some], with_bd=not language, seed=seed)
+    rng, language = np.random.default_rng(seed), policy.config.text_len > 0
+    every = list({e['group']: e for e in episodes_of(split, policy) if e['text'] or not language}.values()) # nothing is asked twice
+    some = [every[i] for i in rng.permutation(len(every))[:n]]
+    scores, *_ = score(policy, some, [one_of(e['text'], rng) for e in some], with_bd=not language, seed=seed)
     return scores['carried_out']['mean'] if 'carried_out' in scores else -scores['bd_error']['mean']
 
 
@@ -138,40 +143,42 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, **how):
 
     for source in split.meta['sources']:
         some = [every[i] for i in rng.permutation(len(every)) if every[i]['source'] == source]
+        some, longer = [e for e in some if e['novel'] != 'longer'], [e for e in some if e['novel'] == 'longer']
         if policy.config.text_len:
             too_long = sum(not e['text'] for e in some)
             if too_long:
                 print(f"{source}: {too_long} episodes left out, their descriptions are longer than the model's text_len", file=sys.stderr)
-            some = [e for e in some if e['text']]
-            once = list({e['group']: e for e in some}.values()) # nothing is asked twice
-            said = {e['group']: e['text'][int(rng.integers(len(e['text'])))] for e in once}
+            # nothing is asked twice, and each with one sentence
+            once, longer = (list({e['group']: {**e, 'said': one_of(e['text'], rng)} for e in es if e['text']}.values()) for es in (some, longer))
+            some, bans = once[:n_episodes or None], [e for e in once if '"avoid"' in e['asked']]
 
-            def ask(name, chosen, words=lambda e: said[e['group']], **changes):
-                return row(f'{source}: {name}', chosen, [words(e) for e in chosen], **changes)
-            longer, once = [e for e in once if e['novel'] == 'longer'], [e for e in once if e['novel'] != 'longer'][:n_episodes or None]
-            other = metrics.swapped([e['group'] for e in once], seed)
-            row(f'{source}: themselves', once)
-            judged, paths = ask('prompt', once)
-            ask('no prompt', once, lambda e: None)
-            row(f'{source}: swapped prompt', once, [said[once[i]['group']] for i in other])
-            ask('held-out phrasing', [e for e in once if e['held_out']], lambda e: e['held_out'][0])
-            typing = np.random.default_rng(seed)
-            ask('typing mistakes', once, lambda e: mistype(said[e['group']], typing))
+            def ask(name, chosen, words=lambda e: e['said'], **changes):
+                return row(f'{source}: {name}', chosen[:n_episodes or None], [words(e) for e in chosen[:n_episodes or None]], **changes)
+            row(f'{source}: themselves', some)
+            if some:
+                judged, paths = ask('prompt', some)
+                ended = [j[0].get('kind') for j in judged]
+                kinds[source] = dict(Counter(ended).most_common())
+                drawn += [{'prompt': e['said'], 'bd': None, 'path': p[0], 'reference': e['path'], 'kind': kind} for e, p, kind in zip(some, paths, ended)]
+            ask('no prompt', some, lambda e: None)
+            if len(some) > 1:
+                row(f'{source}: swapped prompt', some, [some[i]['said'] for i in metrics.swapped([e['group'] for e in some], seed)])
+            ask('held-out phrasing', [e for e in some if e['held_out']], lambda e: one_of(e['held_out'], rng))
+            mistyped = [{**e, 'said': mistype(e['said'], rng)} for e in some]
+            ask('typing mistakes', [e for e in mistyped if policy.fits(e['said'])])
             ask('held-out combination', [e for e in once if e['novel'] == 'combination'])
-            ask('longer than trained', longer[:n_episodes or None])
-            ask('something to avoid', [e for e in once if '"avoid"' in e['asked']])
-            loose = [{**e, 'asked': json.dumps(json.loads(e['asked'])[-1:])} for e in once if e['loose']]
+            ask('longer than trained', longer)
+            ask('something to avoid', bans)
+            loose = [{**e, 'asked': json.dumps(json.loads(e['asked'])[-1:])} for e in some if e['loose']]
             ask('destination only', loose, lambda e: e['loose'][0])
-            for name, changes in getattr(world_of(policy), 'VARIANTS', {}).items():
-                ask(name, once, env_kwargs={**policy.about['env_kwargs'], **changes})
-            ended = [j[0].get('kind') for j in judged]
-            kinds[source] = dict(Counter(ended).most_common())
-            drawn += [{'prompt': said[e['group']], 'bd': None, 'path': p[0], 'reference': e['path'], 'kind': kind} for e, p, kind in zip(once, paths, ended)]
-        some = some[:n_episodes or None]
+            for name, changes in getattr(world_of(policy), 'VARIANTS', {}).items(): # elites may all have one seed: they begin where demonstrations do
+                elsewhere = [{**e, 'seed': seed + i} for i, e in enumerate(some)]
+                ask(name, elsewhere, env_kwargs={**policy.about['env_kwargs'], **changes})
         if policy.config.n_bd:
+            some = some[:n_episodes or None]
             row(f'{source}: bd', some, [None] * len(some), True)
             if policy.config.text_len:
-                row(f'{source}: prompt and bd', some, [e['text'][int(rng.integers(len(e['text'])))] for e in some], True)
+                row(f'{source}: prompt and bd', some, [e['said'] for e in some], True)
     print(f"{split.split} split, step {policy.info['step']}; mean [95% interval], in %")
     for title, heads in ('what the words ask', WORDS), ('where it ends, in % of the diagonal', ENDS):
         print(table(title, heads, rows), end='')
@@ -208,12 +215,11 @@ def verdict(rows, sources):
 def sheets(policy, drawn, pictures, n=12):
     """ a picture of the first n episodes, and one of up to n failures, some of every kind """
     world, kwargs = world_of(policy), policy.about['env_kwargs']
-    failed, some = [e for e in drawn if e['kind'] and e['kind'] != 'carried out'], []
-    for rank in range(n): # the first of every kind, then the second of every kind
-        nth = {}
-        for e in failed:
-            nth.setdefault(e['kind'], []).append(e)
-        some += [same[rank] for same in nth.values() if len(same) > rank]
+    failed = defaultdict(list)
+    for e in drawn:
+        if e['kind'] and e['kind'] != 'carried out':
+            failed[e['kind']].append(e)
+    some = [e for nth in zip_longest(*failed.values()) for e in nth if e] # the first of every kind, then the second of every kind
     for file, chosen in (f'{pictures}.png', drawn[:n]), (f'{pictures}_failures.png', some[:n]):
         if chosen:
             world.draw_episodes(file, [{**e, **world.judge(e['prompt'], None, e['path'], kwargs)} for e in chosen], kwargs)
@@ -225,8 +231,8 @@ def recover(policy, folder, pictures, **how):
     How much of a quality-diversity archive the one policy has become: an elite of every cell is asked for, by prompt and bd.
     Most were trained on: this measures what is kept, not what generalises.
 
-    -> {'recovered': share of the cells in which it ends, or right beside them; 'held_out': of those cells whose elite is of
-    the test split; 'bd_error'}
+    -> {'recovered': share of the cells in which it ends, or right beside them; 'held_out': of those cells in which no elite
+    ends that was trained on; and the scores of `score`}
     """
     world, kwargs, rng = world_of(policy), policy.about['env_kwargs'], np.random.default_rng(how['seed'])
     every = [{**e, 'split': s} for s in SPLITS for e in episodes_of(Prepared(folder, s), policy) if e['source'] == getattr(world, 'QD_SOURCE', None)]
@@ -234,13 +240,13 @@ def recover(policy, folder, pictures, **how):
         raise ValueError(f"{folder} holds no quality-diversity archive. Evaluate another split: --eval=test")
     cells = world.cells(np.array([e['bd'] for e in every]), kwargs)
     chosen = [every[i] for i in {tuple(cells[i]): i for i in rng.permutation(len(every))}.values()]
-    texts = [e['text'][0] if e['text'] else None for e in chosen]
-    scores, _, paths = score(policy, chosen, texts, True, desc='archive', **how)
+    scores, _, paths = score(policy, chosen, [one_of(e['text'], rng) for e in chosen], True, desc='archive', **how)
     asked, reached = np.array([e['bd'] for e in chosen]), np.array([p[0][-1] for p in paths])
     close = (np.abs(world.cells(reached, kwargs) - world.cells(asked, kwargs)) <= 1).all(1)
-    held_out = np.array([e['split'] == 'test' for e in chosen])
+    trained = {tuple(c) for c, e in zip(cells, every) if e['split'] == 'train'}
+    held_out = np.array([tuple(c) not in trained for c in world.cells(asked, kwargs)])
     found = {'recovered': metrics.share(close), 'held_out': metrics.share(close[held_out]), **scores}
-    for name, what in ('recovered', 'cells of the archive recovered, within one cell'), ('held_out', 'of those whose elite is held out'):
+    for name, what in ('recovered', 'cells of the archive recovered, within one cell'), ('held_out', 'of those in which no elite ends that was trained on'):
         print(f"{what}: {100 * found[name]['mean']:.1f}% [{100 * found[name]['low']:.1f}, {100 * found[name]['high']:.1f}] of {found[name]['n']}")
     print(f"bd error {100 * scores['bd_error']['mean']:.1f}% of the diagonal, median {100 * scores['bd_error_median']['mean']:.1f}%")
     world.draw_recovery(f'{pictures}.png', asked, reached, close, kwargs)

@@ -388,7 +388,7 @@ class GPT(nn.Module):
         grouped = target.unflatten(-1, (G, -1)).movedim(-2, 0).flatten(3) # (G, B, S, chunk * n_act / G)
         nearest = torch.cdist(grouped.flatten(1, 2), self.centers).argmin(-1).view(grouped.shape[:3]).movedim(0, -1) # (B, S, G)
         ce = F.cross_entropy(logits.flatten(0, 2), nearest.flatten(), reduction='none').view(nearest.shape)
-        ce = (ce * (1 - torch.exp(-ce)) ** self.config.focal).mean(-1) if self.config.focal else ce.mean(-1)
+        ce = (ce * (1 - torch.exp(-ce)).clamp(min=1e-6) ** self.config.focal).mean(-1) if self.config.focal else ce.mean(-1)
         error = (self.decode(out, nearest) - target) ** 2
         return ((ce[..., None] + self.config.offset_weight * error.mean(-1)) * real).sum() / n
 

@@ -69,7 +69,7 @@ class Policy:
         return ids
 
     def fits(self, text):
-        return len(self.tokenizer.encode(text)) <= self.config.text_len
+        return len(self.tokenizer.encode(self.tokenizer.mend(text))) <= self.config.text_len
 
     def check(self, text, bd):
         """ refuse what cannot be asked of this policy -> the words of a prompt that it has never seen: what it reads each as, or None """

@@ -4,7 +4,7 @@ Make or import archives of episodes, and turn them into what train.py reads.
 $ python prepare.py                                       # toy_nav: collect, verify, annotate, describe, split, tokenize, pack
 $ python prepare.py --archive=mine.parquet,more.parquet   # the same from archives you have
 $ python prepare.py --size=0.02                           # a small one, to try things out
-$ python prepare.py --suggest_k=8                         # how many clusters for the kmeans head and chunks of 8?
+$ python prepare.py --suggest_k --chunk=8                 # how many clusters for the kmeans head and chunks of 8?
 """
 import config as settings # first: it turns mistakes into one line
 
@@ -40,7 +40,8 @@ text_len = 64 # longer descriptions are left out, counted
 vocab_size = 900 # of the learned tokenizer, at most
 val_share = 0.02 # of the episodes
 test_share = 0.03 # of the episodes
-suggest_k = 0 # a chunk, such as 8: no preparing, but a table for n_clusters from the data that is prepared
+suggest_k = False # no preparing, but a table for n_clusters of the kmeans head, from the data that is prepared ..
+chunk = 8 # .. for chunks of so many actions
 hold_out = 0.02 # share of pairs of landmarks (the fridge and the purple tile) that occur in the test split only
 seed = 1337
 config = settings.read(globals(), __file__)
@@ -56,7 +57,7 @@ def collect_archives(data, kwargs):
     folder, files = Path(archive_dir or ROOT / 'data' / dataset / 'archives'), []
     for source in data.sources(kwargs):
         file = folder / f'{source}.parquet'
-        how = {'size': size, 'seed': seed, 'env_kwargs': kwargs}
+        how = {'size': size, 'seed': seed, 'env_kwargs': kwargs, 'version': getattr(data, 'COLLECTED', 1)}
         if file.exists() and not recollect and archives.Archive(file).meta.get('collected') == how:
             print(f"{source}: {len(archives.Archive(file))} episodes found in {file}")
         else:
@@ -180,7 +181,7 @@ def main():
     if describe not in ('offline', 'keep'):
         raise ValueError(f"describe={describe!r} is not known: 'offline' or 'keep'")
     if suggest_k:
-        return clusters.suggest(Prepared(out, 'train'), suggest_k, seed)
+        return clusters.suggest(Prepared(out, 'train'), chunk, seed)
     started = time.time()
 
     # --------------------------------------------------------------------------

@@ -221,6 +221,8 @@ if init_from == 'resume':
     saved = read_tensors(folder, 'train_state.safetensors', resumed)
     load_weights(model, {k[6:]: v for k, v in saved.items() if k.startswith('model.')}, folder)
     step, best, scores = resumed['step'], resumed['best'], resumed['scores']
+    if resumed['settings']['rollouts'] != rollouts: # what was achieved so far is measured otherwise
+        best['rollout'], scores = -math.inf, []
 elif init_from != 'scratch':
     raise ValueError(f"init_from={init_from!r} is not known: 'scratch' or 'resume'")
 else:
@@ -349,7 +351,7 @@ def save_checkpoint(val_loss, pointers):
         with open(os.path.join(out_dir, f'.{pointer}'), 'w') as f:
             f.write(name + '\n')
         os.replace(f.name, os.path.join(out_dir, pointer))
-    keep = {open(os.path.join(out_dir, p)).read().strip() for p in ('latest', 'best', 'best_loss') if os.path.exists(os.path.join(out_dir, p))}
+    keep = {open(os.path.join(out_dir, p)).read().strip() for p in ('latest', 'best', 'best_loss')}
     for other in os.listdir(out_dir):
         if other.startswith('step_') and other not in keep:
             shutil.rmtree(os.path.join(out_dir, other))
@@ -407,7 +409,7 @@ while True:
                 raise ValueError(f"the validation loss is {val_loss} at step {step}. Lower --learning_rate; the last checkpoint in {out_dir} is sound")
             if master:
                 achieved = roll_out() if rollouts else -val_loss
-                named = [name for name, good in (('best_loss' if rollouts else 'best', val_loss <= best['loss']), ('best', rollouts and achieved >= best['rollout'])) if good]
+                named = [name for name, good in (('best_loss', val_loss <= best['loss']), ('best', achieved >= best['rollout'])) if good]
                 best = {'loss': min(best['loss'], val_loss), 'rollout': max(best['rollout'], achieved)}
                 scores.append((val_loss, achieved))
                 tqdm.write(f"step {step:6d} | val {val_loss:.4f} | best {best['loss']:.4f}" + (f" | rollouts {achieved:.3f} | best {best['rollout']:.3f}" if rollouts else ''))

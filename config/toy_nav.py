@@ -5,8 +5,8 @@
 out_dir = 'out-toy-nav'
 mix = 'demonstrations=0.75,elites=0.25'
 n_layer = 6
-n_head = 6
-n_embd = 192
+n_head = 4
+n_embd = 128
 chunk = 8
 fuse = 'sum' # this and what follows as in config/toy_nav_cpu.py, where it was measured
 see_act = False
@@ -15,9 +15,9 @@ text_len = 64
 block_size = 64 + 50 # 50 steps of 8: the whole episode is in view
 batch_size = 16
 optimizer = 'muon'
-learning_rate = 1.5e-3
-max_iters = 9000
-eval_interval = 1000
+learning_rate = 2e-3
+max_iters = 14000
+eval_interval = 2000
 rollouts = 100
 log_interval = 100
 drop_text = 0.05

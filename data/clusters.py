@@ -6,11 +6,11 @@ import numpy as np
 
 def sample(split, chunk, seed, n=65536):
     """ n decisions of a Prepared split, drawn evenly -> normalised actions (n, chunk, n_act) """
-    rng, norm = np.random.default_rng(seed), split.meta['normaliser']['act']
-    episode = rng.integers(len(split), size=n)
-    first = (rng.random(n) * np.maximum(split.length[episode] - chunk + 1, 1)).astype(int)
-    rows = np.minimum(split.start[episode] + first, split.start[episode + 1] - 1)[:, None] + np.arange(chunk)
-    rows = np.minimum(rows, split.start[episode + 1][:, None] - 1)
+    if not split.meta['continuous']:
+        raise ValueError(f"the actions of {split.meta['dataset']} are discrete: there is nothing to cluster. Use --head=ce")
+    norm, first = split.meta['normaliser']['act'], np.random.default_rng(seed).integers(len(split.act), size=n)
+    last = split.start[np.searchsorted(split.start, first, 'right')] - 1 # of its episode
+    rows = np.minimum(first[:, None] + np.arange(chunk), last[:, None])
     whole = split.taught[rows].all(1) # none of it disturbed
     return ((split.act[rows[whole]] - np.array(norm['mean'])) / np.array(norm['std'])).astype(np.float32)
 

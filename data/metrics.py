@@ -15,7 +15,7 @@ def share(hits):
     p = hits.mean()
     middle, half = p + Z ** 2 / (2 * n), Z * np.sqrt(p * (1 - p) / n + Z ** 2 / (4 * n ** 2))
     scale = 1 + Z ** 2 / n
-    return {'mean': float(p), 'low': float(max(0, (middle - half) / scale)), 'high': float(min(1, (middle + half) / scale)), 'n': n}
+    return {'mean': float(p), 'low': float(np.clip((middle - half) / scale, 0, p)), 'high': float(np.clip((middle + half) / scale, p, 1)), 'n': n} # rounding stays inside
 
 
 def average(values, statistic=np.mean, seed=0, draws=1000):

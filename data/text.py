@@ -6,7 +6,7 @@ Ids 0 to 3 are padding, unknown, 'no prompt given' and the end of a prompt. Case
 import io
 import math
 import re
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from itertools import islice
 
 LEARN_FROM = 500_000 # texts at most: they are in memory while the vocabulary is learned
@@ -18,7 +18,7 @@ class Tokenizer:
 
     def __init__(self, model, words):
         import sentencepiece
-        self.model, self.words = model, set(words)
+        self.model, self.words, self.sorted = model, set(words), sorted(words)
         try:
             self.pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError:
@@ -61,8 +61,9 @@ class Tokenizer:
 
     def misspelt(self, text):
         """ words that no training text had, but that look like one that did -> {'frigde': 'fridge'} """
-        near = {w: get_close_matches(w, sorted(self.words), 1, 0.75) for w in self.unknown(text) if len(w) > 3}
-        return {w: found[0] for w, found in near.items() if found}
+        near = {w: get_close_matches(w, self.sorted, 1, 0.7) for w in self.unknown(text) if len(w) > 3}
+        # other words look alike too: rest is not west. Short ones are mended only where letters are swapped
+        return {w: k for w, found in near.items() for k in found if sorted(w) == sorted(k) or SequenceMatcher(None, w, k).ratio() >= 0.8}
 
     def mend(self, text):
         """ the same text without typing mistakes """

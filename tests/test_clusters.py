@@ -47,6 +47,6 @@ def test_the_sample_is_of_the_training_actions_normalised(prepared):
 
 
 def test_a_table_for_choosing_k(prepared, script, capsys):
-    script('prepare.py', '--suggest_k=4', f'--out_dir={prepared}')
+    script('prepare.py', '--suggest_k', '--chunk=4', f'--out_dir={prepared}')
     said = capsys.readouterr().out
     assert '| k, chunk 4 |' in said and '| 64 |' in said and 'suggested: ' in said

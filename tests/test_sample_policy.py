@@ -267,11 +267,12 @@ def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
     from policy import Policy
     policy, data = Policy.load(out), Prepared(prepared, 'val')
     by_seed = {row['seed']: np.concatenate([[[20, 50]], data.path[data.start[i]:data.start[i + 1]]]) for i, row in enumerate(data.episodes())}
-    monkeypatch.setattr(evaluation, 'drive', lambda policy, texts, bds, seeds, **how: [{'path': by_seed[s], 'act': None} for s in seeds])
+    monkeypatch.setattr(evaluation, 'drive', lambda policy, texts, bds, seeds, **how: [{'path': by_seed.get(s, np.zeros((20, 2))), 'act': None} for s in seeds])
     found = evaluation.evaluate(policy, data, out / 'eval', seed=1)
     rows = {r['name']: r for r in found['rows']}
     assert list(found['kinds']['demonstrations']) == ['carried out'] and evaluation.quick(policy, data, 10) == 1
-    for name in 'prompt', 'no prompt', 'bd', 'destination only':
+    assert rows['demonstrations: random starts']['carried_out']['mean'] == 0 # other seeds
+    for name in 'prompt', 'no prompt', 'bd', 'destination only', 'prompt and bd':
         row = rows[f'demonstrations: {name}']
         assert row['carried_out']['mean'] == row['stopped']['mean'] == row['in_order']['mean'] == 1 and row['bd_error']['mean'] == 0
 

@@ -61,8 +61,8 @@ def test_it_says_what_it_decided(training):
 
 def test_a_run_leaves_its_best_and_its_latest_checkpoint(trained):
     names = {f.name for f in trained.iterdir()}
-    pointed = {(trained / p).read_text().strip() for p in ('latest', 'best')}
-    assert names == {'log.jsonl', 'loss.png', 'latest', 'best'} | pointed and 'step_0000060' in pointed
+    pointed = {(trained / p).read_text().strip() for p in ('latest', 'best', 'best_loss')}
+    assert names == {'log.jsonl', 'loss.png', 'latest', 'best', 'best_loss'} | pointed and (trained / 'best').read_text() == (trained / 'best_loss').read_text() and 'step_0000060' in pointed
     assert {f.name for f in newest(trained).iterdir()} == {'model.safetensors', 'train_state.safetensors', 'tokenizer.model', 'checkpoint.json'}
 
 
@@ -110,10 +110,13 @@ def test_rollouts_choose_the_best_and_change_nothing_else(train, tmp_path, monke
     assert (newest(rolled) / 'model.safetensors').read_bytes() == (newest(plain) / 'model.safetensors').read_bytes()
     assert [r['rollout'] for r in log(rolled) if 'val' in r] == achieved and not any('rollout' in r for r in log(plain))
     assert (rolled / 'best').read_text().strip() == 'step_0000006' and (rolled / 'latest').read_text().strip() == 'step_0000009'
-    assert (rolled / (rolled / 'best_loss').read_text().strip()).is_dir() and not (plain / 'best_loss').exists()
+    assert (rolled / (rolled / 'best_loss').read_text().strip()).is_dir()
     saved = load_file(rolled / 'step_0000006' / 'model.safetensors') # what was driven is what acts
     assert all(torch.equal(v, saved[k]) for k, v in driven[1].items())
     assert 'rank correlation of validation loss and rollouts over 3 checkpoints' in capsys.readouterr().out
+    achieved.append(0.1) # a run that goes on with rollouts does not compare them with losses
+    train('plain', '--max_iters=12', '--rollouts=5', '--init_from=resume', *args)
+    assert (plain / 'best').read_text().strip() == 'step_0000012' and read_checkpoint(newest(plain))['scores'][0][1] == 0.1
 
 
 def test_rollouts_are_driven(train, tmp_path):

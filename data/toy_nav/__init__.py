@@ -24,6 +24,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
                  vector_entry_point='data.toy_nav.env:ToyNavVec')
 
 SOURCES = {'demonstrations': 20000, 'elites': 1} # what collect() makes, and how much of it by default
+COLLECTED = 2 # raised when collect() makes other episodes than before: archives of another number are made again
 VARIANTS = {'random starts': {'start_anywhere': True}} # other environments to score a policy in
 QD_SOURCE = 'elites' # which of them is a quality-diversity archive
 make_env, make_vec = ToyNav, ToyNavVec
@@ -112,7 +113,7 @@ def describe(episode, rng, kwargs, n=8):
     visits = where.visits(episode['path'])
     itinerary = Itinerary.from_json(episode['asked']) if episode.get('asked') else from_visits(visits, rng)
     texts = descriptions(itinerary, rng, n, loose=min(n, 1))
-    return {'visits': visits, 'asked': itinerary.to_json(), 'group': str(itinerary), 'names': itinerary.names(),
+    return {'visits': visits, 'asked': itinerary.to_json(), 'group': str(Itinerary(itinerary.places)), 'names': itinerary.names(),
             'novel': 'longer' if len(itinerary.places) > MAX_PLACES else '', 'text': texts[:n], 'loose': texts[n:]}
 
 
@@ -131,9 +132,10 @@ def score(asked, path, reference, kwargs):
         return [v['place'] for v in where.visits(path) if v['place']]
     itinerary = Itinerary.from_json(asked)
     verdict = itinerary.match(path, where)
+    kind = itinerary.kind(path, where, verdict)
     if not itinerary.avoid: # nothing to keep off
         del verdict['kept_off']
-    return {**verdict, 'kind': itinerary.kind(path, where), 'landmark_f1': lcs_f1(landmarks(reference), landmarks(path)),
+    return {**verdict, 'kind': kind, 'landmark_f1': lcs_f1(landmarks(reference), landmarks(path)),
             'colour_f1': lcs_f1(where.colours(reference), where.colours(path))}
 
 

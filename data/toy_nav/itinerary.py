@@ -4,7 +4,7 @@ so a description and its score cannot disagree (after Minigrid's BabyAI verifier
 """
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from data.toy_nav.world import COMPASS, STAND
 # {go} {pass} {stop} are a verb with its place, {goes} ... the same in the third person, {at} the bare place.
 # The phrasings in HELD_OUT are for testing and never trained on.
 
-MAX_PLACES = 3 # more are never trained on: longer itineraries are for testing
+MAX_PLACES = 4 # more are never trained on: longer itineraries are for testing
 STYLES = {
     'request': {
         'open': ["Can you {go}", "Could you {go}", "Can you please {go}", "Could you please {go}", "Will you please {go}"],
@@ -136,9 +136,9 @@ class Itinerary:
                 'stopped': stopped(path), 'kept_off': kept_off, 'steps': steps}
 
 
-    def kind(self, path, places):
-        """ how a path (T + 1, 2) of an episode ended: 'carried out', or the first thing that went wrong """
-        verdict, cells = self.match(path, places), places.cell(path)
+    def kind(self, path, places, verdict):
+        """ how a path (T + 1, 2) with that verdict of match ended: 'carried out', or the first thing that went wrong """
+        cells = places.cell(path)
         if verdict['carried_out']:
             return 'carried out'
         if not verdict['kept_off']:
@@ -225,19 +225,22 @@ def parse(text, places):
     tiles = '|'.join(re.escape(name.lower()) for name in places.tiles)
     side = r'(?P<ns>north|south)?(?:[ -]?(?P<ew>east|west))?'
     mention = re.compile(rf'\bbetween (?:the )?(?P<a>{objects}) and (?:the )?(?P<b>{objects})\b|'
-                         rf'\b{side}(?: side)? of (?:the )?(?P<o>{objects})\b|\b(?P<t>{tiles}) tiles?\b|\b(?P<at>{objects})\b')
+                         rf'\b(?=[nsew]){side}(?: side)? of (?:the )?(?P<o>{objects})\b|\b(?P<t>{tiles}) tiles?\b|\b(?P<at>{objects})\b')
     found, avoid, end, begins = [], [], 0, 0 # begins: the sentence, among those found
-    later = False # the last one found comes after the next
+    later, banned = False, False # the last one found comes after the next; the last mention was one to avoid
     for match in mention.finditer(text):
         m = {k: known.get(v, v) for k, v in match.groupdict().items()}
         between = text[end:match.start()]
         if '.' in between:
             begins, later = len(found), False
-        if AVOID.search(text[:match.start()]):
+        last = (avoid if banned else found)[-1:]
+        if m['t'] and last and between == ' on the ' and not last[0].tile and last[0].kind != 'tile':
+            (avoid if banned else found)[-1] = replace(last[0], tile=m['t'])
+        elif AVOID.search(text[:match.start()]) or banned and re.fullmatch(r',? (and|or|nor)( the)? ', between):
             avoid.append(place_of(m, places))
-        elif m['t'] and found and between == ' on the ' and not found[-1].tile and found[-1].kind != 'tile':
-            found[-1] = Place(found[-1].kind, found[-1].name, found[-1].side, found[-1].other, m['t'])
+            banned = True
         else:
+            banned = False
             earlier = later or len(found) > begins and AFTER.search(between)
             later = len(found) == begins and 'before' in between.split()
             found.insert(len(found) - bool(earlier), place_of(m, places))
@@ -252,7 +255,8 @@ def not_understood(text, places):
     """ the words of a sentence that no description has: nothing was made of them """
     frames = [f for frames in (*STYLES.values(), *HELD_OUT.values()) for slot in frames.values() for f in slot] + list(LOOSE.values())
     said = [re.sub('{.*?}', ' ', f) for f in frames] + [verb for verbs in VERBS.values() for verb in verbs] + list(TO.values()) + list(COMPASS)
-    said += [*places.objects, *places.tiles, "between the on at over tile tiles side before after of not never"]
+    said += [*places.objects, *places.tiles, "between the on at over near tile tiles side before after of and or nor",
+             "avoid avoiding not never going driving crossing touching stay stays staying keeping off clear cross touch"]
     return sorted(words(text) - words(' '.join(said)))
 
 
