@@ -61,9 +61,10 @@ class Tokenizer:
 
     def misspelt(self, text):
         """ words that no training text had, but that look like one that did -> {'frigde': 'fridge'} """
-        near = {w: get_close_matches(w, self.sorted, 1, 0.7) for w in self.unknown(text) if len(w) > 3}
-        # other words look alike too: rest is not west. Short ones are mended only where letters are swapped
-        return {w: k for w, found in near.items() for k in found if sorted(w) == sorted(k) or SequenceMatcher(None, w, k).ratio() >= 0.8}
+        near = {w: get_close_matches(w, self.sorted, 1, 0.7) for w in self.unknown(text) if len(w) > 2}
+        def meant(w, k): # other words look alike too: rest is not west, nor sit its
+            return len(w) > 3 and sorted(w) == sorted(k) or SequenceMatcher(None, w, k).ratio() >= (0.8 if len(w) > 3 else 0.85)
+        return {w: k for w, found in near.items() for k in found if meant(w, k)}
 
     def mend(self, text):
         """ the same text without typing mistakes """

@@ -33,7 +33,7 @@ def test_unknown_words_are_named(tokenizer):
 
 
 def test_typing_mistakes_are_mended_and_other_words_left_alone(tokenizer):
-    assert tokenizer.mend("Go nroth of the FRIDEG, then stp at the purpel tiles") == "Go north of the fridge, then stp at the purple tile"
+    assert tokenizer.mend("Go nroth of the FRIDEG, then stp at the purpel tiles") == "Go north of the fridge, then stop at the purple tile"
     for text in TEXTS + ["buy a zebra", "Don't", "rest", "sink", "goal"]:
         assert tokenizer.mend(text) == text
 

@@ -175,7 +175,7 @@ def test_two_ranks_compute_the_gradient_of_one(train, prepared, tmp_path):
 
 
 def test_a_run_of_two_ranks_goes_on_with_one(train, prepared, tmp_path):
-    args = ['--eval_interval=3', '--warmup_iters=100', '--gradient_accumulation_steps=2']
+    args = ['--eval_interval=3', '--warmup_iters=100', '--gradient_accumulation_steps=2', '--rollouts=2']
     train('one', '--max_iters=6', *args)
     process = run('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'train.py', str(ROOT / TINY[0]), *TINY[1:],
                   f'--data_dir={prepared}', '--out_dir=two', '--max_iters=3', *args, cwd=tmp_path)
