@@ -288,6 +288,6 @@ def recovery(file, places, asked, reached, close):
     there, cell = np.full(len(within_reach(places)), np.nan), cell_numbers(places, *asked.T)
     off = there.copy()
     there[cell], off[cell] = close, np.hypot(*(reached - asked).T)
-    maps = [(there, f'{close.sum():,} of {len(close):,} cells of the archive recovered ({close.mean():.0%})', None, ListedColormap([BAD, GOOD])),
+    maps = [(there, f'{close.sum():,} of {len(close):,} cells recovered, within one cell ({close.mean():.0%})', None, ListedColormap([BAD, GOOD])),
             (off, f'units off, median {np.median(off[cell]):.2g}', LogNorm(1, 100), 'viridis_r')]
     cell_maps(file, places, maps, 'within reach, but not in the archive')
