@@ -153,7 +153,8 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, **how):
             some, bans = once[:n_episodes or None], [e for e in once if '"avoid"' in e['asked']]
 
             def ask(name, chosen, words=lambda e: e['said'], **changes):
-                return row(f'{source}: {name}', chosen[:n_episodes or None], [words(e) for e in chosen[:n_episodes or None]], **changes)
+                chosen = chosen[:n_episodes or None]
+                return row(f'{source}: {name}', chosen, [words(e) for e in chosen], **changes)
             row(f'{source}: themselves', some)
             if some:
                 judged, paths = ask('prompt', some)

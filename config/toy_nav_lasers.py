@@ -1,7 +1,7 @@
 # The original, partially observed world: 3 lasers and 2 bumpers, no pose. The robot must remember the way it came: the window
 # covers the whole episode, and it sees what it did.
 # $ python train.py config/toy_nav_lasers.py
-# 30 minutes on one CPU core, less on two; its scores stand in data/toy_nav/readme.md.
+# 25 minutes on one CPU core, less on two; its scores stand in data/toy_nav/readme.md.
 out_dir = 'out-toy-nav-lasers'
 obs_names = 'laser_left,laser_ahead,laser_right,bumper_left,bumper_right'
 mix = 'demonstrations=0.75,elites=0.25'
