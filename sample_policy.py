@@ -114,7 +114,7 @@ def evaluate(policy):
     else:
         found = evaluation.evaluate(policy, Prepared(folder, eval), pictures, eval_episodes, num_samples, **how)
     file = f'{pictures}.json'
-    write_json(file, {'split': eval, 'checkpoint': str(checkpoint), 'step': policy.info['step'], 'settings': config, **found})
+    write_json(file, {'split': eval, 'checkpoint': str(checkpoint), 'step': policy.info['step'], 'settings': config, 'trained': policy.info['settings'], **found})
     print(f"\nwritten: {file} ({time.time() - t:.0f} s)")
 
 

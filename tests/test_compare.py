@@ -1,0 +1,45 @@
+"""compare.py: what differs, with the intervals of one run and the range of several seeds."""
+import json
+
+import pytest
+from conftest import run
+
+
+def score(mean):
+    return {'mean': mean, 'low': mean - 0.05, 'high': mean + 0.05, 'n': 100}
+
+
+def evaluated(folder, name, carried_out, **trained):
+    (folder / name).mkdir()
+    rows = [{'name': 'demonstrations: prompt', 'bd_error': score(0.2), 'carried_out': score(carried_out)}]
+    how = {'guidance': 1.0, 'temperature': 0.0, 'num_samples': 1, 'out_dir': name}
+    (folder / name / 'eval_val.json').write_text(json.dumps({'settings': how, 'rows': rows, 'trained': {'out_dir': name, 'seed': 0, 'n_layer': 2, 'data_share': 1.0, **trained}}))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    evaluated(tmp_path, 'a', 0.5)
+    evaluated(tmp_path, 'b', 0.7, seed=1)
+    evaluated(tmp_path, 'c', 0.2, data_share=0.1)
+    return tmp_path
+
+
+def test_seeds_stand_together_and_what_differs_is_named(runs):
+    said = run('compare.py', 'a', 'b', 'c', cwd=runs)
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.splitlines()
+    assert lines[2] == '| data_share=1.0 | 2 | 60.0 [50.0, 70.0] |' and lines[3] == '| data_share=0.1 | 1 | 20.0 [15.0, 25.0] |'
+
+
+def test_scores_are_drawn_against_a_setting(runs):
+    said = run('compare.py', 'a', 'b', 'c', '--against=data_share', cwd=runs)
+    assert said.returncode == 0 and (runs / 'compare.png').read_bytes()[:4] == b'\x89PNG', said.stderr
+
+
+def test_mistakes_are_one_line(runs, refuses):
+    refuses('compare.py', words=['out_dir'])
+    refuses('compare.py', 'nowhere', words=['nowhere', '--eval=val'])
+    refuses('compare.py', str(runs / 'a'), '--ask=prompt:beauty', words=['beauty', 'carried_out'])
+    refuses('compare.py', str(runs / 'a'), '--against=out_dir', words=['against', 'number'])
+    (runs / 'a' / 'eval_val.json').write_text('{}')
+    refuses('compare.py', str(runs / 'a'), words=['damaged', '--eval=val'])
