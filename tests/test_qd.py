@@ -5,6 +5,7 @@ from conftest import PREPARE, run
 
 from data import archive, toy_nav
 from data.toy_nav import qd
+from data.toy_nav.places import ARCHIVE
 
 
 @pytest.fixture(scope='module')
@@ -26,7 +27,7 @@ def test_same_seed_same_archive(grown, places):
 
 def test_no_two_elites_share_a_cell(grown, places):
     size = places.world.size
-    cells = {(*map(int, a * qd.CELLS // size), *map(int, b * qd.WAYS // size)) for a, b in zip(grown['final'], grown['midway'])}
+    cells = {(*map(int, a * ARCHIVE // size), *map(int, b * qd.WAYS // size)) for a, b in zip(grown['final'], grown['midway'])}
     assert len(cells) == len(grown['spread'])
 
 

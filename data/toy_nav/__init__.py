@@ -16,15 +16,14 @@ from data.toy_nav.env import ToyNav, ToyNavVec
 from data.metrics import lcs_f1
 from data.toy_nav.itinerary import MAX_PLACES, Itinerary, descriptions, from_visits, not_understood, parse, stopped
 from data.toy_nav.places import Places
-from data.toy_nav.qd import CELLS
 from data.toy_nav.world import ACT_NAMES, BD_NAMES, OBS_NAMES, World
 
 if 'nanopilot/ToyNav-v0' not in gym.registry:
     gym.register('nanopilot/ToyNav-v0', entry_point='data.toy_nav.env:ToyNav',
                  vector_entry_point='data.toy_nav.env:ToyNavVec')
 
-SOURCES = {'demonstrations': 20000, 'elites': 1} # what collect() makes, and how much of it by default
-COLLECTED = 2 # raised when collect() makes other episodes than before: archives of another number are made again
+SOURCES = {'demonstrations': 30000, 'elites': 1} # what collect() makes, and how much of it by default
+COLLECTED = 3 # raised when collect() makes other episodes than before: archives of another number are made again
 VARIANTS = {'random starts': {'start_anywhere': True}} # other environments to score a policy in
 QD_SOURCE = 'elites' # which of them is a quality-diversity archive
 make_env, make_vec = ToyNav, ToyNavVec
@@ -141,7 +140,7 @@ def score(asked, path, reference, kwargs):
 
 def cells(bd, kwargs):
     """ bd (n, 2) -> the cells of the archive they lie in, (n, 2) int """
-    return np.floor(np.asarray(bd) * (CELLS / places(kwargs).size)).astype(int)
+    return places(kwargs).archive_cell(bd)
 
 
 def judge(prompt, bd, path, kwargs):

@@ -239,14 +239,13 @@ def animation(file, world, episode, every=4):
 
 
 def cell_maps(file, places, maps, note):
-    """ pictures of the room in cells of 5 x 5, side by side. maps: (values (n * n), nan where there are none; title; norm; colours) each """
-    n = -(-places.size // 5)
-    reachable = within_reach(places)
+    """ pictures of the room in an archive's cells, side by side. maps: (values (n, n) [row, column], nan where there are none; title; norm; colours) each """
+    floor = places.archive_floor()
     fig = Figure(figsize=(len(maps) * PANEL, PANEL * 0.93), dpi=150, layout='constrained')
-    edges = np.arange(n + 1) * 5
+    edges = np.linspace(0, places.size, len(floor) + 1)
     for ax, (values, title, norm, cmap) in zip(fig.subplots(1, len(maps)), maps):
-        ax.pcolormesh(edges, edges, np.ma.masked_where(~reachable, reachable).reshape(n, n), cmap=ListedColormap([UNREACHED]))
-        image = ax.pcolormesh(edges, edges, np.ma.masked_invalid(values).reshape(n, n), norm=norm, cmap=cmap)
+        ax.pcolormesh(edges, edges, np.ma.masked_where(~floor, floor), cmap=ListedColormap([UNREACHED]))
+        image = ax.pcolormesh(edges, edges, np.ma.masked_invalid(values), norm=norm, cmap=cmap)
         for x0, y0, x1, y1 in places.world.walls:
             ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor=WALL, lw=0))
         ax.text(2, -9, note, color=INK, backgroundcolor=UNREACHED, size=9, va='center')
@@ -257,26 +256,15 @@ def cell_maps(file, places, maps, note):
     save(file, lambda f: fig.savefig(f, format='png', facecolor='white'))
 
 
-def cell_numbers(places, x, y):
-    """ which cells of 5 x 5 points lie in, counted row by row """
-    n = -(-places.size // 5)
-    return np.clip(np.floor(y / 5), 0, n - 1).astype(int) * n + np.clip(np.floor(x / 5), 0, n - 1).astype(int)
-
-
-def within_reach(places):
-    """ the cells, (n * n,) bool, of which the robot can get into some part """
-    n = -(-places.size // 5)
-    return np.bincount(cell_numbers(places, places.x, places.y).ravel(), places.reachable.ravel(), n * n) > 0
-
-
 def heat_map(file, places, final, spread):
-    """ where the elites of an archive end, final (E, 2), and how far they scatter, spread (E,), in cells of 5 x 5 """
-    final, spread, reachable = np.asarray(final).reshape(-1, 2), np.asarray(spread), within_reach(places)
-    cell = cell_numbers(places, *final.T)
-    count, lowest = np.bincount(cell, minlength=len(reachable)).astype(float), np.full(len(reachable), np.inf)
-    np.minimum.at(lowest, cell, spread)
-    reached = int((reachable & (count > 0)).sum())
-    share = f'{len(final):,} elites end in {reached:,} of {reachable.sum():,} cells ({reached / reachable.sum():.0%})'
+    """ where the elites of an archive end, final (E, 2), and how far they scatter, spread (E,) """
+    final, spread, floor = np.asarray(final).reshape(-1, 2), np.asarray(spread), places.archive_floor()
+    column, row = places.archive_cell(final).T
+    count, lowest = np.zeros(floor.shape), np.full(floor.shape, np.inf)
+    np.add.at(count, (row, column), 1)
+    np.minimum.at(lowest, (row, column), spread)
+    reached = int((floor & (count > 0)).sum())
+    share = f'{len(final):,} elites end in {reached:,} of {floor.sum():,} cells ({reached / floor.sum():.0%})'
     middle = f'lowest spread in each cell, median {np.median(lowest[count > 0]):.2g}' if len(final) else 'no elites'
     most = LogNorm(1, max(count.max(), 10))
     count[count == 0] = np.nan
@@ -285,9 +273,10 @@ def heat_map(file, places, final, spread):
 
 def recovery(file, places, asked, reached, close):
     """ an archive's cells, asked (n, 2), beside those in which one policy ended, reached (n, 2): close (n,) bool, and how far off """
-    there, cell = np.full(len(within_reach(places)), np.nan), cell_numbers(places, *asked.T)
+    there = np.full(places.archive_floor().shape, np.nan)
+    column, row = places.archive_cell(asked).T
     off = there.copy()
-    there[cell], off[cell] = close, np.hypot(*(reached - asked).T)
+    there[row, column], off[row, column] = close, np.hypot(*(reached - asked).T)
     maps = [(there, f'{close.sum():,} of {len(close):,} cells recovered, within one cell ({close.mean():.0%})', None, ListedColormap([BAD, GOOD])),
-            (off, f'units off, median {np.median(off[cell]):.2g}', LogNorm(1, 100), 'viridis_r')]
+            (off, f'units off, median {np.nanmedian(off):.2g}', LogNorm(1, 100), 'viridis_r')]
     cell_maps(file, places, maps, 'within reach, but not in the archive')

@@ -15,15 +15,15 @@ from data.toy_nav.world import STAND, STILL
 
 LOOKAHEAD = 9   # cells ahead on the way to steer for
 COMFORT = 5.0   # units from a wall below which the way gets dearer
-PASSED = 2.5    # this near to its anchor a place on the way has been passed
-ARRIVED = 3.0   # ... and here the robot stops
+PASSED = 1.5    # this near to its anchor a place on the way has been passed: who imitates this less exactly still passes inside
+ARRIVED = 1.5   # ... and here the robot stops
 DISTURBED = 0.9 # share of demonstrations in which something else moves the wheels now and then, and the driver recovers
 SWERVES = 8     # at most so many times an episode
 HELD = 0.1      # share of swerves that hold the robot still, so that standing does not come to mean having arrived
 PUSHED = 0.5    # share of disturbed demonstrations in which it is pushed away once more after it has arrived
 OFTEN = 10      # the same itinerary is driven so often at most: there are few with one place, and each swerves elsewhere
 N_PLACES = [0.15, 0.34, 0.3, 0.19, 0.02] # share of itineraries with 1, 2 .. 5 places; the last are longer than what is trained on
-AVOIDING = 0.1 # share of itineraries whose shortest way is forbidden, where there is another
+AVOIDING = 0.25 # share of itineraries whose shortest way is forbidden, where there is another
 BERTH = 4.0     # units by which the driver keeps clear of what it must avoid; nothing pushes it within twice that
 
 

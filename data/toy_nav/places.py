@@ -16,6 +16,7 @@ REACH = 20.0   # a robot is near an object within this distance, if no wall stan
 CLOSE = 10.0   # ... and at it within this one
 GAP = 50.0     # two objects further apart than this have no "between"
 MIN_CELLS = 40 # a place with less floor than this is not worth naming
+ARCHIVE = 40   # an archive has so many cells to a side: 5 x 5 units in a room of 200
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,17 @@ class Places:
         """ xy (..., 2) -> indices into a mask, [y], [x] """
         ij = np.minimum(np.maximum(np.floor(xy), 0), self.size - 1).astype(int)
         return ij[..., 1], ij[..., 0]
+
+    def archive_cell(self, xy):
+        """ xy (..., 2) -> the cell of an archive it lies in, (..., 2) int: column, row """
+        return np.clip(np.floor(np.asarray(xy) * (ARCHIVE / self.size)), 0, ARCHIVE - 1).astype(int)
+
+    def archive_floor(self):
+        """ the cells of an archive (ARCHIVE, ARCHIVE) bool [row, column] of which the robot gets into a fifth at least """
+        column, row = np.moveaxis(self.archive_cell(np.stack([self.x, self.y], -1)), -1, 0)
+        share = np.zeros((2, ARCHIVE, ARCHIVE))
+        np.add.at(share, (slice(None), row, column), np.stack([self.reachable, np.ones_like(self.reachable)]))
+        return share[0] >= 0.2 * share[1].clip(min=1)
 
     def sees(self, a, b):
         """ a, b (..., 2) -> does the straight line between them miss every wall? """

@@ -8,6 +8,7 @@ with small disturbances must end at the same place by the same way; then arrivin
 import numpy as np
 from tqdm import tqdm
 
+from data.toy_nav.places import ARCHIVE
 from data.toy_nav.world import STAND, STILL
 
 DEFAULT = 84000    # policies tried by default
@@ -15,7 +16,7 @@ BATCH = 3000       # policies tried at a time
 HIDDEN = 12
 N_IN, N_OUT = 9, 3
 N_PARAMS = (N_IN + 1) * HIDDEN + (HIDDEN + 1) * N_OUT
-CELLS, WAYS = 40, 16
+WAYS = 16          # cells to a side for where an episode was mid-way
 REPLAYS = 3        # disturbed runs of each policy that could enter; those it enters by were lucky ones, hence
 FRESH = 4          # ... as many again of each elite in the end, for the spread that is stored
 TOO_FAR = 20.0     # units of spread above which a policy is not kept: where it ends is chance
@@ -108,7 +109,7 @@ def grow(world, seed=0, evaluations=DEFAULT, progress=True):
     from ribs.archives import GridArchive # numba: slow to import, and only needed here
     from ribs.emitters import IsoLineEmitter
     rng, room = np.random.default_rng(seed), (0, world.size)
-    archive = GridArchive(solution_dim=N_PARAMS, dims=(CELLS, CELLS, WAYS, WAYS), ranges=[room] * 4, learning_rate=1.0, threshold_min=-10.0,
+    archive = GridArchive(solution_dim=N_PARAMS, dims=(ARCHIVE, ARCHIVE, WAYS, WAYS), ranges=[room] * 4, learning_rate=1.0, threshold_min=-10.0,
                           dtype=np.float32, seed=seed, extra_fields={'stopped': ((), np.float32)})
     first = rng.normal(size=(BATCH, N_PARAMS)) * np.where(np.arange(N_PARAMS) < (N_IN + 1) * HIDDEN, 1.0, 0.7)
     emitters = [IsoLineEmitter(archive, iso_sigma=sigma, line_sigma=0.2, initial_solutions=first, batch_size=BATCH // 2, seed=seed + k)
@@ -121,7 +122,7 @@ def grow(world, seed=0, evaluations=DEFAULT, progress=True):
         n = len(params)
         driven = run(params, world, np.repeat(world.start_pose[None], n, 0))
         where = measures(driven)
-        bonus = 0.5 * driven['stopped'] - 0.5 * driven['jerk'] - 0.5 * driven['bumps'] # in tens of units of spread
+        bonus = driven['stopped'] - 0.5 * driven['jerk'] - 0.5 * driven['bumps'] # in tens of units of spread
         there, elite = archive.retrieve(where)
         hopeful = np.flatnonzero(~there | (bonus > elite['objective'] + 0.02)) # with no spread at all it would enter
         if len(hopeful):
@@ -170,10 +171,9 @@ def rollout(params, world, block=2000):
 
 
 def coverage(final, places):
-    """ the share of the floor's reachable 5 x 5 cells in which an episode ended; final (E, 2) """
-    side = places.size // CELLS
-    floor = places.reachable.reshape(CELLS, side, CELLS, side).sum((1, 3)) >= 5 # a cell of which the robot gets into a fifth
-    i, j = np.clip(final // side, 0, CELLS - 1).astype(int).T
+    """ the share of the cells within reach in which an episode ended; final (E, 2) """
+    floor = places.archive_floor()
+    column, row = places.archive_cell(final).T
     reached = np.zeros_like(floor)
-    reached[j, i] = True
+    reached[row, column] = True
     return (reached & floor).sum() / floor.sum()
