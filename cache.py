@@ -31,6 +31,8 @@ class Cache:
         shape = (config.n_layer, n, config.n_head, N + self.ring * n_slots, config.n_embd // config.n_head)
         self.k, self.v = torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
         self.bd = torch.zeros(n, 1, config.n_embd, device=device, dtype=dtype) # embedded
+        if config.n_believed: # before each step: what is believed at a step can be taken again
+            self.believed = model.belief.first.detach().expand(n, config.max_steps + 1, -1).clone()
         self.t = np.zeros(n, np.int64) # the step that comes next, on the CPU: nothing waits for a device to know it
         self.prompts = [()] * n # token ids
         self.longest, self.alike = 0, True # of the prompts; are they all one and the same?
@@ -106,7 +108,13 @@ class Cache:
         on = torch.from_numpy(t).to(obs.device)[:, None]
         if c.n_bd and bd is not None:
             self.bd[here] = self.model.aim(bd[:, None])
-        o, a = self.model.parts(obs[:, None], act[:, None])
+        believed = None
+        if c.n_believed:
+            row = torch.arange(len(self.t), device=obs.device)[here]
+            told = self.model.told(obs[:, None], self.model.done(act[:, None]) * (on > 0)[..., None])
+            believed = self.model.belief.step(self.believed[row, on[:, 0]][:, None], told)
+            self.believed[row, on[:, 0] + 1] = believed[:, 0]
+        o, a = self.model.parts(obs[:, None], act[:, None], believed)
         b = self.bd[here] if c.n_bd else None
         if c.fuse == 'sum':
             x = (o if b is None else b + o) + self.model.time(on)

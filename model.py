@@ -21,11 +21,13 @@ import torch.nn as nn
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from belief import Belief, waves
 from checkpoint import load_weights, read_checkpoint, read_tensors
 from muon import Muon
 
 AHEAD_BINS = 40 # foretelling is a choice between so many intervals of each bd dimension: sharper than a mean
 AHEAD_WEIGHT = 0.2 # of that cross-entropy beside the action's loss
+BELIEF_WEIGHT = 1.0 # of the squared error of what is believed
 PAD = 0 # the token id of a prompt's padding: never attended to
 
 
@@ -40,6 +42,7 @@ class GPTConfig:
     see_act: bool = True     # are past actions among them? Who sees them may repeat them instead of looking (de Haan et al., 1905.11979)
     n_seen: int = 0          # newest observations in a step's token; 0: all of the chunk
     n_obs: int = 9
+    n_believed: int = 0      # observations that only training knows: the policy works them out (belief.py)
     n_act: int = 2           # dimensions of a continuous action, or number of discrete ones
     n_bd: int = 2            # 0: no behaviour descriptor
     head: str = 'mse'        # 'mse', 'kmeans' (continuous: cluster + offset) or 'ce' (discrete)
@@ -147,6 +150,16 @@ def sees(q_step, q_at, k_step, k_at, K):
     return (k_at <= q_at) & ((q_step - k_step < K) | (k_step < 0))
 
 
+def delayed(x):
+    """ x (B, S, C) of the step before, nothing at the start """
+    return F.pad(x[:, :-1], (0, 0, 1, 0))
+
+
+def n_steps(real):
+    """ real (B, S, chunk) -> the steps of each episode (B, 1) """
+    return (real.any(2) * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(1, keepdim=True)
+
+
 def tokens_at(x, at):
     """ x (B, T, C), at (B, S) -> (B, S, C); faster than gather, in its gradient too """
     B, T, C = x.shape
@@ -192,7 +205,7 @@ class GPT(nn.Module):
         self.text_in = nn.Embedding(config.vocab_size, C) if config.text_len else None
         self.text_pos = nn.Embedding(config.text_len, C) if config.text_len else None
         self.time = nn.Embedding(config.max_steps, C) # absolute, shared by the three tokens of a step
-        self.obs_in = nn.Linear(config.n_obs * ((config.n_seen or config.chunk) + n_waves), C)
+        self.obs_in = nn.Linear(config.n_obs * ((config.n_seen or config.chunk) + n_waves) + config.n_believed * (1 + n_waves), C)
         self.act_in = nn.Linear(n_out, C) if config.see_act else None
         if config.n_bd:
             self.bd_in = nn.Linear(config.n_bd * (1 + n_waves), C)
@@ -208,7 +221,7 @@ class GPT(nn.Module):
             self.head = nn.Linear(C, n_out)
         self.ahead_head = nn.Linear(C, config.n_ahead * config.n_bd * AHEAD_BINS) if config.n_ahead else None
         # the normaliser travels with the weights: whoever loads them sees what training saw
-        for name, n in ('obs', config.n_obs), ('act', config.n_act), ('bd', config.n_bd):
+        for name, n in ('obs', config.n_obs + config.n_believed), ('act', config.n_act), ('bd', config.n_bd):
             self.register_buffer(f'{name}_mean', torch.zeros(n))
             self.register_buffer(f'{name}_std', torch.ones(n))
         self.register_buffer('octaves', math.pi / 4 * 2.0 ** torch.arange(config.n_freq), persistent=False)
@@ -221,6 +234,8 @@ class GPT(nn.Module):
         for name, p in self.named_parameters():
             if name.endswith('c_proj.weight'): # scaled init of the residual projections, as in GPT-2
                 nn.init.normal_(p, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layer))
+        if config.n_believed: # initialised as it was measured, not as a GPT
+            self.belief = Belief(config.n_believed, n_out + config.n_obs * (config.chunk + n_waves), self.octaves, 2 * C)
 
     def _init_weights(self, module):
         if isinstance(module, nn.Linear):
@@ -232,11 +247,6 @@ class GPT(nn.Module):
 
     def num_params(self):
         return sum(p.numel() for p in self.parameters())
-
-    def waves(self, x):
-        """ x (..., n) normalised -> sin and cos of it at n_freq octaves (..., 2 * n_freq * n); Tancik et al., 2006.10739 """
-        x = x[..., None] * self.octaves
-        return torch.cat([x.sin(), x.cos()], dim=-1).flatten(-2)
 
     def mask(self, text, S):
         """
@@ -275,35 +285,48 @@ class GPT(nn.Module):
             return lambda q, k, v, dropout_p: (compiled_flex() if q.is_cuda else flex_attention)(q, k, v, block_mask=blocks)
         return partial(F.scaled_dot_product_attention, attn_mask=self.mask(text, S))
 
-    def parts(self, obs, act):
-        """ what a step is made of, embedded: obs (B, S, C) and act, None without see_act """
-        obs = (obs - self.obs_mean) / self.obs_std # (B, S, chunk, n_obs)
-        o = self.obs_in(torch.cat([obs[:, :, -self.config.n_seen:].flatten(2), self.waves(obs[:, :, -1])], dim=-1))
-        if not self.config.see_act:
-            return o, None
-        a = F.one_hot(act, self.config.n_act).to(o.dtype) if self.config.head == 'ce' else (act - self.act_mean) / self.act_std
-        return o, self.act_in(a.flatten(2))
+    def seen(self, obs):
+        """ obs (B, S, chunk, n_obs), or with what is to be believed -> normalised, without that """
+        n = self.config.n_obs
+        return (obs[..., :n] - self.obs_mean[:n]) / self.obs_std[:n]
+
+    def done(self, act):
+        """ act (B, S, chunk, ...) -> normalised or one-hot, (B, S, chunk * n_act) """
+        act = F.one_hot(act, self.config.n_act).to(self.act_mean.dtype) if self.config.head == 'ce' else (act - self.act_mean) / self.act_std
+        return act.flatten(2)
+
+    def told(self, obs, before):
+        """ what a belief has to go by, embedded: obs, and before (B, S, chunk * n_act), what was done since the last decision """
+        obs = self.seen(obs)
+        return self.belief.told(torch.cat([before, obs.flatten(2), waves(obs[:, :, -1], self.octaves)], dim=-1))
+
+    def parts(self, obs, act, believed=None):
+        """ what a step is made of, embedded: obs, with what is believed, (B, S, C) and act, None without see_act """
+        obs = self.seen(obs)
+        seen = [obs[:, :, -self.config.n_seen:].flatten(2), waves(obs[:, :, -1], self.octaves)]
+        seen += [] if believed is None else [believed, waves(believed, self.octaves)]
+        return self.obs_in(torch.cat(seen, dim=-1)), self.act_in(self.done(act)) if self.config.see_act else None
 
     def aim(self, bd):
         """ bd (B, S, n_bd), nan: not given -> (B, S, C) """
         given = ~bd.isnan().any(-1, keepdim=True)
         bd = (torch.nan_to_num(bd) - self.bd_mean) / self.bd_std
-        return torch.where(given, self.bd_in(torch.cat([bd, self.waves(bd)], dim=-1)), self.bd_not_given)
+        return torch.where(given, self.bd_in(torch.cat([bd, waves(bd, self.octaves)], dim=-1)), self.bd_not_given)
 
     def words(self, text):
         return self.text_in(text) + self.text_pos.weight[:text.shape[1]]
 
-    def tokens(self, text, obs, act, bd, first=None):
+    def tokens(self, text, obs, act, bd, first=None, believed=None):
         """ the sequence of the diagram above, embedded -> (B, N + n_slots * S, C) """
         B, S = obs.shape[:2]
         assert S <= self.config.max_steps, f"{S} steps, but max_steps = {self.config.max_steps}"
         now = torch.arange(S, device=obs.device) # (S,), or (B, S) for stretches that begin later
         now = self.time(now if first is None else now + first[:, None])
-        o, a = self.parts(obs, act)
+        o, a = self.parts(obs, act, believed)
         b = self.aim(bd).expand_as(o) if self.config.n_bd else None
         if self.config.fuse == 'sum':
             if a is not None:
-                a = F.pad(a[:, :-1], (0, 0, 1, 0)) # the action before, nothing at the start
+                a = delayed(a)
             x = sum(part for part in (b, o, a) if part is not None) + now
         else: # (B, S, n_slots, C) -> (B, n_slots * S, C)
             x = (torch.stack([part for part in (b, o, a) if part is not None], dim=2) + now[..., None, :]).flatten(1, 2)
@@ -320,15 +343,16 @@ class GPT(nn.Module):
         """
         (B, N), n_slots = text.shape, self.config.n_slots
         steps = torch.arange(S, device=x.device)
-        n_words, n_steps = (text != PAD).sum(1, keepdim=True), S if real is None else (real.any(2) * (steps + 1)).amax(1, keepdim=True)
-        i = torch.arange(int((n_words + n_steps * n_slots).max()), device=x.device)
+        n_words = (text != PAD).sum(1, keepdim=True)
+        i = torch.arange(int((n_words + (S if real is None else n_steps(real)) * n_slots).max()), device=x.device)
         of = torch.where(i < n_words, i, (i + N - n_words).clamp(max=x.shape[1] - 1))
         at = (n_words + self.config.decides + steps * n_slots).clamp(max=len(i) - 1)
         return tokens_at(x, of), at
 
     def forward(self, text, obs, act, bd=None, real=None, ahead=None, first=None, execution=None):
         """
-        text (B, N) int64, ended by padding (N = 0: no language); obs (B, S, chunk, n_obs), up to each decision;
+        text (B, N) int64, ended by padding (N = 0: no language); obs (B, S, chunk, n_obs), up to each decision, and in
+        training what is to be believed after them, n_obs + n_believed in all;
         act (B, S, chunk, n_act) float, or (B, S, chunk) int64 with the ce head, from each decision on;
         bd (B, S or 1, n_bd), nan where not given; real (B, S, chunk) bool, False where an episode is over; ahead
         (B, S, n_ahead, n_bd), where it will be some steps on; first (B,) int64, the step at which each stretch begins, or 0;
@@ -339,7 +363,12 @@ class GPT(nn.Module):
         error of foretelling it is added.
         """
         N, S, n_slots = text.shape[1], obs.shape[1], self.config.n_slots
-        x = self.tokens(text, obs, act, bd, first)
+        believed = truth = None
+        if self.config.n_believed:
+            if self.training:
+                truth = ((obs[:, :, -1] - self.obs_mean) / self.obs_std)[..., self.config.n_obs:]
+            believed = self.belief(self.told(obs, delayed(self.done(act))), truth)
+        x = self.tokens(text, obs, act, bd, first, None if believed is None else believed.detach())
         execution = execution or self.execution(N, S, x.device)
         attend, seen = self.attention_of(text, S, execution), None
         if execution == 'causal' and N:
@@ -359,6 +388,9 @@ class GPT(nn.Module):
             x = self.blocks[-1](x, partial(F.scaled_dot_product_attention, attn_mask=seen), ask=take)
         out = self.heads(x) # (B, S, C) at the obs tokens, which predict the action
         loss = None if real is None else self.loss(out, act, real)
+        if truth is not None:
+            within = torch.arange(S, device=x.device) < n_steps(real)
+            loss = loss + BELIEF_WEIGHT * (((believed - truth) ** 2).mean(-1) * within).sum() / within.sum()
         if ahead is not None and self.config.n_ahead:
             # says at every step what the prompt is about; the actions alone say it at the turnings only
             bins = ((ahead - self.bd_low) / (self.bd_high - self.bd_low) * AHEAD_BINS).long().clamp(0, AHEAD_BINS - 1)

@@ -48,13 +48,14 @@ wandb_run_name = '' # '': out_dir
 # data
 dataset = 'toy_nav' # folder in data/, prepared by prepare.py
 data_dir = '' # '': data/<dataset>/prepared
+data_share = 1.0 # of the training episodes, taken evenly: would more of them help?
 mix = '' # share of each source in a batch, such as 'demonstrations=0.7,elites=0.3'; '': as they are
 obs_names = '' # observations to use, by name, separated by commas; '': all
 batch_size = 64 # episodes a micro-batch, of all ranks together
 gradient_accumulation_steps = 1 # micro-batches a step
 bucket = 8 # batches that are drawn together and sorted by length, so that little is padding; 1: no sorting
 drop_text = 0.1 # share of episodes trained without their prompt
-drop_bd = 0.5 # share of episodes trained without their behaviour descriptor
+drop_bd = '0.5' # ... without their behaviour descriptor, also by source: 'demonstrations=0.8,elites=0.3'
 # model
 n_layer = 4
 n_head = 4
@@ -65,6 +66,7 @@ block_size = 364 # tokens in view: text_len + 3 K; K = 100 steps of 4 are a whol
 text_len = 64 # prompt tokens at most
 chunk = 4 # environment steps a step of the sequence
 fuse = 'interleave' # 'interleave': bd, obs and act are tokens of their own; 'sum': one token a step, 3 times as fast
+believe_names = '' # observations that are known here but not when acting: the policy works them out from what it did and saw
 see_act = True # are past actions among the tokens? Imitators that see them tend to repeat them: try both
 n_seen = 0 # newest observations in a step's token; 0: all of the chunk. 1 shows no motion to go on with
 stretch = 0 # steps of an episode trained on at a time; 0: whole episodes
@@ -139,12 +141,14 @@ train, val = Prepared(data_dir, 'train'), Prepared(data_dir, 'val')
 meta = train.meta
 if meta['dataset'] != dataset:
     raise ValueError(f"{data_dir} holds {meta['dataset']}, not {dataset}. Set --dataset")
-unknown = [n for n in obs_names.split(',') if n and n not in meta['obs_names']]
+believed = [n for n in believe_names.split(',') if n]
+unknown = [n for n in [*obs_names.split(','), *believed] if n and n not in meta['obs_names']]
 if unknown:
     raise ValueError(f"there is no observation {unknown[0]!r} in {data_dir}. There are: {', '.join(meta['obs_names'])}")
 about = {k: meta[k] for k in ('env_kwargs', 'obs_names', 'act_names', 'bd_names', 'bd_low', 'bd_high', 'act_low', 'act_high', 'continuous', 'words',
                               'archives', 'normaliser')} # what checkpoints say of the data
-columns = [meta['obs_names'].index(n) for n in obs_names.split(',') if n] or list(range(len(meta['obs_names'])))
+columns = [meta['obs_names'].index(n) for n in obs_names.split(',') if n] or [i for i, n in enumerate(meta['obs_names']) if n not in believed]
+with_believed = columns + [meta['obs_names'].index(n) for n in believed] # what batches hold
 continuous, language = meta['continuous'], meta['text_len'] > 0
 if (head == 'ce') == continuous:
     raise ValueError(f"head={head!r} does not go with the {'continuous' if continuous else 'discrete'} actions of {dataset}. "
@@ -164,6 +168,8 @@ if head not in ('mse', 'kmeans', 'ce'):
     raise ValueError(f"head={head!r} is not known: 'mse', 'kmeans' or 'ce'")
 if n_ahead and not meta['bd_names']:
     raise ValueError(f"n_ahead={n_ahead}, but {dataset} has no behaviour descriptor to foretell. Set --n_ahead=0")
+if set(believed) & set(obs_names.split(',')) or believed and stretch:
+    raise ValueError(f"{believe_names=}: what is believed is not observed (obs_names), and episodes are trained on whole (stretch=0)")
 if not 0 <= n_seen <= chunk:
     raise ValueError(f"n_seen={n_seen} must be 0 to chunk={chunk}")
 n_slots = 1 if fuse == 'sum' else 1 + bool(meta['bd_names']) + see_act # tokens a step
@@ -172,9 +178,9 @@ if fuse not in ('interleave', 'sum'):
     raise ValueError(f"fuse={fuse!r} is not known: 'interleave' or 'sum'")
 if block_size - text_len < n_slots:
     raise ValueError(f"block_size={block_size} leaves no room for a step beside text_len={text_len}. Raise it")
-how = dict(seed=seed, batch_size=batch_size, bucket=bucket, chunk=chunk, n_slots=n_slots, stretch=stretch, n_ahead=n_ahead, columns=columns,
+how = dict(seed=seed, batch_size=batch_size, bucket=bucket, chunk=chunk, n_slots=n_slots, stretch=stretch, n_ahead=n_ahead, columns=with_believed,
            drop_text=drop_text, drop_bd=drop_bd, mix=mix, fixed=text_len if compile or on_gpu else None) # compiled code wants one shape
-batches = {'train': Batches(train, 0, **how), 'val': Batches(val, 1, **how)}
+batches = {'train': Batches(train, 0, **how, data_share=data_share), 'val': Batches(val, 1, **how)}
 
 
 def batch_of(name, step, share=slice(None)):
@@ -197,7 +203,7 @@ def to_device(batch):
 # ------------------------------------------------------------------------------
 # model and optimizer
 model_args = dict(block_size=block_size, text_len=text_len, vocab_size=meta['vocab_size'], max_steps=max_steps, chunk=chunk, fuse=fuse, see_act=see_act, n_seen=n_seen,
-                  n_obs=len(columns), n_act=len(meta['act_names']), n_bd=len(meta['bd_names']), head=head, n_clusters=n_clusters, joint=joint, focal=focal,
+                  n_obs=len(columns), n_believed=len(believed), n_act=len(meta['act_names']), n_bd=len(meta['bd_names']), head=head, n_clusters=n_clusters, joint=joint, focal=focal,
                   offset_weight=offset_weight, n_ahead=n_ahead, n_freq=n_freq, n_layer=n_layer, n_head=n_head, n_embd=n_embd, dropout=dropout, bias=bias)
 assert set(model_args) == {f.name for f in fields(GPTConfig)}
 if n_embd % n_head:
@@ -213,11 +219,12 @@ if init_from == 'resume':
     except FileNotFoundError:
         raise FileNotFoundError(f"nothing to resume in {out_dir}: no checkpoint was written. Leave out --init_from=resume") from None
     resumed = read_checkpoint(folder)
-    differs = [k for k, v in model_args.items() if resumed['model'].get(k) != v]
+    had = asdict(GPTConfig(**resumed['model']))
+    differs = [k for k, v in model_args.items() if had[k] != v]
     if resumed['settings'].get('optimizer', 'adamw') != optimizer:
         raise ValueError(f"{folder} was trained with optimizer={resumed['settings'].get('optimizer')!r}, this run has {optimizer!r}. Resume with the same")
     if differs:
-        raise ValueError(f"{folder} has {differs[0]}={resumed['model'].get(differs[0])!r}, this run {model_args[differs[0]]!r}. Resume with the same settings")
+        raise ValueError(f"{folder} has {differs[0]}={had[differs[0]]!r}, this run {model_args[differs[0]]!r}. Resume with the same settings")
     saved = read_tensors(folder, 'train_state.safetensors', resumed)
     load_weights(model, {k[6:]: v for k, v in saved.items() if k.startswith('model.')}, folder)
     step, best, scores = resumed['step'], resumed['best'], resumed['scores']
@@ -230,7 +237,7 @@ else:
     for name, values in ('obs', norm['obs']), ('bd', norm['bd']), ('act', norm.get('act')):
         for moment in ('mean', 'std'):
             if values:
-                at = columns if name == 'obs' else slice(None)
+                at = with_believed if name == 'obs' else slice(None)
                 getattr(model, f'{name}_{moment}').copy_(torch.tensor(np.array(values[moment])[at]))
     if meta['bd_names']:
         model.bd_low.copy_(torch.tensor(meta['bd_low']))

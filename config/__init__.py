@@ -69,6 +69,8 @@ def override(defaults, args):
             want = type(config[key])
             if want is float and type(value) is int:
                 value = float(value) # --dropout=0 is fine
+            if want is str and type(value) in (int, float):
+                value = str(value) # drop_bd = 0.5 in a file is, too
             if type(value) is not want:
                 raise ValueError(f"{arg}: {key} wants {want.__name__} like {config[key]!r}, got {value!r}")
             config[key] = value

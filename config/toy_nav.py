@@ -16,9 +16,9 @@ block_size = 64 + 50 # 50 steps of 8: the whole episode is in view
 batch_size = 16
 optimizer = 'muon'
 learning_rate = 2e-3
-max_iters = 14000
-eval_interval = 2000
+max_iters = 28000
+eval_interval = 4000
 rollouts = 100
 log_interval = 100
 drop_text = 0.05
-drop_bd = 0.7
+drop_bd = 'demonstrations=0.8,elites=0.3' # elites are asked for by where they end, demonstrations by words

@@ -20,4 +20,4 @@ eval_interval = 1000
 rollouts = 100
 log_interval = 100
 drop_text = 0.05
-drop_bd = 0.75 # prompts alone come first
+drop_bd = 'demonstrations=0.8,elites=0.3' # elites are asked for by where they end, demonstrations by words

@@ -15,16 +15,17 @@ from data.text import NOT_GIVEN, PAD
 class Batches:
     """`batch(step)` of one split."""
 
-    def __init__(self, split, which, seed, batch_size, bucket, chunk, n_slots, stretch=0, n_ahead=0, columns=None, drop_text=0.0, drop_bd=0.0, mix='', fixed=None):
+    def __init__(self, split, which, seed, batch_size, bucket, chunk, n_slots, stretch=0, n_ahead=0, columns=None, drop_text=0.0, drop_bd='0', mix='', fixed=None, data_share=1.0):
         """
         split: a Prepared; which: tells the draws of several of these apart; batch_size in episodes; chunk: environment steps a
         step; n_slots: tokens a step; stretch: steps at a time, 0: whole episodes; columns: of the observations; drop_text and
-        drop_bd: shares without; mix: shares of the sources; fixed: prompt tokens, if all batches are to have one shape
+        drop_bd: shares without; mix: shares of the sources; fixed: prompt tokens, if all batches are to have one shape; data_share: of the episodes
         """
         self.split, self.which, self.seed, self.batch_size, self.bucket, self.chunk, self.n_slots = split, which, seed, batch_size, bucket, chunk, n_slots
-        self.n_ahead, self.columns, self.drop_text, self.drop_bd, self.fixed = n_ahead, columns, drop_text, drop_bd, fixed
+        self.n_ahead, self.columns, self.drop_text, self.fixed = n_ahead, columns, drop_text, fixed
+        self.drop_bd = shares(drop_bd, split.meta['sources'], 'drop_bd') # (sources,)
         self.longest = min(stretch * chunk or split.meta['longest'], split.meta['longest']) # environment steps
-        self.cumulated = cumulated(split, mix) if mix else None
+        self.cumulated = cumulated(split, mix, data_share) if mix or data_share < 1 else None
         self.group = lru_cache(maxsize=4)(self.draw)
 
     def draw(self, group):
@@ -42,7 +43,7 @@ class Batches:
         n_texts = np.diff(split.episode_text)[episode]
         text = split.episode_text[episode] + (rng.random(n) * n_texts).astype(int)
         text = np.where((rng.random(n) < self.drop_text) | (n_texts == 0), -1, text)
-        no_bd = rng.random(n) < self.drop_bd
+        no_bd = rng.random(n) < self.drop_bd[split.source[episode]]
         tokens = np.ceil(length / self.chunk) * self.n_slots
         if self.split.meta['text_len']:
             tokens += np.where(text < 0, 1, np.diff(split.text_start)[text])
@@ -88,19 +89,29 @@ class Batches:
         return tokens
 
 
-def cumulated(split, mix):
-    """ how often each episode is drawn under 'demonstrations=0.7,elites=0.3' -> cumulated (episodes,) """
-    sources = split.meta['sources']
+def shares(said, sources, name):
+    """ what a setting says of each source, (sources,): 'demonstrations=0.7,elites=0.3', or one number for all """
+    form = f"{name}={said!r} is not of the form '{','.join(f'{s}=0.5' for s in sources)}'"
     try:
-        shares = {name.strip(): float(share) for name, share in (part.split('=') for part in mix.split(','))}
+        given = {k.strip(): float(share) for k, share in (part.split('=') for part in said.split(','))} if '=' in said else dict.fromkeys(sources, float(said))
     except ValueError:
-        raise ValueError(f"mix={mix!r} is not of the form 'demonstrations=0.7,elites=0.3'") from None
-    if sorted(shares) != sorted(sources) or mix.count('=') != len(shares):
-        raise ValueError(f"mix names {sorted(shares)}, the data has {sources}. Name each once")
-    if min(shares.values()) < 0 or not 0 < sum(shares.values()) < math.inf:
-        raise ValueError(f"mix={mix!r} has shares below 0, or nothing but 0")
-    p = np.zeros(len(split))
-    for i, name in enumerate(sources):
-        mine = split.source == i
-        p[mine] = shares[name] / max(mine.sum(), 1)
+        raise ValueError(form) from None
+    if sorted(given) != sorted(sources) or said.count('=') not in (0, len(given)):
+        raise ValueError(f"{name} names {sorted(given)}, the data has {sources}. Name each once")
+    if not all(0 <= share <= 1 for share in given.values()):
+        raise ValueError(f"{form}: shares are 0 to 1")
+    return np.array([given[s] for s in sources])
+
+
+def cumulated(split, mix, data_share):
+    """ how often each episode is drawn under a mix of the sources, some episodes of each never -> cumulated (episodes,) """
+    nth = np.floor(np.arange(len(split) + 1) * data_share)
+    p = (np.diff(nth) > 0).astype(float)
+    if mix:
+        wanted = shares(mix, split.meta['sources'], 'mix')
+        for i, share in enumerate(wanted):
+            mine = split.source == i
+            p[mine] *= share / max(p[mine].sum(), 1)
+    if not p.any():
+        raise ValueError(f"mix={mix!r} and {data_share=} leave no episode to train on")
     return np.cumsum(p / p.sum())

@@ -22,9 +22,9 @@ def make(loud=True, **changes):
     torch.manual_seed(0)
     model = GPT(GPTConfig(**{**TINY, **changes})).eval()
     if loud:
-        for p in model.parameters():
-            if p.dim() > 1 or p is getattr(model, 'bd_not_given', None):
-                torch.nn.init.normal_(p, std=0.3)
+        for name, p in model.named_parameters():
+            if p.dim() > 1 or name == 'bd_not_given':
+                torch.nn.init.normal_(p, std=0.1 if name.startswith('belief') else 0.3) # what feeds back must not run away
         if model.config.head == 'kmeans':
             torch.nn.init.normal_(model.centers)
     return model

@@ -16,6 +16,7 @@ from data.prepared import Prepared
 from data.text import NOT_GIVEN
 from checkpoint import load_weights, read_checkpoint, read_tensors
 from model import GPT, PAD, GPTConfig
+from policy import Policy
 
 LONG_WARMUP = ['--warmup_iters=100', '--dropout=0.1', '--learning_rate=1e-2'] # the schedule does not depend on max_iters then
 
@@ -315,6 +316,29 @@ def test_observations_are_chosen_by_name(train, prepared):
     assert g['raw_model'].obs_mean.tolist() == pytest.approx([data.meta['normaliser']['obs']['mean'][i] for i in (6, 1)])
 
 
+def test_what_is_believed_is_not_seen_when_acting(train, tmp_path, prepared):
+    g, data = train('o', '--max_iters=1', '--obs_names=laser_ahead', '--believe_names=y,x', '--eval_interval=100'), Prepared(prepared, 'train')
+    _, obs, *_ = g['batch_of']('train', 0)
+    assert obs.shape[-1] == 3 and obs[..., 1].max() > 1, "training knows them"
+    assert g['raw_model'].obs_mean.tolist() == pytest.approx([data.meta['normaliser']['obs']['mean'][i] for i in (1, 6, 5)])
+    policy, rng = Policy.load(tmp_path / 'o'), np.random.default_rng(0)
+    seen = rng.random((20, 2, 9), np.float32)
+    seen[:, 1, 1] = seen[:, 0, 1] # two rows that see the same ahead, and differ in all they must not look at
+    policy.reset(['go to the bed'] * 2)
+    acts = np.array([policy.act(obs) for obs in seen])
+    assert np.allclose(acts[:, 0], acts[:, 1], atol=1e-6) and acts.std(0).max() > 0
+
+
+def test_a_share_of_the_data_is_taken_evenly_and_no_more(train, prepared):
+    data = Prepared(prepared, 'train')
+    for mix in '', '--mix=demonstrations=1':
+        g = train('o', '--max_iters=1', '--data_share=0.25', *filter(None, [mix]))
+        drawn = np.unique(np.concatenate([g['batches']['train'].draw(i)[0].ravel() for i in range(64)]))
+        assert len(drawn) == len(data) // 4 and np.diff(drawn).max() <= 5
+        every = np.unique(np.concatenate([g['batches']['val'].draw(i)[0].ravel() for i in range(64)]))
+        assert len(every) == len(Prepared(prepared, 'val')), "validation stays what it is"
+
+
 def test_mix_draws_sources_as_often_as_said(train, prepared, tmp_path):
     shutil.copytree(prepared, tmp_path / 'p') # the same episodes, a few of them said to be elites
     meta = json.loads((tmp_path / 'p' / 'meta.json').read_text())
@@ -350,13 +374,14 @@ def test_checkpoints_act_with_the_running_mean(train, tmp_path):
 
 
 @pytest.mark.parametrize('args', [['--head=kmeans', '--n_clusters=8'], ['--fuse=interleave', '--block_size=214'], ['--dtype=bfloat16'],
-                                  ['--chunk=1', '--stretch=20'], ['--n_ahead=0', '--n_freq=0'], ['--bias', '--bucket=1', '--threads=1']],
+                                  ['--chunk=1', '--stretch=20'], ['--n_ahead=0', '--n_freq=0'], ['--bias', '--bucket=1', '--threads=1'],
+                                  ['--believe_names=x,y,cos,sin', '--see_act'], ['--head=kmeans', '--focal=2', '--joint=False', '--n_clusters=4']],
                          ids=lambda a: ' '.join(a))
 def test_every_setting_trains(args, train, tmp_path):
     g = train('o', '--max_iters=4', '--eval_interval=100', *args)
     losses = [r['loss'] for r in log(tmp_path / 'o') if 'loss' in r]
     assert len(losses) == 4 and np.isfinite(losses).all()
-    if '--head=kmeans' in args:
+    if '--n_clusters=8' in args:
         centers = g['raw_model'].centers
         assert centers.shape == (1, 8, 16) and centers.std(1).max() > 0.3 and centers.isfinite().all()
         assert torch.equal(GPT.from_checkpoint(newest(tmp_path / 'o'))[0].centers, centers)
@@ -375,9 +400,10 @@ def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to
 
 @pytest.mark.parametrize('args, words', [
     (['--head=ce'], ['continuous', 'mse or kmeans']), (['--head=mes'], ['mes', 'mse']), (['--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
-    (['--mix=demonstrations'], ['mix']), (['--mix=elites=1'], ['elites', 'demonstrations']), (['--mix=demonstrations=0'], ['mix']),
+    (['--mix=demonstrations'], ['mix']), (['--drop_bd=elites=0.5'], ['drop_bd names', 'demonstrations']), (['--drop_bd=1.5'], ['drop_bd', '0 to 1']), (['--mix=elites=1'], ['elites', 'demonstrations']), (['--mix=demonstrations=0'], ['mix']),
     (['--mix=demonstrations=-1'], ['mix']), (['--mix=demonstrations=0.5,demonstrations=0.5'], ['mix']), (['--obs_names=x,z'], ["'z'", 'laser_left']),
-    (['--text_len=0'], ['text_len']), (['--block_size=64'], ['block_size']), (['--n_head=3'], ['n_embd', 'n_head']),
+    (['--believe_names=z'], ["'z'", 'laser_left']), (['--obs_names=x,y', '--believe_names=y'], ['believe_names', 'obs_names']),
+    (['--believe_names=x', '--stretch=5'], ['believe_names', 'stretch']), (['--data_share=0'], ['data_share']), (['--text_len=0'], ['text_len']), (['--block_size=64'], ['block_size']), (['--n_head=3'], ['n_embd', 'n_head']),
     (['--init_from=resume'], ['resume']), (['--init_from=gpt2'], ['gpt2', 'scratch']), (['--dtype=float16'], ['float16', 'bfloat16']),
     (['--device=cuda'], ['GPU', '--device=cpu']), (['--device=tpu'], ['tpu']), (['--fuse=add'], ['add', 'interleave']), (['--batch_size=0'], ['batch_size']),
     (['--dataset=mars'], ['mars']), (['--chunk=0'], ['chunk']), (['--eval_interval=0'], ['eval_interval']), (['--wandb_log'], ['wandb']),
