@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data.text import clean
-from data.toy_nav.driver import ARRIVED, DISTURBED, PASSED, demonstrate, drive, forbid, sample_itinerary
+from data.toy_nav import driver
+from data.toy_nav.driver import DISTURBED, MISSED, PASSED, demonstrate, drive, forbid, sample_itinerary
 from data.toy_nav.itinerary import HELD_OUT, LOOSE, MAX_PLACES, STYLES, VERBS, Itinerary, descriptions, from_visits, not_understood, parse, stopped
 from data.toy_nav.places import Place
 
@@ -194,24 +195,27 @@ def test_demonstrations_carry_out_what_they_are_asked(ways, places):
     for disturbed in 0.0, DISTURBED:
         episodes = demonstrate(asked, np.tile(world.start_pose, (100, 1)), ways, rng, disturbed)
         verdicts = [i.match(e['path'], places) for i, e in zip(asked, episodes)]
-        assert np.mean([v['carried_out'] for v in verdicts]) >= 0.98
+        assert np.mean([v['carried_out'] for v in verdicts]) >= (0.94 if disturbed else 0.98) # there is not always time to come back
         assert all(v['stopped'] for v in verdicts if v['carried_out'])
         swerved = [not e['taught'].all() for e in episodes]
         assert np.mean(swerved) == pytest.approx(disturbed, abs=0.15)
 
 
-def test_what_is_taught_is_what_the_driver_does(ways, places):
+def test_what_is_taught_is_what_the_driver_does(ways, places, monkeypatch):
     """a swerve is marked, from its first step to its last, and nothing else is"""
+    monkeypatch.setattr(driver, 'STRAYING', 0.0)
     rng, world = np.random.default_rng(7), places.world
     asked, start = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(20)], world.start_pose[None].repeat(20, 0)
     for itinerary, e in zip(asked, demonstrate(asked, start, ways, rng, 1.0)):
         assert len(e['taught']) == len(e['act']) == len(e['obs']) == len(e['path']) - 1
-        number, leg, arrived = [ways.number(p, itinerary.avoid) for p in itinerary.places], 0, False
+        number, leg, arrived, before = [ways.number(p, itinerary.avoid) for p in itinerary.places], 0, False, np.inf
         for t in range(len(e['act'])):
             pose = e['obs'][t:t + 1, 5:9].astype(np.float64)
             act, distance = drive(pose, np.array([number[leg]]), np.array([leg == len(number) - 1]), ways)
-            arrived |= leg == len(number) - 1 and distance[0] < ARRIVED
-            leg += int(distance[0] < PASSED and leg < len(number) - 1)
+            there = distance[0] < PASSED or before < distance[0] < min(MISSED, ways.depth[number[leg]] - 0.7)
+            before = np.inf if there else distance[0]
+            arrived |= leg == len(number) - 1 and there
+            leg += int(there and leg < len(number) - 1)
             if not e['taught'][t]: # moved by something else, or held
                 arrived &= not e['act'][t].any()
             elif arrived:
@@ -220,6 +224,20 @@ def test_what_is_taught_is_what_the_driver_does(ways, places):
                 assert np.abs(act[0] - e['act'][t]).max() < 1e-2 or np.abs(pose[0, :2] % 1 - 0.5).max() > 0.499, t
         assert arrived
     assert sum((~e['taught']).sum() for e in demonstrate(asked, start, ways, rng, 0.0)) == 0
+
+
+def test_who_went_astray_comes_back(ways, places, monkeypatch):
+    rng, world = np.random.default_rng(7), places.world
+    asked, start = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(60)], world.start_pose[None].repeat(60, 0)
+    asked = [i for i in asked if not i.avoid and len(i.places) < 4]
+    monkeypatch.setattr(driver, 'STRAYING', 1.0)
+    monkeypatch.setattr(driver, 'SWERVES', 1)
+    episodes = demonstrate(asked, start[:len(asked)], ways, rng, 1.0)
+    assert np.mean([i.match(e['path'], places)['carried_out'] for i, e in zip(asked, episodes)]) > 0.9
+    for e in episodes:
+        ends = np.flatnonzero(np.diff(np.r_[1, e['taught'], 1].astype(int)))
+        assert max(np.diff(ends)[::2], default=0) >= 15, "for a while it is driven elsewhere, and that is not taught"
+    ways.forget()
 
 
 def test_standing_does_not_mean_having_arrived(ways, places):

@@ -15,16 +15,17 @@ from data.toy_nav.world import STAND, STILL
 
 LOOKAHEAD = 9   # cells ahead on the way to steer for
 COMFORT = 5.0   # units from a wall below which the way gets dearer
-PASSED = 1.5    # this near to its anchor a place on the way has been passed: who imitates this less exactly still passes inside
-ARRIVED = 1.5   # ... and here the robot stops
+PASSED = 1.5    # this near to its anchor a place has been passed, or is where to stop: who imitates this less exactly still is inside
+MISSED = 4.0    # ... or so near, and inside, when it gets no nearer: nobody turns back for the rest
 DISTURBED = 0.9 # share of demonstrations in which something else moves the wheels now and then, and the driver recovers
 SWERVES = 8     # at most so many times an episode
 HELD = 0.1      # share of swerves that hold the robot still, so that standing does not come to mean having arrived
 PUSHED = 0.5    # share of disturbed demonstrations in which it is pushed away once more after it has arrived
+STRAYING = 0.3  # share of disturbed demonstrations that for a while go somewhere else
 OFTEN = 10      # the same itinerary is driven so often at most: there are few with one place, and each swerves elsewhere
 N_PLACES = [0.15, 0.34, 0.3, 0.19, 0.02] # share of itineraries with 1, 2 .. 5 places; the last are longer than what is trained on
-AVOIDING = 0.25 # share of itineraries whose shortest way is forbidden, where there is another
-BERTH = 4.0     # units by which the driver keeps clear of what it must avoid; nothing pushes it within twice that
+AVOIDING = 0.2  # share of itineraries whose shortest way is forbidden, where there is another
+BERTH = 7.0     # units by which the driver keeps clear of what it must avoid; nothing pushes it within half as much again
 
 
 class Ways:
@@ -48,7 +49,7 @@ class Ways:
             costs.append(np.hypot(di, dj) * (dear[i, j] + dear[i + di, j + dj]) / 2)
         rows, columns, costs = map(np.concatenate, (rows, columns, costs))
         self.graph = coo_matrix((costs, (rows, columns)), shape=(self.size ** 2,) * 2).tocsr()
-        self.known, self.targets, self.cost, self.next = {}, [], [], np.empty((256, self.size ** 2), np.int32) # next has room for more
+        self.known, self.targets, self.depth, self.cost, self.next = {}, [], [], [], np.empty((256, self.size ** 2), np.int32) # next has room for more
         self.around = {}
         self.narrower = {p: self.tile_shares(p) for p in places.all}
 
@@ -86,6 +87,7 @@ class Ways:
             self.next[k] = previous # the previous one seen from the end is the next one on the way
             self.known[place, avoid] = k
             self.targets.append(xy)
+            self.depth.append(distance_transform_edt(self.places.mask(place))[self.places.cell(xy)])
             self.cost.append(cost.astype(np.float32))
         return self.known[place, avoid]
 
@@ -93,7 +95,8 @@ class Ways:
         """ the ways around things, of which there are too many to keep """
         kept = {key: k for key, k in self.known.items() if not key[1]}
         self.known, old = {key: i for i, key in enumerate(kept)}, list(kept.values())
-        self.targets, self.cost, self.next = [self.targets[k] for k in old], [self.cost[k] for k in old], self.next[old]
+        self.targets, self.depth, self.cost = ([kept[k] for k in old] for kept in (self.targets, self.depth, self.cost))
+        self.next = self.next[old]
 
     def cell(self, xy):
         """ the number of the floor's cell at, or nearest to, xy (2,) """
@@ -196,9 +199,10 @@ def demonstrate(itineraries, pose, ways, rng, disturbed=DISTURBED):
     """
     Drive itineraries from their poses (n, 4), all at once -> list of {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2), 'taught' (T,)}.
 
-    In a share of the episodes something else moves the wheels for 2 to 12 steps, holds them still, or pushes the robot away
-    after it has arrived, so that one sees the driver recover (DART, Laskey et al., arXiv 1703.09327). Without it imitators
-    stop where they are slow, and stay because they stand. taught is 0 at such steps: they happened, but are not to be imitated.
+    In a share of the episodes something else moves the wheels for 2 to 12 steps, holds them still, pushes the robot away
+    after it has arrived, or drives it to some other place for a while, so that one sees the driver recover (DART, Laskey et
+    al., arXiv 1703.09327). Without it imitators stop where they are slow, and stay because they stand. taught is 0 at such steps:
+    they happened, but are not to be imitated.
     """
     world, n = ways.places.world, len(itineraries)
     number = np.zeros((n, max(len(i.places) for i in itineraries)), int)
@@ -207,8 +211,9 @@ def demonstrate(itineraries, pose, ways, rng, disturbed=DISTURBED):
     final = np.array([len(i.places) - 1 for i in itineraries])
     legs = [sum(ways.length(a, p, i.avoid) for a, p in zip([xy, *np.array(ways.targets)[k]], i.places)) for xy, k, i in zip(pose[:, :2], number, itineraries)]
     forbidden = {avoid: k for k, avoid in enumerate(dict.fromkeys(i.avoid for i in itineraries))}
-    near, kind = np.stack([ways.near(avoid, 2 * BERTH) for avoid in forbidden]), np.array([forbidden[i.avoid] for i in itineraries])
+    near, kind = np.stack([ways.near(avoid, 1.5 * BERTH) for avoid in forbidden]), np.array([forbidden[i.avoid] for i in itineraries])
     leg, stood, still, length = np.zeros(n, int), np.zeros(n, int), np.zeros(n, int), np.full(n, world.max_steps)
+    before, enough = np.full(n, np.inf), np.minimum(MISSED, np.array(ways.depth) - 0.7)[number] # of the distance
     obs = world.observe(pose, np.zeros((n, 2)))
     seen, done, paths, taught = [], [], [pose[:, :2]], []
     begins = (rng.random((n, SWERVES)) * np.array(legs)[:, None] / world.max_speed).astype(int)
@@ -220,10 +225,17 @@ def demonstrate(itineraries, pose, ways, rng, disturbed=DISTURBED):
     begins[pushed, 0], swerves[pushed, 0, 0] = world.max_steps, np.where(rng.random(pushed.sum()) < 0.5, -0.7, 0.7)
     calm = rng.random(n) >= disturbed
     begins[calm], pushed[calm] = world.max_steps, False
+    astray = np.array([ways.number(ways.places.all[k]) for k in rng.integers(len(ways.places.all), size=n)])
+    leaves = (rng.random(n) * np.array(legs) / world.max_speed).astype(int)
+    strays = ~calm & (rng.random(n) < STRAYING) & np.array([not i.avoid for i in itineraries])
+    returns = leaves + np.where(strays, rng.integers(15, 50, n), 0)
     for t in range(world.max_steps):
-        act, distance = drive(pose, number[np.arange(n), leg], leg == final, ways)
-        stood = np.where((stood > 0) | (leg == final) & (distance < ARRIVED), stood + 1, 0)
-        leg += (distance < PASSED) & (leg < final)
+        away = (leaves <= t) & (t < returns)
+        act, distance = drive(pose, np.where(away, astray, number[np.arange(n), leg]), ~away & (leg == final), ways)
+        there = ~away & ((distance < PASSED) | (distance < enough[np.arange(n), leg]) & (distance > before))
+        stood = np.where(~away & ((stood > 0) | there & (leg == final)), stood + 1, 0)
+        before = np.where(away | there, np.inf, distance)
+        leg += there & (leg < final)
         act[stood > 0] = 0
         begins[pushed & (stood == after), 0] = t
         pushed &= stood != after
@@ -234,7 +246,7 @@ def demonstrate(itineraries, pose, ways, rng, disturbed=DISTURBED):
         for k in range(SWERVES):
             act[swerving[:, k]] = swerves[swerving[:, k], k]
         stood[(swerving & ~held).any(1)] = 0
-        taught.append(~swerving.any(1))
+        taught.append(~swerving.any(1) & ~away)
         seen.append(obs)
         done.append(act)
         pose, obs = world.advance(pose, act)
