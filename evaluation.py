@@ -125,9 +125,9 @@ def quick(policy, split, n, seed=1337):
     return scores['carried_out']['mean'] if 'carried_out' in scores else -scores['bd_error']['mean']
 
 
-def evaluate(policy, split, pictures, n_episodes=400, samples=1, **how):
+def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how):
     """
-    Score a Prepared split in every way of asking, n_episodes of each source at most (0: all); print the tables and the
+    Score a Prepared split in every way of asking, or in those named in only, n_episodes of each source at most (0: all); print the tables and the
     verdict, and draw a sheet of episodes and one of failures to <pictures>.png and <pictures>_failures.png.
 
     -> {'rows': the scores, 'kinds': how the prompts ended, counted}
@@ -136,7 +136,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, **how):
     rng, every = np.random.default_rng(seed), episodes_of(split, policy)
 
     def row(name, chosen, texts=None, with_bd=False, **changes):
-        if chosen:
+        if chosen and (not only or name.partition(': ')[2] in only):
             scores, judged, paths = score(policy, chosen, texts, with_bd, samples, name, **how, **changes)
             rows.append({'name': name, **scores})
             return judged, paths
@@ -156,8 +156,8 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, **how):
                 chosen = chosen[:n_episodes or None]
                 return row(f'{source}: {name}', chosen, [words(e) for e in chosen], **changes)
             row(f'{source}: themselves', some)
-            if some:
-                judged, paths = ask('prompt', some)
+            if prompted := ask('prompt', some):
+                judged, paths = prompted
                 ended = [j[0].get('kind') for j in judged]
                 kinds[source] = dict(Counter(ended).most_common())
                 drawn += [{'prompt': e['said'], 'bd': None, 'path': p[0], 'reference': e['path'], 'kind': kind} for e, p, kind in zip(some, paths, ended)]
@@ -206,9 +206,9 @@ def verdict(rows, sources):
     found, lines = {r['name']: r for r in rows}, []
     for source in sources:
         right, wrong = (found.get(f'{source}: {asked}', {}).get('carried_out') for asked in ('prompt', 'swapped prompt'))
-        if right and right['low'] > wrong['high']:
+        if right and wrong and right['low'] > wrong['high']:
             lines.append(f"\n{source}: the policy listens: {100 * right['mean']:.0f}% with the right prompt, {100 * wrong['mean']:.0f}% with another's")
-        elif right:
+        elif right and wrong:
             lines.append(f"\n{source}: WARNING: the policy may be ignoring the prompt: right and swapped prompts score within their intervals")
     return ''.join(lines)
 

@@ -35,6 +35,7 @@ gif = False # also an animation of each episode
 json_file = '' # also write prompt, bd, path, actions, visits and verdict there (--json=FILE)
 eval = '' # 'test' or 'val': score this split instead; 'archive': an episode for every cell of the QD archive
 eval_episodes = 400 # of each source, at most; 0: all
+rows = '' # of the tables of --eval, separated by commas: 'prompt,prompt and bd'; '': all
 data_dir = '' # for --eval; '': data/<dataset>/prepared
 batch_size = 256 # episodes driven at once
 device = 'cpu'
@@ -112,7 +113,9 @@ def evaluate(policy):
     if eval == 'archive':
         found = evaluation.recover(policy, folder, pictures, **how)
     else:
-        found = evaluation.evaluate(policy, Prepared(folder, eval), pictures, eval_episodes, num_samples, **how)
+        found = evaluation.evaluate(policy, Prepared(folder, eval), pictures, eval_episodes, num_samples, [r.strip() for r in rows.split(',') if r.strip()], **how)
+        if not found['rows']:
+            raise ValueError(f"rows={rows!r}: the evaluation has no such row")
     file = f'{pictures}.json'
     write_json(file, {'split': eval, 'checkpoint': str(checkpoint), 'step': policy.info['step'], 'settings': config, 'trained': policy.info['settings'], **found})
     print(f"\nwritten: {file} ({time.time() - t:.0f} s)")

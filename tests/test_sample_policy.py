@@ -236,6 +236,10 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     assert 'warning: ' not in process.stderr
     counted = done['kinds']['demonstrations']
     assert sum(counted.values()) == 12 and counted.get('carried out', 0) == round(12 * rows['demonstrations: prompt']['carried_out']['mean'])
+    fewer = run('sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=12', '--rows=typing mistakes, bd', cwd=tmp_path)
+    some = json.loads((out / 'eval_test.json').read_text())['rows'] # the same episodes, and the same words, as among the others
+    assert fewer.returncode == 0 and some == [rows['demonstrations: typing mistakes'], rows['demonstrations: bd']]
+    refused(run('sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--rows=promt', cwd=tmp_path), 'promt', 'row')
     for name in 'eval_test.png', 'eval_test_failures.png':
         assert min(Image.open(out / name).size) > 400 and f'picture: {out.name}/{name}' in process.stdout
 
