@@ -1,7 +1,7 @@
 # The original, partially observed world: 3 lasers and 2 bumpers, no pose. Where it is, the policy works out from what it did and saw
 # (belief.py), so the rest is as in config/toy_nav.py.
 # $ python train.py config/toy_nav_lasers.py
-# TIME
+# 53 minutes on one CPU core, about half of it on two; carries out 67% of unseen prompts: data/toy_nav/readme.md.
 out_dir = 'out-toy-nav-lasers'
 obs_names = 'laser_left,laser_ahead,laser_right,bumper_left,bumper_right'
 believe_names = 'x,y,cos,sin'
