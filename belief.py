@@ -49,11 +49,13 @@ class Belief(nn.Module):
         return torch.stack(believed[1:], 1)
 
     def forward(self, told, truth=None):
-        """ told (B, S, width), and truth (B, S, n) in training -> (B, S, n) """
-        own = self.unroll(told)
-        if truth is None:
-            return own
-        low, high = map(math.log, ERROR)
-        spread = (low + (high - low) * torch.rand_like(truth[:, :1, :1])).exp()
-        before = torch.where(torch.rand_like(spread) < OWN, own, truth + spread * torch.randn_like(truth))
-        return self.step(torch.cat([self.first.expand(len(told), 1, -1), before[:, :-1]], 1), told)
+        """ told (B, S, width), and truth (B, S, n) in training -> (B, S, n). In float32: what adds up has no digits to lose """
+        with torch.autocast(told.device.type, enabled=False):
+            told = told.float()
+            own = self.unroll(told)
+            if truth is None:
+                return own
+            low, high = map(math.log, ERROR)
+            spread = (low + (high - low) * torch.rand_like(truth[:, :1, :1])).exp()
+            before = torch.where(torch.rand_like(spread) < OWN, own, truth + spread * torch.randn_like(truth))
+            return self.step(torch.cat([self.first.expand(len(told), 1, -1), before[:, :-1]], 1), told)

@@ -3,7 +3,7 @@ Compare runs that sample_policy.py --eval has scored: what differs between them,
 
 $ python sample_policy.py --out_dir=out-a --eval=val           # for each of them, then
 $ python compare.py out-a out-b out-c                          # a table, in Markdown
-$ python compare.py out-a out-b --against=data_share           # also a picture: the scores against a setting
+$ python compare.py out-a out-b --against=data_share           # also a picture: the scores against a setting. Mind the =
 """
 import config as settings # first: it turns mistakes into one line
 
@@ -21,10 +21,11 @@ split = 'val' # which evaluation of theirs: 'val', 'test'
 ask = 'prompt:carried_out,prompt:in_order,prompt and bd:bd_error_median,prompt and bd:landmark_f1' # scores to show: row:score, of every source
 against = '' # a setting of train.py: also draw the scores against it
 picture = 'compare.png' # where to
-runs = [a for a in sys.argv[1:] if not a.startswith('-')]
+runs = list(dict.fromkeys(a for a in sys.argv[1:] if not a.startswith('-')))
 sys.argv = [a for a in sys.argv if a not in runs]
 globals().update(settings.read(globals(), __file__))
-IGNORED = {'out_dir', 'data_dir', 'seed', 'device', 'threads', 'init_from', 'eval_interval', 'log_interval', 'rollouts'} # differences that are none
+IGNORED = {'out_dir', 'seed', 'device', 'threads', 'init_from', 'eval_interval', 'log_interval', 'rollouts'} # differences that are none
+SHARES = {**WORDS, **ENDS}
 # ------------------------------------------------------------------------------
 
 
@@ -34,7 +35,8 @@ def load(run):
         raise FileNotFoundError(f"no {file}. Make it: python sample_policy.py --out_dir={run} --eval={split}")
     try:
         found = json.loads(file.read_text())
-        return {'how': found['trained'], 'asked': found['settings'], 'rows': {row['name']: row for row in found['rows']}}
+        how = {k: found['settings'][k] for k in ('checkpoint', 'guidance', 'temperature', 'num_samples', 'eval_episodes')}
+        return {'trained': found['trained'], 'how': how, 'rows': {row['name']: row for row in found['rows']}}
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file} is damaged, or of an older version. Make it again: python sample_policy.py --out_dir={run} --eval={split}") from None
 
@@ -42,7 +44,7 @@ def load(run):
 def grouped(loaded):
     """ runs that differ in nothing but the seed stand together -> {what differs: runs} """
     def said(run):
-        return {**{k: v for k, v in run['how'].items() if k not in IGNORED}, **{k: run['asked'][k] for k in ('guidance', 'temperature', 'num_samples')}}
+        return {**{k: v for k, v in run['trained'].items() if k not in IGNORED}, **run['how']}
     every = [said(run) for run in loaded]
     common = {k for k in every[0] if all(k in e and e[k] == every[0][k] for e in every)}
     groups = defaultdict(list)
@@ -55,9 +57,9 @@ def scores_of(loaded):
     """ the scores asked for that some run has -> [(row, score)] """
     wanted = [part.strip().rpartition(':') for part in ask.split(',')]
     names = dict.fromkeys(name for run in loaded for name in run['rows'])
-    found = [(name, score) for row, _, score in wanted for name in names if row in (name, name.split(': ')[-1]) and any(score in run['rows'].get(name, {}) for run in loaded)]
+    found = [(name, score) for row, _, score in wanted for name in names if score in SHARES and row in (name, name.split(': ')[-1]) and any(score in run['rows'].get(name, {}) for run in loaded)]
     if not found:
-        raise ValueError(f"ask={ask!r}: no run has any of these. Rows: {', '.join(names)}; scores: {', '.join([*WORDS, *ENDS])}")
+        raise ValueError(f"ask={ask!r}: no run has any of these. Rows: {', '.join(names)}; scores: {', '.join(SHARES)}")
     return found
 
 
@@ -73,7 +75,7 @@ def value(group, name, score):
 def draw(groups, scores):
     from matplotlib.figure import Figure
     def number(group):
-        at = group[0]['how'].get(against)
+        at = group[0]['trained'].get(against)
         if not isinstance(at, (int, float)):
             raise ValueError(f"against={against!r} is {at!r} in one of them: to draw against it takes a setting of train.py that is a number")
         return at
@@ -81,23 +83,25 @@ def draw(groups, scores):
     for ax, (name, score) in zip(figure.subplots(1, len(scores), squeeze=False)[0], scores):
         points = sorted((number(group), *shown) for group in groups.values() if (shown := value(group, name, score)))
         x, mean, low, high = np.array(points).T
-        ax.errorbar(x, mean, [mean - low, high - mean], fmt='o-', capsize=3)
+        ax.errorbar(x, mean, np.maximum([mean - low, high - mean], 0), fmt='o-', capsize=3) # rounding stays inside
         if min(x) > 0 and max(x) > 5 * min(x):
             ax.set_xscale('log')
             ax.set_xticks(x, [f'{v:g}' for v in x], minor=False)
             ax.set_xticks([], minor=True)
-        ax.set(xlabel=against, title=f'{name}\n{ {**WORDS, **ENDS}[score]}, %', ylim=(0, None))
+        ax.set(xlabel=against, title=f'{name}\n{SHARES[score]}, %', ylim=(0, None))
         ax.grid(alpha=0.3)
     figure.savefig(picture, dpi=120)
     print(f"picture: {picture}")
 
 
 def main():
+    if split not in ('val', 'test'):
+        raise ValueError(f"split={split!r} is not known: 'val' or 'test'")
     if not runs:
         raise ValueError("nothing to compare. Name the out_dir of some runs: python compare.py out-a out-b")
     loaded = [load(run) for run in runs]
     groups, scores = grouped(loaded), scores_of(loaded)
-    print('| what differs | seeds | ' + ' | '.join(f'{name}, { {**WORDS, **ENDS}.get(score, score)}' for name, score in scores) + ' |')
+    print('| what differs | seeds | ' + ' | '.join(f'{name}, {SHARES[score]}' for name, score in scores) + ' |')
     print('|---|---|' + '---|' * len(scores))
     for what, group in groups.items():
         shown = [value(group, name, score) for name, score in scores]

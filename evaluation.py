@@ -132,10 +132,11 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
 
     -> {'rows': the scores, 'kinds': how the prompts ended, counted}
     """
-    seed, rows, kinds, drawn = how['seed'], [], {}, []
+    seed, rows, kinds, drawn, known = how['seed'], [], {}, [], set()
     rng, every = np.random.default_rng(seed), episodes_of(split, policy)
 
     def row(name, chosen, texts=None, with_bd=False, **changes):
+        known.add(name.partition(': ')[2])
         if chosen and (not only or name.partition(': ')[2] in only):
             scores, judged, paths = score(policy, chosen, texts, with_bd, samples, name, **how, **changes)
             rows.append({'name': name, **scores})
@@ -180,6 +181,8 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
             row(f'{source}: bd', some, [None] * len(some), True)
             if policy.config.text_len:
                 row(f'{source}: prompt and bd', some, [e['said'] for e in some], True)
+    if set(only) - known:
+        raise ValueError(f"rows={', '.join(only)}: there is no {sorted(set(only) - known)[0]!r}. There are: {', '.join(sorted(known))}")
     print(f"{split.split} split, step {policy.info['step']}; mean [95% interval], in %")
     for title, heads in ('what the words ask', WORDS), ('where it ends, in % of the diagonal', ENDS):
         print(table(title, heads, rows), end='')

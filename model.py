@@ -354,13 +354,13 @@ class GPT(nn.Module):
         text (B, N) int64, ended by padding (N = 0: no language); obs (B, S, chunk, n_obs), up to each decision, and in
         training what is to be believed after them, n_obs + n_believed in all;
         act (B, S, chunk, n_act) float, or (B, S, chunk) int64 with the ce head, from each decision on;
-        bd (B, S or 1, n_bd), nan where not given; real (B, S, chunk) bool, False where an episode is over; ahead
+        bd (B, S or 1, n_bd), nan where not given; real (B, S, chunk) bool, False where an episode is over or not to be imitated; ahead
         (B, S, n_ahead, n_bd), where it will be some steps on; first (B,) int64, the step at which each stretch begins, or 0;
         execution: 'dense', 'causal' (a window that covers all), 'banded' or 'flex', equal in value; None: the fastest.
 
         -> (out, loss): the head's output for every step, a dict of tensors (B, S, ...), and the mean loss over the real
         environment steps, None without `real`; what is said after an episode's last real step means nothing. With `ahead` the
-        error of foretelling it is added.
+        error of foretelling it is added, in training that of what is believed, too.
         """
         N, S, n_slots = text.shape[1], obs.shape[1], self.config.n_slots
         believed = truth = None
@@ -390,7 +390,7 @@ class GPT(nn.Module):
         loss = None if real is None else self.loss(out, act, real)
         if truth is not None:
             within = torch.arange(S, device=x.device) < n_steps(real)
-            loss = loss + BELIEF_WEIGHT * (((believed - truth) ** 2).mean(-1) * within).sum() / within.sum()
+            loss = loss + BELIEF_WEIGHT * (((believed - truth) ** 2).mean(-1) * within).sum() / within.sum().clamp(min=1)
         if ahead is not None and self.config.n_ahead:
             # says at every step what the prompt is about; the actions alone say it at the turnings only
             bins = ((ahead - self.bd_low) / (self.bd_high - self.bd_low) * AHEAD_BINS).long().clamp(0, AHEAD_BINS - 1)

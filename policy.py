@@ -151,7 +151,7 @@ class Policy:
 
     def act(self, obs, bd=None, skip=None, temperature=0.0, top_p=1.0, generator=None):
         """
-        obs (n, n_obs), what the environment showed last -> the actions for its next step, (n, n_act) float32 or (n,) int64.
+        obs (n, n_obs), what the environment showed last; columns that were not trained on may hold anything -> the actions for its next step, (n, n_act) float32 or (n,) int64.
 
         bd (n, n_bd): what to reach from now on, such as a return to go; else as at reset. skip (n,) bool: rows that take no
         step, because their episode is over: nothing of theirs changes, and what is returned for them means nothing.
@@ -163,9 +163,9 @@ class Policy:
         if obs.shape != expected:
             raise ValueError(f"obs has shape {obs.shape}, not {expected}: {len(self.k)} rows of {', '.join(self.about['obs_names'])}")
         go = np.ones(len(obs), bool) if skip is None else ~np.asarray(skip, bool)
+        obs = obs[:, self.info['obs_columns']]
         if not np.isfinite(obs[go]).all():
             raise ValueError(f"the observation of row {int(np.flatnonzero(go & ~np.isfinite(obs).all(1))[0])} is not finite")
-        obs = obs[:, self.info['obs_columns']]
         self.recent[go] = np.concatenate([self.recent[go, 1:], obs[go, None]], 1)
         begins = go & self.fresh
         self.recent[begins], self.fresh[begins] = obs[begins, None], False

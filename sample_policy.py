@@ -114,8 +114,6 @@ def evaluate(policy):
         found = evaluation.recover(policy, folder, pictures, **how)
     else:
         found = evaluation.evaluate(policy, Prepared(folder, eval), pictures, eval_episodes, num_samples, [r.strip() for r in rows.split(',') if r.strip()], **how)
-        if not found['rows']:
-            raise ValueError(f"rows={rows!r}: the evaluation has no such row")
     file = f'{pictures}.json'
     write_json(file, {'split': eval, 'checkpoint': str(checkpoint), 'step': policy.info['step'], 'settings': config, 'trained': policy.info['settings'], **found})
     print(f"\nwritten: {file} ({time.time() - t:.0f} s)")

@@ -157,8 +157,8 @@ if text_len < meta['longest_text']:
     raise ValueError(f"text_len={text_len}, but prompts in {data_dir} have up to {meta['longest_text']} tokens. Raise it, or prepare with --text_len={text_len}")
 if language and not text_len or text_len and not language:
     raise ValueError(f"text_len={text_len}, but {data_dir} has {'prompts' if language else 'no language'}. Set --text_len={meta['text_len']}")
-if n_clusters < 1 or focal < 0 or rollouts < 0:
-    raise ValueError(f"{n_clusters=} must be 1 or more, {focal=} and {rollouts=} 0 or more")
+if n_clusters < 1 or focal < 0 or rollouts < 0 or not 0 < data_share <= 1:
+    raise ValueError(f"{n_clusters=} must be 1 or more, {focal=} and {rollouts=} 0 or more, {data_share=} above 0 and 1 at most")
 for name in ('chunk', 'batch_size', 'gradient_accumulation_steps', 'bucket', 'eval_interval', 'eval_batches', 'log_interval', 'n_layer', 'n_head', 'n_embd'):
     if config[name] < 1:
         raise ValueError(f"{name}={config[name]} must be 1 or more")
@@ -221,6 +221,8 @@ if init_from == 'resume':
     resumed = read_checkpoint(folder)
     had = asdict(GPTConfig(**resumed['model']))
     differs = [k for k, v in model_args.items() if had[k] != v]
+    if resumed['obs_columns'] != columns or resumed['settings'].get('believe_names', '') != believe_names:
+        raise ValueError(f"{folder} was trained on other observations (obs_names, believe_names). Resume with the same")
     if resumed['settings'].get('optimizer', 'adamw') != optimizer:
         raise ValueError(f"{folder} was trained with optimizer={resumed['settings'].get('optimizer')!r}, this run has {optimizer!r}. Resume with the same")
     if differs:

@@ -23,7 +23,7 @@ class Batches:
         """
         self.split, self.which, self.seed, self.batch_size, self.bucket, self.chunk, self.n_slots = split, which, seed, batch_size, bucket, chunk, n_slots
         self.n_ahead, self.columns, self.drop_text, self.fixed = n_ahead, columns, drop_text, fixed
-        self.drop_bd = shares(drop_bd, split.meta['sources'], 'drop_bd') # (sources,)
+        self.drop_bd = shares(drop_bd, split.meta['sources'], 'drop_bd', 1) # (sources,)
         self.longest = min(stretch * chunk or split.meta['longest'], split.meta['longest']) # environment steps
         self.cumulated = cumulated(split, mix, data_share) if mix or data_share < 1 else None
         self.group = lru_cache(maxsize=4)(self.draw)
@@ -89,7 +89,7 @@ class Batches:
         return tokens
 
 
-def shares(said, sources, name):
+def shares(said, sources, name, most=math.inf):
     """ what a setting says of each source, (sources,): 'demonstrations=0.7,elites=0.3', or one number for all """
     form = f"{name}={said!r} is not of the form '{','.join(f'{s}=0.5' for s in sources)}'"
     try:
@@ -98,8 +98,8 @@ def shares(said, sources, name):
         raise ValueError(form) from None
     if sorted(given) != sorted(sources) or said.count('=') not in (0, len(given)):
         raise ValueError(f"{name} names {sorted(given)}, the data has {sources}. Name each once")
-    if not all(0 <= share <= 1 for share in given.values()):
-        raise ValueError(f"{form}: shares are 0 to 1")
+    if not all(0 <= share <= most and share < math.inf for share in given.values()):
+        raise ValueError(f"{form}, from 0 to {most:g}")
     return np.array([given[s] for s in sources])
 
 
@@ -111,6 +111,8 @@ def cumulated(split, mix, data_share):
         wanted = shares(mix, split.meta['sources'], 'mix')
         for i, share in enumerate(wanted):
             mine = split.source == i
+            if share and not p[mine].any():
+                raise ValueError(f"mix={mix!r} and {data_share=} leave no episode of {split.meta['sources'][i]}")
             p[mine] *= share / max(p[mine].sum(), 1)
     if not p.any():
         raise ValueError(f"mix={mix!r} and {data_share=} leave no episode to train on")

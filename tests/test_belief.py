@@ -64,6 +64,17 @@ def test_the_policy_loss_does_not_bend_the_belief():
     assert torch.equal(gradient(act), whole)
 
 
+def test_half_precision_neither_blurs_nor_stops_it():
+    """what adds up over an episode is kept in float32, and learns, under autocast too"""
+    model = make(n_believed=2).train()
+    text, obs, act, bd = batch(model, 3, 8)
+    obs, real = torch.cat([obs, torch.randn(*obs.shape[:3], 2)], -1), torch.ones(3, 8, 2, dtype=torch.bool)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert model.belief(model.told(obs, torch.zeros(3, 8, 4))).dtype == torch.float32
+        model(text, obs, act, bd, real)[1].backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.belief.parameters())
+
+
 def test_learns_to_find_its_way():
     """ dead reckoning: the sum of what was done, within a tenth of its spread after 30 steps, from a landmark seen now and then """
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import pytest
 
 from data.text import clean
 from data.toy_nav import driver
-from data.toy_nav.driver import DISTURBED, MISSED, PASSED, demonstrate, drive, forbid, sample_itinerary
+from data.toy_nav.driver import DISTURBED, INSIDE, MISSED, PASSED, demonstrate, drive, forbid, sample_itinerary
 from data.toy_nav.itinerary import HELD_OUT, LOOSE, MAX_PLACES, STYLES, VERBS, Itinerary, descriptions, from_visits, not_understood, parse, stopped
 from data.toy_nav.places import Place
 
@@ -212,7 +212,7 @@ def test_what_is_taught_is_what_the_driver_does(ways, places, monkeypatch):
         for t in range(len(e['act'])):
             pose = e['obs'][t:t + 1, 5:9].astype(np.float64)
             act, distance = drive(pose, np.array([number[leg]]), np.array([leg == len(number) - 1]), ways)
-            there = distance[0] < PASSED or before < distance[0] < min(MISSED, ways.depth[number[leg]] - 0.7)
+            there = distance[0] < PASSED or before < distance[0] < min(MISSED, ways.depth[number[leg]] - INSIDE)
             before = np.inf if there else distance[0]
             arrived |= leg == len(number) - 1 and there
             leg += int(there and leg < len(number) - 1)

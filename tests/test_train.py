@@ -323,7 +323,8 @@ def test_what_is_believed_is_not_seen_when_acting(train, tmp_path, prepared):
     assert g['raw_model'].obs_mean.tolist() == pytest.approx([data.meta['normaliser']['obs']['mean'][i] for i in (1, 6, 5)])
     policy, rng = Policy.load(tmp_path / 'o'), np.random.default_rng(0)
     seen = rng.random((20, 2, 9), np.float32)
-    seen[:, 1, 1] = seen[:, 0, 1] # two rows that see the same ahead, and differ in all they must not look at
+    seen[:, 1, 1] = seen[:, 0, 1] # two rows that see the same ahead, and differ in all they must not look at: one has not got it
+    seen[:, 1, 5:7] = np.nan
     policy.reset(['go to the bed'] * 2)
     acts = np.array([policy.act(obs) for obs in seen])
     assert np.allclose(acts[:, 0], acts[:, 1], atol=1e-6) and acts.std(0).max() > 0
@@ -400,7 +401,7 @@ def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to
 
 @pytest.mark.parametrize('args, words', [
     (['--head=ce'], ['continuous', 'mse or kmeans']), (['--head=mes'], ['mes', 'mse']), (['--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
-    (['--mix=demonstrations'], ['mix']), (['--drop_bd=elites=0.5'], ['drop_bd names', 'demonstrations']), (['--drop_bd=1.5'], ['drop_bd', '0 to 1']), (['--mix=elites=1'], ['elites', 'demonstrations']), (['--mix=demonstrations=0'], ['mix']),
+    (['--mix=demonstrations'], ['mix']), (['--drop_bd=elites=0.5'], ['drop_bd names', 'demonstrations']), (['--drop_bd=1.5'], ['drop_bd', '0 to 1']), (['--mix=elites=1'], ['elites', 'demonstrations']), (['--mix=demonstrations=0'], ['mix']), (['--data_share=2'], ['data_share']),
     (['--mix=demonstrations=-1'], ['mix']), (['--mix=demonstrations=0.5,demonstrations=0.5'], ['mix']), (['--obs_names=x,z'], ["'z'", 'laser_left']),
     (['--believe_names=z'], ["'z'", 'laser_left']), (['--obs_names=x,y', '--believe_names=y'], ['believe_names', 'obs_names']),
     (['--believe_names=x', '--stretch=5'], ['believe_names', 'stretch']), (['--data_share=0'], ['data_share']), (['--text_len=0'], ['text_len']), (['--block_size=64'], ['block_size']), (['--n_head=3'], ['n_embd', 'n_head']),
@@ -431,6 +432,16 @@ def test_resuming_another_architecture_is_refused(train, refuses_to_train, train
     before = hashes(tmp_path / 'o')
     refuses_to_train('--init_from=resume', '--max_iters=70', '--n_embd=32', words=['n_embd=16', '32'])
     assert hashes(tmp_path / 'o') == before
+
+
+def test_a_belief_goes_on_to_the_bit_and_on_the_same_observations(train, refuses_to_train, tmp_path):
+    args = ['--obs_names=laser_ahead,x', '--believe_names=y,sin', '--eval_interval=3', *LONG_WARMUP]
+    train('whole', '--max_iters=6', *args)
+    train('o', '--max_iters=3', *args)
+    for other in '--believe_names=sin,y', '--obs_names=x,laser_ahead':
+        refuses_to_train('--init_from=resume', '--max_iters=6', *args, other, words=['obs_names', 'believe_names'])
+    train('o', '--max_iters=6', '--init_from=resume', *args)
+    assert hashes(newest(tmp_path / 'o'))['model.safetensors'] == hashes(newest(tmp_path / 'whole'))['model.safetensors']
 
 
 def test_missing_data_ends_the_script_with_one_line(tmp_path):
