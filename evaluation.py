@@ -20,7 +20,7 @@ from data.text import mistype
 
 WORDS = {'carried_out': 'carried out', 'in_order': 'places in order', 'at_destination': 'ends there', 'kept_off': 'keeps off',
          'landmark_f1': 'landmark F1', 'colour_f1': 'colour F1'}
-ENDS = {'bd_error': 'bd error', 'bd_error_median': 'its median', 'within_5': 'within 5%', 'within_10': 'within 10%', 'bd_error_best': 'best sample'}
+ENDS = {'bd_error': 'bd error', 'bd_error_median': 'median bd error', 'within_5': 'within 5%', 'within_10': 'within 10%', 'bd_error_best': 'best sample'}
 
 
 def world_of(policy):
