@@ -57,19 +57,20 @@ def scores_of(loaded):
     """ the scores asked for that some run has -> [(row, score)] """
     wanted = [part.strip().rpartition(':') for part in ask.split(',')]
     names = dict.fromkeys(name for run in loaded for name in run['rows'])
-    found = [(name, score) for row, _, score in wanted for name in names if score in SHARES and row in (name, name.split(': ')[-1]) and any(score in run['rows'].get(name, {}) for run in loaded)]
+    found = [(name, score) for row, _, score in wanted for name in names if row in (name, name.split(': ')[-1]) and any(isinstance(run['rows'].get(name, {}).get(score), dict) for run in loaded)]
     if not found:
         raise ValueError(f"ask={ask!r}: no run has any of these. Rows: {', '.join(names)}; scores: {', '.join(SHARES)}")
     return found
 
 
 def value(group, name, score):
-    """ -> mean, low, high in %: the 95% interval of one run, the range of several seeds; None where it was not scored """
+    """ -> mean, low, high, shares in %: the 95% interval of one run, the range of several seeds; None where it was not scored """
     each = [run['rows'][name][score] for run in group if score in run['rows'].get(name, {})]
     if not each:
         return None
-    means = [100 * s['mean'] for s in each]
-    return (means[0], 100 * each[0]['low'], 100 * each[0]['high']) if len(each) == 1 else (np.mean(means), min(means), max(means))
+    means, unit = [s['mean'] for s in each], 100 if score in SHARES else 1
+    found = (means[0], each[0]['low'], each[0]['high']) if len(each) == 1 else (np.mean(means), min(means), max(means))
+    return tuple(unit * x for x in found)
 
 
 def draw(groups, scores):
@@ -88,7 +89,7 @@ def draw(groups, scores):
             ax.set_xscale('log')
             ax.set_xticks(x, [f'{v:g}' for v in x], minor=False)
             ax.set_xticks([], minor=True)
-        ax.set(xlabel=against, title=f'{name}\n{SHARES[score]}, %', ylim=(0, None))
+        ax.set(xlabel=against, title=f'{name}\n' + (f'{SHARES[score]}, %' if score in SHARES else score), ylim=(0, None))
         ax.grid(alpha=0.3)
     figure.savefig(picture, dpi=120)
     print(f"picture: {picture}")
@@ -101,12 +102,12 @@ def main():
         raise ValueError("nothing to compare. Name the out_dir of some runs: python compare.py out-a out-b")
     loaded = [load(run) for run in runs]
     groups, scores = grouped(loaded), scores_of(loaded)
-    print('| what differs | seeds | ' + ' | '.join(f'{name}, {SHARES[score]}' for name, score in scores) + ' |')
+    print('| what differs | seeds | ' + ' | '.join(f'{name}, {SHARES.get(score, score)}' for name, score in scores) + ' |')
     print('|---|---|' + '---|' * len(scores))
     for what, group in groups.items():
         shown = [value(group, name, score) for name, score in scores]
         print(f'| {what} | {len(group)} | ' + ' | '.join('-' if v is None else f'{v[0]:.1f} [{v[1]:.1f}, {v[2]:.1f}]' for v in shown) + ' |')
-    print("in %; [95% interval] of one run, [least, most] of several seeds")
+    print("shares in %; [95% interval] of one run, [least, most] of several seeds")
     if against:
         draw(groups, scores)
 

@@ -35,22 +35,30 @@ def drive(policy, texts, bds, seeds, batch_size=256, temperature=0.0, top_p=1.0,
 
     texts: str or None each; bds: numbers or None each; seeds: of the environments; env_kwargs: another environment than that
     of training; the rest as Policy.act's
-    -> list of {'act' (T, ...), 'path' (T + 1, n_bd)}
+    -> list of {'obs' (T, n_obs), 'act' (T, ...), 'path' (T + 1, n_bd), 'seed'}
     """
     total, n, chunk = len(texts), min(batch_size, len(texts)), policy.config.chunk
     env = world_of(policy).make_vec(n, **(env_kwargs or policy.about['env_kwargs']))
     seen, info = env.reset(seed=[int(s) for s in seeds[:n]])
     policy.reset(texts[:n], bds[:n])
     which, going, clock = np.arange(n), np.ones(n, bool), 0
-    acts, paths = [[] for _ in texts], [[] for _ in texts]
+    obs, acts, paths = ([[] for _ in texts] for _ in range(3))
     for i in range(n):
         paths[i].append(info['bd'][i])
     generator = torch.Generator(policy.device).manual_seed(seed)
+
+    def left():
+        """ what is left of the returns asked for, (n, 1); None where bd is no return """
+        if 'discount' not in policy.about:
+            return None
+        asked, so_far = np.array([bds[i] or [np.nan] for i in which], np.float32), np.array([paths[i][-1] for i in which])
+        return metrics.to_go(asked, so_far, np.array([[len(paths[i]) - 1] for i in which]), policy.about['discount'])
     bar = tqdm(total=total, desc=desc, unit='ep', disable=None if total > batch_size else True)
     while True:
-        now = policy.act(seen, skip=~going, temperature=temperature, top_p=top_p, generator=generator)
-        seen, _, terminated, truncated, info = env.step(now)
+        now = policy.act(seen, left(), skip=~going, temperature=temperature, top_p=top_p, generator=generator)
+        before, (seen, _, terminated, truncated, info) = seen, env.step(now)
         for row in np.flatnonzero(going):
+            obs[which[row]].append(before[row])
             acts[which[row]].append(now[row])
             paths[which[row]].append(info['bd'][row])
         bar.update(int((going & (terminated | truncated)).sum()))
@@ -69,13 +77,14 @@ def drive(policy, texts, bds, seeds, batch_size=256, temperature=0.0, top_p=1.0,
         if not going.any():
             break
     bar.close()
-    return [{'act': np.array(a), 'path': np.array(p)} for a, p in zip(acts, paths)]
+    return [{'obs': np.array(o), 'act': np.array(a), 'path': np.array(p), 'seed': int(s)} for o, a, p, s in zip(obs, acts, paths, seeds)]
 
 
 def episodes_of(split, policy):
     """ a Prepared split -> its episodes with bd and path, and of their sentences those that the policy can read """
     episodes = split.episodes()
     for i, e in enumerate(episodes):
+        e['seed'] = e['seed'] if e['seed'] >= 0 else i # where imported ones began is not known
         e['bd'], e['path'] = np.array(split.bd[i]), np.array(split.path[split.start[i]:split.start[i + 1]])
         if policy.config.text_len:
             e.update({k: [t for t in e[k] if policy.fits(t)] for k in ('text', 'loose', 'held_out')})
@@ -118,6 +127,8 @@ def one_of(texts, rng):
 
 def quick(policy, split, n, seed=1337):
     """ what train.py chooses a checkpoint by: the share of n prompts of a split that are carried out, or minus the mean bd error """
+    if hasattr(world_of(policy), 'measure'):
+        return trial(policy, 'unseen starts', {}, n, seed=seed)['success']['mean']
     rng, language = np.random.default_rng(seed), policy.config.text_len > 0
     every = list({e['group']: e for e in episodes_of(split, policy) if e['text'] or not language}.values()) # nothing is asked twice
     some = [every[i] for i in rng.permutation(len(every))[:n]]
@@ -183,8 +194,13 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
                 row(f'{source}: prompt and bd', some, [e['said'] for e in some], True)
     if set(only) - known:
         raise ValueError(f"rows={', '.join(only)}: there is no {sorted(set(only) - known)[0]!r}. There are: {', '.join(sorted(known))}")
+    measures = getattr(world_of(policy), 'MEASURES', {})
+    if measures:
+        rows += [trial(policy, name, changes, n_episodes or 400, **how) for name, changes in {'unseen starts': {}, **world_of(policy).VARIANTS}.items()]
+    if 'discount' in policy.about:
+        rows += returns(policy, n_episodes or 100, pictures, **how)
     print(f"{split.split} split, step {policy.info['step']}; mean [95% interval], in %")
-    for title, heads in ('what the words ask', WORDS), ('where it ends, in % of the diagonal', ENDS):
+    for title, heads in ('what the words ask', WORDS), ('where it ends, in % of the diagonal', ENDS), ('driven', measures):
         print(table(title, heads, rows), end='')
     for source, counted in kinds.items():
         print(f"\n{source}, prompt: " + ', '.join(f"{n} {kind}" for kind, n in counted.items()))
@@ -194,13 +210,46 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
     return {'rows': rows, 'kinds': kinds}
 
 
+def trial(policy, name, changes, n, **how):
+    """ n episodes of new seeds, nothing asked, in an environment with changes -> a row of what the data set measures """
+    kwargs, seeds = {**policy.about['env_kwargs'], **changes}, how['seed'] + np.arange(n)
+    found = [world_of(policy).measure(e, kwargs) for e in drive(policy, [None] * n, [None] * n, seeds, desc=name, env_kwargs=kwargs, **how)]
+    return {'name': name, **{k: (metrics.share if isinstance(found[0][k], (bool, np.bool_)) else metrics.average)([f[k] for f in found]) for k in found[0]}}
+
+
+def returns(policy, n, pictures, **how):
+    """ ask for the returns TARGETS of a data set, n episodes each -> rows with the 'return' that was achieved; a table and a picture of them """
+    from matplotlib.figure import Figure
+    from scipy.stats import spearmanr
+    rows, seeds, asked, achieved = [], how['seed'] + np.arange(n), [], []
+    for target in world_of(policy).TARGETS:
+        got = [d['path'][-1, 0] for d in drive(policy, [None] * n, [[target]] * n, seeds, desc=f'return {target}', **how)]
+        rows.append({'name': f'return {target}', 'return': metrics.average(got)})
+        asked += [target] * n
+        achieved += got
+    print('| return asked for | n | achieved | least |\n|---|---|---|---|')
+    for k, row in enumerate(rows):
+        print('| {} | {n} | {mean:.1f} [{low:.1f}, {high:.1f}] | {:.0f} |'.format(row['name'][7:], min(achieved[k * n:(k + 1) * n]), **row['return']))
+    print(f"Spearman's rank correlation of asked and achieved, over {len(asked)} episodes: {spearmanr(asked, achieved).statistic:.3f}\n")
+    figure = Figure(figsize=(4.5, 4), layout='constrained')
+    ax, x = figure.subplots(), np.array(world_of(policy).TARGETS)
+    mean, low, high = (np.array([row['return'][k] for row in rows]) for k in ('mean', 'low', 'high'))
+    ax.plot(x, x, color='0.7', label='as asked')
+    ax.errorbar(x, mean, [mean - low, high - mean], fmt='o-', capsize=3, label=f'achieved, mean of {n}')
+    ax.set(xlabel='return asked for', ylabel='return')
+    ax.legend()
+    figure.savefig(f'{pictures}_returns.png', dpi=120)
+    print(f"picture: {pictures}_returns.png\n")
+    return rows
+
+
 def table(title, heads, rows):
     """ the scores that heads name, as Markdown; nothing where no row has any of them """
     def shown(score):
         return f"{100 * score['mean']:5.1f} [{100 * score['low']:4.1f}, {100 * score['high']:4.1f}]"
     heads = {k: head for k, head in heads.items() if any(k in r for r in rows)}
     lines = [f'| {title} | n | ' + ' | '.join(heads.values()) + ' |', '|---|---|' + '---|' * len(heads)]
-    lines += [f"| {r['name']} | {r['bd_error']['n']} | " + ' | '.join(shown(r[k]) if k in r else '-' for k in heads) + ' |' for r in rows]
+    lines += [f"| {r['name']} | {next(r[k]['n'] for k in heads if k in r)} | " + ' | '.join(shown(r[k]) if k in r else '-' for k in heads) + ' |' for r in rows if any(k in r for k in heads)]
     return '\n' + '\n'.join(lines) + '\n' if heads else ''
 
 

@@ -3,6 +3,7 @@ Make or import archives of episodes, and turn them into what train.py reads.
 
 $ python prepare.py                                       # toy_nav: collect, verify, annotate, describe, split, tokenize, pack
 $ python prepare.py --archive=mine.parquet,more.parquet   # the same from archives you have
+$ python prepare.py --dataset=cartpole --archive=mine.pkl # .. or from pickled trajectories, of which nothing is executed (data/pickles.py)
 $ python prepare.py --size=0.02                           # a small one, to try things out
 $ python prepare.py --suggest_k --chunk=8                 # how many clusters for the kmeans head and chunks of 8?
 """
@@ -22,13 +23,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data import archive as archives, clusters
+from data import archive as archives, clusters, pickles
 from data.prepared import SPLITS, VERSION, NpyWriter, Prepared, Rows, SplitWriter, sha256
 from data.text import Tokenizer
 
 # ------------------------------------------------------------------------------
 dataset = 'toy_nav' # folder in data/
-archive = '' # Parquet files, separated by commas; '': collect them with the data set's own means
+archive = '' # Parquet files, or pickles of trajectories, separated by commas; '': collect them with the data set's own means
 size = 1.0 # how much to collect, as a multiple of the data set's default
 recollect = False # collect again although the archives are there
 env_kwargs = '{}' # arguments of the environment, JSON: {"scene": "my_room.json", "start_anywhere": true}
@@ -63,7 +64,7 @@ def collect_archives(data, kwargs):
         else:
             names = data.spec(kwargs)
             meta = {'dataset': dataset, 'env_kwargs': kwargs, 'collected': how, 'n_obs': len(names['obs_names']),
-                    'n_act': len(names['act_names']), 'n_bd': len(names['bd_names']), **names}
+                    'n_act': len(names['act_names']) if names['continuous'] else 1, 'n_bd': len(names['bd_names']), **names}
             t = time.time()
             archives.save(file, data.collect(source, size, seed, kwargs), meta)
             print(f"{source}: {len(archives.Archive(file))} episodes in {file} ({os.path.getsize(file) / 1e6:.0f} MB, {time.time() - t:.0f} s)")
@@ -71,7 +72,22 @@ def collect_archives(data, kwargs):
     return files
 
 
-def verify(data, episodes, kwargs, meta):
+def import_pickle(file, data, kwargs):
+    """ an archive made of pickled trajectories -> its file; where they begin is not known, so they cannot be replayed """
+    if not hasattr(data, 'from_trajectory'):
+        raise ValueError(f"{file}: {dataset} cannot tell the bd of a trajectory that it cannot replay. Make an archive of it, see data/README.md")
+    names, made = data.spec(kwargs), Path(archive_dir or ROOT / 'data' / dataset / 'archives') / f'{file.stem}.parquet'
+    n_obs, n_act, found = len(names['obs_names']), len(names['act_names']) if names['continuous'] else 1, pickles.read(file)
+    for i, e in enumerate(found):
+        if e['obs'].shape[1] != n_obs or e['act'].shape[1] != n_act:
+            raise ValueError(f"{file}, trajectory {i}: {e['obs'].shape[1]} observations and {e['act'].shape[1]} actions a step, {dataset} has {n_obs} and {n_act}")
+    archives.save(made, ({**e, **data.from_trajectory(e, kwargs), 'seed': -1, 'source': file.stem} for e in found),
+                  {'dataset': dataset, 'env_kwargs': kwargs, 'replay': False, 'n_obs': n_obs, 'n_act': n_act, 'n_bd': len(names['bd_names']), **names})
+    print(f"{file}: {len(found)} trajectories, now in {made}; they are not replayed")
+    return made
+
+
+def verify(data, episodes, kwargs, meta, replay=True):
     """ replay episodes in the environment -> for each None, or what is wrong with it; adds the path where there is none """
     n, low, high = len(episodes), np.array(meta['act_low']), np.array(meta['act_high'])
     wrong = [None] * n
@@ -84,7 +100,7 @@ def verify(data, episodes, kwargs, meta):
         elif (e['act'] < low).any() or (e['act'] > high).any():
             wrong[i] = 'action out of range'
     sound = [i for i in range(n) if wrong[i] is None]
-    if not sound:
+    if not sound or not replay:
         return wrong
     length = np.array([len(episodes[i]['act']) for i in sound])
 
@@ -94,7 +110,7 @@ def verify(data, episodes, kwargs, meta):
         for k, i in enumerate(sound):
             all_of_it[:length[k] + extra, k] = episodes[i][name]
         return all_of_it
-    obs, act = stacked('obs'), stacked('act')
+    obs, act = stacked('obs'), stacked('act') if meta['continuous'] else stacked('act')[..., 0].astype(np.int64)
     path = stacked('path', 1) if 'path' in episodes[sound[0]] else None
     policies = np.stack([episodes[i]['policy'] for i in sound]) if len(episodes[sound[0]].get('policy', [])) else None
     env = data.make_vec(len(sound), **kwargs)
@@ -145,7 +161,8 @@ class Moments:
         self.n, self.total, self.square = 0, np.zeros(width), np.zeros(width)
 
     def add(self, rows):
-        rows = np.reshape(rows, (-1, *self.total.shape)).astype(np.float64)
+        rows = np.asarray(rows, np.float64)
+        rows = rows if rows.ndim > self.total.ndim else rows[None]
         self.n, self.total, self.square = self.n + len(rows), self.total + rows.sum(0), self.square + (rows ** 2).sum(0)
 
     def std(self):
@@ -187,6 +204,7 @@ def main():
     # --------------------------------------------------------------------------
     # collect
     files = [Path(f.strip()) for f in archive.split(',')] if archive else collect_archives(data, kwargs)
+    files = [import_pickle(f, data, kwargs) if f.suffix in ('.pkl', '.pickle') else f for f in files]
     opened = [archives.Archive(f) for f in files]
     for a in opened:
         if a.meta.get('dataset') != dataset or a.meta.get('env_kwargs') != kwargs:
@@ -206,9 +224,9 @@ def main():
     bar = tqdm(total=n_total, desc='verify, annotate, describe', unit='ep', mininterval=1, disable=None)
     for opened_archive in opened:
         for episodes in opened_archive.groups():
-            for e, wrong in zip(episodes, verify(data, episodes, kwargs, meta)):
+            for e, wrong in zip(episodes, verify(data, episodes, kwargs, meta, opened_archive.meta.get('replay', True))):
                 k += 1
-                digest = hashlib.sha256(np.ascontiguousarray(e['act']).tobytes() + str(e['seed']).encode()).digest()
+                digest = hashlib.sha256(np.ascontiguousarray(e['act']).tobytes() + np.ascontiguousarray(e['obs']).tobytes()).digest()
                 wrong = wrong or ('the same as another' if digest in seen else None)
                 if wrong:
                     dropped[e['source'], wrong] += 1
@@ -219,12 +237,12 @@ def main():
                 if describe == 'keep':
                     words = {**words, 'text': list(e.get('text') or []), 'loose': []}
                 split, novel = split_of({'group': k, 'names': (), 'novel': '', **words})
-                if split_of_end.setdefault(e['bd'].tobytes(), split) != split:
+                if len(e['bd']) and 'discount' not in meta and split_of_end.setdefault(e['bd'].tobytes(), split) != split: # a return says nothing of how it came about
                     dropped[e['source'], 'ends exactly where one of another split does'] += 1
                     continue
                 held_out = data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1])) \
                     if split == 'test' and hasattr(data, 'paraphrase') and describe != 'keep' else []
-                splits[split].append({**e, 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0},
+                splits[split].append({**e, 'act': e['act'] if meta['continuous'] else e['act'][:, 0], 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0},
                                      {'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'novel': novel,
                                       'text': words.get('text', []), 'loose': words.get('loose', []), 'held_out': held_out,
                                       'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)), 'bd': e['bd'].tolist()})

@@ -77,9 +77,12 @@ def requests():
 def drive_requests(policy):
     asked = []
     for text, target in requests():
-        if not text and target is None:
+        if not text and target is None and (policy.config.text_len or policy.config.n_bd): # there is nothing to ask of others
             raise ValueError('nothing is asked. Give --prompt "go north of the fridge", --bd=150,40, or --prompts=FILE')
-        for word, known in policy.check(text, target).items():
+        unknown = policy.check(text, target)
+        if target is not None and not policy.within(target):
+            print(f"warning: {target[0]:g} is out of the range of returns: {policy.about['bd_low'][0]:g} to {policy.about['bd_high'][0]:g}", file=sys.stderr)
+        for word, known in unknown.items():
             print(f"warning: {word} was never seen in training" + (f", it is read as {known}" if known else ''), file=sys.stderr)
         asked += [(policy.tokenizer.mend(text) if text else None, target)] * num_samples
     t = time.time()

@@ -146,7 +146,7 @@ unknown = [n for n in [*obs_names.split(','), *believed] if n and n not in meta[
 if unknown:
     raise ValueError(f"there is no observation {unknown[0]!r} in {data_dir}. There are: {', '.join(meta['obs_names'])}")
 about = {k: meta[k] for k in ('env_kwargs', 'obs_names', 'act_names', 'bd_names', 'bd_low', 'bd_high', 'act_low', 'act_high', 'continuous', 'words',
-                              'archives', 'normaliser')} # what checkpoints say of the data
+                              'archives', 'normaliser', 'discount') if k in meta} # what checkpoints say of the data
 columns = [meta['obs_names'].index(n) for n in obs_names.split(',') if n] or [i for i, n in enumerate(meta['obs_names']) if n not in believed]
 with_believed = columns + [meta['obs_names'].index(n) for n in believed] # what batches hold
 continuous, language = meta['continuous'], meta['text_len'] > 0

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from data.metrics import to_go
 from data.text import NOT_GIVEN, PAD
 
 
@@ -54,7 +55,8 @@ class Batches:
         """
         share: the rows of it to return -> arrays
 
-        text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), real (B, S, chunk) and to be
+        text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), or (B, S, 1) for
+        returns, real (B, S, chunk) and to be
         imitated, ahead (B, S, n_ahead, n_bd), first (B,) the step a stretch begins at, and the number of real environment
         steps in the whole of it
         """
@@ -75,7 +77,12 @@ class Batches:
         act = split.act[rows].reshape(B, S, chunk, *split.act.shape[1:])
         ends = np.arange(S)[:, None] * chunk + chunk * 2 ** np.arange(self.n_ahead) - 1 # (S, n_ahead), steps after which it is there
         ahead = split.path[begin[..., None] + np.minimum(first[:, None, None] + ends, split.length[episodes][:, None, None] - 1)]
-        bd = np.where(no_bd[:, None], np.float32(np.nan), split.bd[episodes])[:, None]
+        bd = split.bd[episodes][:, None]
+        if 'discount' in split.meta: # what is left of a return
+            before = np.minimum(first[:, None] + np.arange(S) * chunk, split.length[episodes][:, None] - 1) # steps
+            so_far = np.where(before[..., None] > 0, split.path[begin + np.maximum(before, 1) - 1], np.float32(0))
+            bd = to_go(bd, so_far, before[..., None], split.meta['discount'])
+        bd = np.where(no_bd[:, None, None], np.float32(np.nan), bd)
         return self.prompts(text), obs.reshape(B, S, chunk, -1), act, bd, real.reshape(B, S, chunk), ahead, first // chunk, n_real
 
     def prompts(self, text):

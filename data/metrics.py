@@ -33,6 +33,11 @@ def bd_error(reached, asked, low, high):
     return np.linalg.norm(np.asarray(reached) - np.asarray(asked), axis=-1) / np.linalg.norm(np.subtract(high, low))
 
 
+def to_go(bd, so_far, step, discount):
+    """ what is left of returns bd (..., 1) after `step` steps that gave so_far (..., 1), in the value of that step """
+    return ((bd - so_far) / discount ** step).astype(np.float32)
+
+
 def lcs_f1(asked, found):
     """ two sequences -> F1 of their longest common subsequence: what was asked for and found in order, against all of either """
     if not len(asked) or not len(found):

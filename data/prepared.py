@@ -39,7 +39,8 @@ class NpyWriter:
                                                          'fortran_order': False, 'shape': self.shape})
 
     def append(self, rows):
-        rows = np.ascontiguousarray(rows, dtype=self.dtype).reshape(-1, *self.shape[1:])
+        rows = np.ascontiguousarray(rows, dtype=self.dtype)
+        rows = rows.reshape(len(rows) if rows.ndim == len(self.shape) else 1, *self.shape[1:]) # one row, or many, even of no width
         self.file.write(rows.tobytes())
         self.shape = (self.shape[0] + len(rows),) + self.shape[1:]
 

@@ -525,6 +525,9 @@ def test_nothing_is_unpickled():
             found = [line for line in source.splitlines() if re.search(word, line)]
             if 'np' in word: # numpy's own default refuses pickles too
                 continue
+            if file.name == 'pickles.py' and word == 'import pickle': # strangers' trajectories, by a reader that can call nothing: test_pickles.py
+                assert re.findall(r'pickle\.\w+', source) == ['pickle.Unpickler']
+                continue
             assert not [f for f in found if 'literal_eval' not in f and '.eval()' not in f], (file.name, found)
 
 

@@ -1,0 +1,122 @@
+"""
+CartPole-v1 of Gymnasium (Barto, Sutton & Anderson, 1983), conditioned on returns: the smallest data set, and the example to copy.
+
+bd is the return of an episode. A spec with a `discount` says so: in training and acting each step is then told what is
+left of it, the return to go (Decision Transformer, Chen et al., arXiv 2106.01345).
+"""
+import gymnasium as gym
+import numpy as np
+from tqdm import tqdm
+
+SOURCES = {'noisy': 2000} # what collect() makes, and how much of it by default
+RANDOM = (0.6, 0.3, 0.1)  # shares of random actions, each in a third of the episodes
+TARGETS = (10, 25, 50, 100, 150, 200, 300, 400, 500) # returns that are asked for when a policy is scored
+OBS_NAMES = ['x', 'x_dot', 'theta', 'theta_dot']
+
+
+def env_kwargs(discount=1.0):
+    """ discount: of the rewards in the return """
+    if not 0.99 <= discount <= 1:
+        raise ValueError(f"{discount=} must be 0.99 to 1: below, what is left of a return after 500 steps drowns in float32's rounding")
+    return {'discount': float(discount)}
+
+
+class SoFar(gym.Wrapper):
+    """info['bd'], (1,) float32: the return so far."""
+
+    def __init__(self, env, discount):
+        super().__init__(env)
+        self.discount = discount
+
+    def reset(self, **how):
+        obs, info = self.env.reset(**how)
+        self.weight, self.so_far = 1.0, 0.0
+        return obs, {**info, 'bd': np.float32([0])}
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self.so_far, self.weight = self.so_far + self.weight * reward, self.weight * self.discount
+        return obs, reward, terminated, truncated, {**info, 'bd': np.float32([self.so_far])}
+
+
+def make_env(render_mode=None, discount=1.0):
+    return SoFar(gym.make('CartPole-v1', render_mode=render_mode), discount)
+
+
+def make_vec(n, discount=1.0):
+    return gym.vector.SyncVectorEnv([lambda: make_env(discount=discount)] * n)
+
+
+def sources(kwargs):
+    return list(SOURCES)
+
+
+def spec(kwargs):
+    most = sum(kwargs['discount'] ** t for t in range(500))
+    return {'obs_names': OBS_NAMES, 'act_names': ['left', 'right'], 'bd_names': ['return'], 'bd_low': [0], 'bd_high': [most], 'act_low': [0], 'act_high': [1],
+            'continuous': False, 'max_steps': 500, 'discount': kwargs['discount']}
+
+
+def drive(obs):
+    """ the heuristic driver: push towards angle + 0.3 x angular velocity. obs (n, 4) -> (n,) int64 """
+    return (obs[:, 2] + 0.3 * obs[:, 3] > 0).astype(np.int64)
+
+
+def collect(source, size, seed, kwargs):
+    """ episodes of the driver who now and then does something random """
+    rng, n = np.random.default_rng(seed), max(3, round(SOURCES[source] * size))
+    bar = tqdm(total=n, desc=source, unit='ep', mininterval=1, disable=None)
+    for first in range(0, n, 500):
+        count = min(500, n - first)
+        seeds, share = rng.integers(2 ** 31, size=count), np.array(RANDOM)[(first + np.arange(count)) % len(RANDOM)]
+        env = make_vec(count, **kwargs)
+        obs, info = env.reset(seed=seeds.tolist())
+        seen, acts, paths, over, length = [], [], [info['bd']], np.zeros(count, bool), np.zeros(count, int)
+        while not over.all():
+            act = np.where(rng.random(count) < share, rng.integers(2, size=count), drive(obs))
+            seen.append(obs)
+            acts.append(act)
+            obs, _, terminated, truncated, info = env.step(act)
+            paths.append(info['bd'])
+            length[~over] += 1
+            over |= terminated | truncated
+        seen, acts, paths = np.stack(seen, 1), np.stack(acts, 1), np.stack(paths, 1)
+        for i, m in enumerate(length):
+            yield {'obs': seen[i, :m], 'act': acts[i, :m, None], 'path': paths[i, :m + 1], 'bd': paths[i, m], 'seed': int(seeds[i]), 'source': source}
+        bar.update(count)
+    bar.close()
+
+
+def from_trajectory(episode, kwargs):
+    """ a trajectory made elsewhere, with its 'reward' (T,); without, a step is worth 1 -> its bd and path """
+    reward = np.asarray(episode.get('reward', np.ones(len(episode['act']))), np.float64).reshape(-1)
+    so_far = np.cumsum(reward * kwargs['discount'] ** np.arange(len(reward)))
+    path = np.r_[0, so_far].astype(np.float32)[:, None]
+    return {'path': path, 'bd': path[-1]}
+
+
+def judge(prompt, bd, path, kwargs):
+    """ the return that was asked for, and the one achieved """
+    asked, achieved = None if bd is None else bd[0], float(path[-1, 0])
+    said = f"return {achieved:.0f}" + ('' if asked is None else f", asked for {asked:g}")
+    return {'said': said, 'visits': [], 'verdict': {'return': achieved}, 'ok': None}
+
+
+def draw_episodes(file, episodes, kwargs):
+    """ a PNG of the cart's and the pole's way through up to 12 episodes """
+    from matplotlib.figure import Figure
+    rows = -(-len(episodes) // 3)
+    figure = Figure(figsize=(12, 2.6 * rows), layout='constrained')
+    for ax, e in zip(figure.subplots(rows, 3, squeeze=False).flat, episodes):
+        seen = replay(e, kwargs)
+        ax.plot(seen[:, 0], label='x, m')
+        ax.plot(np.degrees(seen[:, 2]), label='angle, degrees')
+        ax.set(title=e['said'], xlabel='step', xlim=(0, 500), ylim=(-15, 15))
+    ax.legend()
+    figure.savefig(file, dpi=100, format='png')
+
+
+def replay(episode, kwargs):
+    """ an episode that was driven, by its seed and actions -> what was observed (T + 1, 4) """
+    env = make_env(**kwargs)
+    return np.array([env.reset(seed=int(episode['seed']))[0]] + [env.step(int(a))[0] for a in episode['act']])

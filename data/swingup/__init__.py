@@ -1,0 +1,166 @@
+"""
+Cart-pole swing-up with a continuous force, its masses and length drawn anew for every episode and never shown: who drives it
+must find out from its own history what it drives. There is no bd and there are no words.
+"""
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from tqdm import tqdm
+
+from data.lockstep import Lockstep
+from data.swingup import physics
+from data.swingup.physics import DT, FORCE, RANGES, STEPS, TRACK, Teacher, upright
+
+SOURCES = {'clean': 1000, 'disturbed': 2000} # what collect() makes, and how much of it by default
+OBS_NAMES = ['x', 'x_dot', 'theta', 'theta_dot']
+KICKS, HELD, CALM = 3, (5, 25), 200 # of a disturbed episode: at most so many times something else pushes, for so many steps; not in the last CALM
+STAYS = 50                 # steps at the end in which it has to be upright all the time
+VARIANTS = {'hanging at rest': {'start': 'hanging'}, 'heavier poles': {'pole': [0.25, 0.4]}, 'longer poles': {'half': [0.65, 0.9]},
+            'shorter poles': {'half': [0.2, 0.35]}, 'heavier carts': {'cart': [1.5, 2.5]}} # out of the range of training, but for the first
+
+
+def env_kwargs(start='anywhere', **ranges):
+    """ start: 'anywhere' or 'hanging'; cart, pole, half: [low, high] of their masses and half length """
+    unknown = set(ranges) - set(RANGES)
+    if unknown or start not in ('anywhere', 'hanging'):
+        raise TypeError(f"there is no {sorted(unknown) or start!r}: start is 'anywhere' or 'hanging', the ranges are {', '.join(RANGES)}")
+    return {'start': start, **{k: [float(x) for x in ranges.get(k, RANGES[k])] for k in RANGES}}
+
+
+def begin(rng, start, ranges):
+    """ -> state (4,), system (3,) """
+    state = np.array([rng.uniform(-1, 1), rng.uniform(-0.5, 0.5), rng.uniform(-np.pi, np.pi), rng.uniform(-1, 1)])
+    return np.array([0, 0, -np.pi, 0]) if start == 'hanging' else state, physics.draw(rng, 1, ranges)[0]
+
+
+SPACES = Box(-np.inf, np.inf, (4,), np.float32), Box(-1, 1, (1,), np.float32) # observations; the force, as a share of FORCE
+
+
+class SwingUpVec(Lockstep):
+    """
+    n carts. Observations x, x_dot, theta (0 is up, within pi), theta_dot; the action is a share of FORCE. An episode is over after STEPS
+    steps, or when the cart runs off the track. Rewards are cos(theta). info['system'] (n, 3) is not for the policy: masses and half length.
+    """
+
+    def __init__(self, num_envs, start='anywhere', **ranges):
+        super().__init__(num_envs, *SPACES, STEPS)
+        kwargs = env_kwargs(start, **ranges)
+        self.start, self.ranges = kwargs.pop('start'), kwargs
+        self.state, self.system = np.zeros((num_envs, 4)), np.ones((num_envs, 3))
+
+    def begin(self, rows):
+        for i in rows:
+            self.state[i], self.system[i] = begin(self.generators[i], self.start, self.ranges)
+
+    def move(self, act):
+        self.state = physics.advance(self.state, act[:, 0].astype(np.float64), self.system)
+        return np.cos(self.state[:, 2]), np.abs(self.state[:, 0]) > TRACK
+
+    def observe(self):
+        return self.state.astype(np.float32)
+
+    def where(self):
+        return np.zeros((self.num_envs, 0), np.float32)
+
+    def info(self):
+        return {**super().info(), 'system': self.system.copy()}
+
+
+class SwingUp(gym.Env):
+    """ one of them """
+    metadata = {'render_modes': []}
+
+    def __init__(self, render_mode=None, **kwargs):
+        self.many, (self.observation_space, self.action_space) = SwingUpVec(1, **kwargs), SPACES
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        obs, info = self.many.reset(seed=None if seed is None else [seed])
+        return obs[0], {k: v[0] for k, v in info.items() if k != '_bd'}
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = self.many.step(np.asarray(action)[None])
+        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {k: v[0] for k, v in info.items() if k != '_bd'}
+
+
+make_env, make_vec = SwingUp, SwingUpVec
+
+
+def sources(kwargs):
+    return list(SOURCES)
+
+
+def spec(kwargs):
+    return {'obs_names': OBS_NAMES, 'act_names': ['force'], 'bd_names': [], 'bd_low': [], 'bd_high': [], 'act_low': [-1], 'act_high': [1],
+            'continuous': True, 'max_steps': STEPS}
+
+
+def collect(source, size, seed, kwargs):
+    """ episodes of the teacher, who knows the system; in disturbed ones something else pushes now and then, which is not to be imitated """
+    rng, n = np.random.default_rng(seed + list(SOURCES).index(source)), max(2, round(SOURCES[source] * size))
+    bar = tqdm(total=n, desc=source, unit='ep', mininterval=1, disable=None)
+    for first in range(0, n, 1000):
+        count = min(1000, n - first)
+        seeds, env = rng.integers(2 ** 31, size=count), SwingUpVec(count, **kwargs)
+        obs, info = env.reset(seed=seeds)
+        teacher, seen, acts, taught, length = Teacher(info['system']), [], [], [], np.full(count, STEPS)
+        begins = rng.integers(STEPS - CALM, size=(count, KICKS)) if source == 'disturbed' else np.full((count, KICKS), STEPS)
+        lasts, pushes = rng.integers(*HELD, (count, KICKS)), rng.uniform(-1, 1, (count, KICKS))
+        for t in range(STEPS):
+            act = teacher.act(env.state)
+            kicked = (begins <= t) & (t < begins + lasts)
+            for k in range(KICKS):
+                act = np.where(kicked[:, k], pushes[:, k], act)
+            act = act.astype(np.float32)[:, None]
+            seen.append(obs), acts.append(act), taught.append(~kicked.any(1))
+            obs, _, terminated, _, _ = env.step(act)
+            length = np.where(terminated & (length == STEPS), t + 1, length)
+        seen, acts, taught = np.stack(seen, 1), np.stack(acts, 1), np.stack(taught, 1)
+        for i, m in enumerate(length):
+            if m == STEPS and upright(seen[i, -STAYS:]).all(): # it did what it should
+                yield {'obs': seen[i], 'act': acts[i], 'taught': taught[i], 'bd': np.zeros(0), 'seed': int(seeds[i]), 'source': source}
+        bar.update(count)
+    bar.close()
+
+
+MEASURES = {'success': 'up, and stays', 'upright': 'of the time upright', 'force_error': 'off the teacher, of the force', 'balancing': 'as near as to balance'}
+
+
+def measure(episode, kwargs):
+    """ what became of an episode that was driven, and how far from the teacher's its forces were """
+    _, info = SwingUpVec(1, **kwargs).reset(seed=[episode['seed']])
+    obs, teacher = episode['obs'].astype(np.float64), Teacher(info['system'])
+    taught = np.array([teacher.act(state[None])[0] for state in obs])
+    return {'success': bool(len(obs) == STEPS and upright(obs[-STAYS:]).all()), 'upright': float(upright(obs).sum() / STEPS),
+            'force_error': float(np.abs(episode['act'][:, 0] - taught).mean()), 'balancing': float((np.abs(obs[:, 2]) < physics.CATCH).mean())}
+
+
+def judge(prompt, bd, path, kwargs):
+    return {'said': f'{len(path) - 1} steps', 'visits': [], 'verdict': {}, 'ok': None}
+
+
+def draw_episodes(file, episodes, kwargs):
+    """ a PNG: the angle and the force of up to 12 episodes, and those of the teacher from the same start """
+    from matplotlib.figure import Figure
+    rows = -(-len(episodes) // 3)
+    figure = Figure(figsize=(12, 2.6 * rows), layout='constrained')
+    for ax, e in zip(figure.subplots(rows, 3, squeeze=False).flat, episodes):
+        for name, (obs, act) in ('policy', (e['obs'], e['act'])), ('teacher', shown_by_teacher(e, kwargs)):
+            time = np.arange(len(obs)) * DT
+            line, = ax.plot(time, np.degrees(np.unwrap(obs[:, 2])), label=f'{name}: angle, degrees')
+            ax.plot(time, 90 * act[:, 0], lw=0.5, color=line.get_color(), label=f'{name}: force, 90 is {FORCE:g} N')
+        ax.set(xlabel='seconds', xlim=(0, STEPS * DT))
+    ax.legend(fontsize=7)
+    figure.savefig(file, dpi=100, format='png')
+
+
+def shown_by_teacher(episode, kwargs):
+    """ -> obs (STEPS, 4), act (STEPS, 1) from the same start """
+    env = SwingUpVec(1, **kwargs)
+    obs, info = env.reset(seed=[episode['seed']])
+    teacher, seen, acts = Teacher(info['system']), [], []
+    for _ in range(STEPS):
+        seen.append(obs[0])
+        acts.append(teacher.act(env.state).astype(np.float32))
+        obs, *_ = env.step(acts[-1])
+    return np.array(seen), np.array(acts)
