@@ -50,7 +50,7 @@ class SwingUpVec(Lockstep):
 
     def begin(self, rows):
         for i in rows:
-            self.state[i], self.system[i] = begin(self.generators[i], self.start, self.ranges)
+            self.state[i], self.system[i] = begin(self.generator(i), self.start, self.ranges)
 
     def move(self, act):
         self.state = physics.advance(self.state, act[:, 0].astype(np.float64), self.system)

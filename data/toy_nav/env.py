@@ -8,10 +8,8 @@ toy_nav as Gymnasium environments: ToyNav drives one robot, ToyNavVec thousands 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
-from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 
+from data.lockstep import Lockstep
 from data.toy_nav.world import OBS_NAMES, STAND, STILL, World
 
 
@@ -81,60 +79,30 @@ class ToyNav(gym.Env):
         return frame(self.world, np.array(self.path), self.state[0])
 
 
-class ToyNavVec(VectorEnv):
-    """n robots in lockstep. Autoreset is Gymnasium's NEXT_STEP: the step after an episode's end ignores its action and resets."""
-    metadata = {'render_modes': [], 'autoreset_mode': AutoresetMode.NEXT_STEP}
+class ToyNavVec(Lockstep):
+    """n robots in lockstep."""
 
     def __init__(self, num_envs=1, scene='', pose=True, start_anywhere=False, render_mode=None):
-        self.num_envs, self.world, self.start_anywhere, self.render_mode = num_envs, World(scene), start_anywhere, render_mode
-        self.single_observation_space, self.single_action_space = spaces(self.world, pose)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.state = None
+        self.world, self.start_anywhere, self.render_mode = World(scene), start_anywhere, render_mode
+        super().__init__(num_envs, *spaces(self.world, pose), self.world.max_steps)
+        self.state, self.stood = np.tile(self.world.start_pose, (num_envs, 1)), np.zeros(num_envs, int)
+        self.obs = np.zeros((num_envs, len(OBS_NAMES)), np.float32)
 
-    def reset(self, *, seed=None, options=None):
-        """
-        seed: an int (robot i gets seed + i, as in Gymnasium) or one a robot. options={'reset_mask': (n,) bool}, as in
-        Gymnasium's SyncVectorEnv: only those begin anew; the others' observations are what they were.
-        """
-        n, mask = self.num_envs, (options or {}).get('reset_mask')
-        rows = np.arange(n) if mask is None or self.state is None else np.flatnonzero(mask)
-        seeds = [None] * n if seed is None else [seed + i for i in range(n)] if isinstance(seed, (int, np.integer)) else list(seed)
-        if self.state is None:
-            self.state, self.t, self.stood, self.done = np.tile(self.world.start_pose, (n, 1)), np.zeros(n, int), np.zeros(n, int), np.zeros(n, bool)
-            self.obs, self.generators = np.zeros((n, len(OBS_NAMES)), np.float32), [None] * n
-        for i in rows if self.start_anywhere else ():
-            if seeds[i] is not None or self.generators[i] is None:
-                self.generators[i] = seeding.np_random(None if seeds[i] is None else int(seeds[i]))[0]
-        self.restart(rows)
-        self.done[rows] = False
-        self.obs = self.obs.copy() # what was returned before stays as it was
-        self.obs[rows] = self.world.observe(self.state[rows], np.zeros((len(rows), 2)))
-        return self.seen(self.obs)
-
-    def restart(self, rows):
-        self.t[rows], self.stood[rows] = 0, 0
+    def begin(self, rows):
+        self.stood[rows] = 0
         self.state[rows] = self.world.start_pose
         for i in rows if self.start_anywhere else ():
-            self.state[i] = self.world.random_poses(self.generators[i], 1)[0]
+            self.state[i] = self.world.random_poses(self.generator(i), 1)[0]
+        self.obs = self.obs.copy() # what was returned before stays as it was
+        self.obs[rows] = self.world.observe(self.state[rows], np.zeros((len(rows), 2)))
 
-    def step(self, actions):
-        act = np.asarray(actions, dtype=np.float32).reshape(self.num_envs, 2)
-        if not np.isfinite(act).all():
-            raise ValueError(f"the action of robot {int(np.flatnonzero(~np.isfinite(act).all(1))[0])} is not finite")
-        again = np.flatnonzero(self.done)
-        self.state, obs = self.world.advance(self.state, act)
-        self.t += 1
+    def move(self, act):
+        self.state, self.obs = self.world.advance(self.state, act)
         self.stood = np.where((np.abs(act) < STILL).all(1), self.stood + 1, 0)
-        if len(again):
-            self.restart(again)
-            obs[again] = self.world.observe(self.state[again], np.zeros((len(again), 2)))
-        self.obs = obs
-        terminated, truncated = self.stood >= STAND, self.t >= self.world.max_steps
-        self.done = terminated | truncated
-        obs, info = self.seen(obs)
-        return obs, np.zeros(self.num_envs), terminated, truncated, info
+        return np.zeros(self.num_envs), self.stood >= STAND
 
-    def seen(self, obs):
-        info = {'bd': self.state[:, :2].astype(np.float32), '_bd': np.ones(self.num_envs, bool)}
-        return obs[:, :self.single_observation_space.shape[0]], info
+    def observe(self):
+        return self.obs[:, :self.single_observation_space.shape[0]]
+
+    def where(self):
+        return self.state[:, :2].astype(np.float32)
