@@ -51,7 +51,7 @@ def drive(policy, texts, bds, seeds, batch_size=256, temperature=0.0, top_p=1.0,
         """ what is left of the returns asked for, (n, 1); None where bd is no return """
         if 'discount' not in policy.about:
             return None
-        asked, so_far = np.array([bds[i] or [np.nan] for i in which], np.float32), np.array([paths[i][-1] for i in which])
+        asked, so_far = np.array([[np.nan] if bds[i] is None else bds[i] for i in which], np.float32), np.array([paths[i][-1] for i in which])
         return metrics.to_go(asked, so_far, np.array([[len(paths[i]) - 1] for i in which]), policy.about['discount'])
     bar = tqdm(total=total, desc=desc, unit='ep', disable=None if total > batch_size else True)
     while True:
@@ -126,7 +126,7 @@ def one_of(texts, rng):
 
 
 def quick(policy, split, n, seed=1337):
-    """ what train.py chooses a checkpoint by: the share of n prompts of a split that are carried out, or minus the mean bd error """
+    """ what train.py chooses a checkpoint by: the share of n prompts of a split that are carried out, minus the mean bd error, or what the data set measures as success """
     if hasattr(world_of(policy), 'measure'):
         return trial(policy, 'unseen starts', {}, n, seed=seed)['success']['mean']
     rng, language = np.random.default_rng(seed), policy.config.text_len > 0
@@ -192,12 +192,13 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
             row(f'{source}: bd', some, [None] * len(some), True)
             if policy.config.text_len:
                 row(f'{source}: prompt and bd', some, [e['said'] for e in some], True)
+    measures = getattr(world_of(policy), 'MEASURES', {})
+    trials = {'unseen starts': {}, **world_of(policy).VARIANTS} if measures else {}
+    known |= {*trials, *['returns'] * ('discount' in policy.about)}
     if set(only) - known:
         raise ValueError(f"rows={', '.join(only)}: there is no {sorted(set(only) - known)[0]!r}. There are: {', '.join(sorted(known))}")
-    measures = getattr(world_of(policy), 'MEASURES', {})
-    if measures:
-        rows += [trial(policy, name, changes, n_episodes or 400, **how) for name, changes in {'unseen starts': {}, **world_of(policy).VARIANTS}.items()]
-    if 'discount' in policy.about:
+    rows += [trial(policy, name, changes, n_episodes or 400, **how) for name, changes in trials.items() if not only or name in only]
+    if 'discount' in policy.about and (not only or 'returns' in only):
         rows += returns(policy, n_episodes or 100, pictures, **how)
     print(f"{split.split} split, step {policy.info['step']}; mean [95% interval], in %")
     for title, heads in ('what the words ask', WORDS), ('where it ends, in % of the diagonal', ENDS), ('driven', measures):

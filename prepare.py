@@ -50,23 +50,28 @@ globals().update(config)
 # ------------------------------------------------------------------------------
 ROOT = Path(__file__).parent
 out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
+collected = Path(archive_dir or ROOT / 'data' / dataset / 'archives')
 partial = out.with_name(f'{out.name}.partial') # moved into place when all of it is there
+
+
+def archive_meta(data, kwargs):
+    """ what an archive of this data set says of itself """
+    spec = data.spec(kwargs)
+    return {'dataset': dataset, 'env_kwargs': kwargs, 'n_obs': len(spec['obs_names']), 'n_act': len(spec['act_names']) if spec['continuous'] else 1,
+            'n_bd': len(spec['bd_names']), **spec}
 
 
 def collect_archives(data, kwargs):
     """ -> the archives' files, made now unless they are there with the same settings """
-    folder, files = Path(archive_dir or ROOT / 'data' / dataset / 'archives'), []
+    files = []
     for source in data.sources(kwargs):
-        file = folder / f'{source}.parquet'
+        file = collected / f'{source}.parquet'
         how = {'size': size, 'seed': seed, 'env_kwargs': kwargs, 'version': getattr(data, 'COLLECTED', 1)}
         if file.exists() and not recollect and archives.Archive(file).meta.get('collected') == how:
             print(f"{source}: {len(archives.Archive(file))} episodes found in {file}")
         else:
-            names = data.spec(kwargs)
-            meta = {'dataset': dataset, 'env_kwargs': kwargs, 'collected': how, 'n_obs': len(names['obs_names']),
-                    'n_act': len(names['act_names']) if names['continuous'] else 1, 'n_bd': len(names['bd_names']), **names}
             t = time.time()
-            archives.save(file, data.collect(source, size, seed, kwargs), meta)
+            archives.save(file, data.collect(source, size, seed, kwargs), {**archive_meta(data, kwargs), 'collected': how})
             print(f"{source}: {len(archives.Archive(file))} episodes in {file} ({os.path.getsize(file) / 1e6:.0f} MB, {time.time() - t:.0f} s)")
         files.append(file)
     return files
@@ -76,13 +81,12 @@ def import_pickle(file, data, kwargs):
     """ an archive made of pickled trajectories -> its file; where they begin is not known, so they cannot be replayed """
     if not hasattr(data, 'from_trajectory'):
         raise ValueError(f"{file}: {dataset} cannot tell the bd of a trajectory that it cannot replay. Make an archive of it, see data/README.md")
-    names, made = data.spec(kwargs), Path(archive_dir or ROOT / 'data' / dataset / 'archives') / f'{file.stem}.parquet'
-    n_obs, n_act, found = len(names['obs_names']), len(names['act_names']) if names['continuous'] else 1, pickles.read(file)
+    meta, made, found = archive_meta(data, kwargs), collected / f'imported_{file.stem}.parquet', pickles.read(file)
     for i, e in enumerate(found):
-        if e['obs'].shape[1] != n_obs or e['act'].shape[1] != n_act:
-            raise ValueError(f"{file}, trajectory {i}: {e['obs'].shape[1]} observations and {e['act'].shape[1]} actions a step, {dataset} has {n_obs} and {n_act}")
-    archives.save(made, ({**e, **data.from_trajectory(e, kwargs), 'seed': -1, 'source': file.stem} for e in found),
-                  {'dataset': dataset, 'env_kwargs': kwargs, 'replay': False, 'n_obs': n_obs, 'n_act': n_act, 'n_bd': len(names['bd_names']), **names})
+        if e['obs'].shape[1] != meta['n_obs'] or e['act'].shape[1] != meta['n_act']:
+            raise ValueError(f"{file}, trajectory {i}: {e['obs'].shape[1]} observations and {e['act'].shape[1]} actions a step, "
+                             f"{dataset} has {meta['n_obs']} and {meta['n_act']}")
+    archives.save(made, ({**e, **data.from_trajectory(e, kwargs), 'seed': -1, 'source': file.stem} for e in found), {**meta, 'replay': False})
     print(f"{file}: {len(found)} trajectories, now in {made}; they are not replayed")
     return made
 

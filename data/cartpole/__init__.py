@@ -8,6 +8,8 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
+from data.pictures import panels
+
 SOURCES = {'noisy': 2000} # what collect() makes, and how much of it by default
 RANDOM = (0.6, 0.3, 0.1)  # shares of random actions, each in a third of the episodes
 TARGETS = (10, 25, 50, 100, 150, 200, 300, 400, 500) # returns that are asked for when a policy is scored
@@ -104,19 +106,8 @@ def judge(prompt, bd, path, kwargs):
 
 def draw_episodes(file, episodes, kwargs):
     """ a PNG of the cart's and the pole's way through up to 12 episodes """
-    from matplotlib.figure import Figure
-    rows = -(-len(episodes) // 3)
-    figure = Figure(figsize=(12, 2.6 * rows), layout='constrained')
-    for ax, e in zip(figure.subplots(rows, 3, squeeze=False).flat, episodes):
-        seen = replay(e, kwargs)
-        ax.plot(seen[:, 0], label='x, m')
-        ax.plot(np.degrees(seen[:, 2]), label='angle, degrees')
+    def draw(ax, e):
+        ax.plot(e['obs'][:, 0], label='x, m')
+        ax.plot(np.degrees(e['obs'][:, 2]), label='angle, degrees')
         ax.set(title=e['said'], xlabel='step', xlim=(0, 500), ylim=(-15, 15))
-    ax.legend()
-    figure.savefig(file, dpi=100, format='png')
-
-
-def replay(episode, kwargs):
-    """ an episode that was driven, by its seed and actions -> what was observed (T + 1, 4) """
-    env = make_env(**kwargs)
-    return np.array([env.reset(seed=int(episode['seed']))[0]] + [env.step(int(a))[0] for a in episode['act']])
+    panels(file, episodes, draw)

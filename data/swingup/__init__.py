@@ -8,6 +8,7 @@ from gymnasium.spaces import Box
 from tqdm import tqdm
 
 from data.lockstep import Lockstep
+from data.pictures import panels
 from data.swingup import physics
 from data.swingup.physics import DT, FORCE, RANGES, STEPS, TRACK, Teacher, upright
 
@@ -141,17 +142,13 @@ def judge(prompt, bd, path, kwargs):
 
 def draw_episodes(file, episodes, kwargs):
     """ a PNG: the angle and the force of up to 12 episodes, and those of the teacher from the same start """
-    from matplotlib.figure import Figure
-    rows = -(-len(episodes) // 3)
-    figure = Figure(figsize=(12, 2.6 * rows), layout='constrained')
-    for ax, e in zip(figure.subplots(rows, 3, squeeze=False).flat, episodes):
+    def draw(ax, e):
         for name, (obs, act) in ('policy', (e['obs'], e['act'])), ('teacher', shown_by_teacher(e, kwargs)):
             time = np.arange(len(obs)) * DT
             line, = ax.plot(time, np.degrees(np.unwrap(obs[:, 2])), label=f'{name}: angle, degrees')
             ax.plot(time, 90 * act[:, 0], lw=0.5, color=line.get_color(), label=f'{name}: force, 90 is {FORCE:g} N')
         ax.set(xlabel='seconds', xlim=(0, STEPS * DT))
-    ax.legend(fontsize=7)
-    figure.savefig(file, dpi=100, format='png')
+    panels(file, episodes, draw)
 
 
 def shown_by_teacher(episode, kwargs):

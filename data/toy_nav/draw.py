@@ -2,7 +2,6 @@
 toy_nav in pictures: the room, what a robot was asked and what it did, what an archive covers. Figures are made without
 pyplot: they need no display and leave no state behind. Everything in them is placed in room units.
 """
-import os
 from functools import lru_cache
 from itertools import zip_longest
 from textwrap import wrap
@@ -17,6 +16,8 @@ from matplotlib.patches import Circle, Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
+
+from data.pictures import save
 
 PANEL = 4.6 # inches: two panels side by side keep 8 point type legible on a page 800 pixels wide
 LINE = 9.5  # room units a line of text
@@ -161,12 +162,6 @@ def picture(file, world, episodes, columns=2):
         ax.text(0, 3 - LINE * (len(e.get('steps', ())) + 1), '     '.join(said), size=9, color='#59606e', va='center')
         ax.set(xlim=(0, size), ylim=(-below, size + above))
     save(file, lambda f: fig.savefig(f, format='png', facecolor='white'))
-
-
-def save(file, write):
-    """ under another name first: whoever reads the file meanwhile never sees half of it """
-    write(f'{file}.tmp')
-    os.replace(f'{file}.tmp', file)
 
 
 # ------------------------------------------------------------------------------
