@@ -1,9 +1,6 @@
 """
-What a policy does not observe, it works out from what it did and saw: b_t = b_{t-1} + f(b_{t-1}, act_{t-1}, obs_t), f an MLP.
-
-In training the truth is known ("Learning by Cheating", Chen et al., arXiv 1912.12294), when acting it is never asked for. f learns
-one step at a time, all steps at once, from the truth and an error before it, or from what it believed itself (Data as
-Demonstrator, Venkatraman et al., AAAI 2015): so it learns to mend what it got wrong.
+What a policy does not observe, worked out from what it did and saw: numbers that training knows (Belief), a state that nobody
+knows (Latent), and what is observed next (NextObs).
 """
 import math
 
@@ -22,7 +19,13 @@ def waves(x, octaves):
 
 
 class Belief(nn.Module):
-    """n numbers believed, normalised, from n_told numbers at every step."""
+    """
+    n numbers believed, normalised, from n_told numbers at every step: b_t = b_{t-1} + f(b_{t-1}, act_{t-1}, obs_t), f an MLP.
+
+    In training the truth is known ("Learning by Cheating", Chen et al., arXiv 1912.12294), when acting it is never asked for. f learns
+    one step at a time, all steps at once, from the truth and an error before it, or from what it believed itself (Data as
+    Demonstrator, Venkatraman et al., AAAI 2015): so it learns to mend what it got wrong.
+    """
 
     def __init__(self, n, n_told, octaves, width):
         super().__init__()
@@ -59,3 +62,61 @@ class Belief(nn.Module):
             spread = (low + (high - low) * torch.rand_like(truth[:, :1, :1])).exp()
             before = torch.where(torch.rand_like(spread) < OWN, own, truth + spread * torch.randn_like(truth))
             return self.step(torch.cat([self.first.expand(len(told), 1, -1), before[:, :-1]], 1), told)
+
+
+class Latent(nn.Module):
+    """
+    A hidden Markov model's belief over n states that follows the tokens: b_t ~ (b_{t-1} P) * e(token t), all sums being 1, P row-stochastic
+    (Rabiner, 1989, the forward pass); what it emits on average is added to the token.
+
+    n by n matrices P diag(e_t) are multiplied in pairs, then pairs of pairs: log2(T) products, not T.
+    """
+
+    def __init__(self, n, width):
+        super().__init__()
+        self.first = nn.Parameter(torch.zeros(n)) # logits of the belief before the first token
+        self.moves = nn.Parameter(7 * torch.eye(n)) # logits of P's rows: states last a while
+        self.evidence = nn.Linear(width, n)
+        self.emission = nn.Linear(n, width, bias=False)
+        nn.init.normal_(self.evidence.weight, std=width ** -0.5) # the states differ from the start
+        nn.init.normal_(self.emission.weight, std=0.2)
+
+    def seen(self, x):
+        """ x (B, T, C) -> what each token is evidence of (B, T, n) """
+        return self.evidence(F.layer_norm(x.float(), x.shape[2:])).softmax(2)
+
+    def forward(self, x, before=None, live=None):
+        """
+        x (B, T, C); before (B, n), what was believed before them, None: what is at the start; live (B, T) bool: others change no belief
+        -> what to add to each (B, T, C), and the belief at each (B, T, n). In float32
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            step = self.moves.softmax(1) * self.seen(x)[:, :, None]
+            if live is not None:
+                step = torch.where(live[..., None, None], step, torch.eye(step.shape[2], device=x.device))
+            reach = 1
+            while reach < step.shape[1]: # step t is the product of the last `reach` ones
+                step = torch.cat([step[:, :reach], step[:, :-reach] @ step[:, reach:]], 1)
+                step = step / step.sum((2, 3), keepdim=True) # never vanishes, however many
+                reach *= 2
+            before = self.first.softmax(0).expand(len(x), -1) if before is None else before
+            b = (before[:, None, None] @ step)[:, :, 0]
+            b = b / b.sum(2, keepdim=True)
+            return self.emission(b), b
+
+
+class NextObs(nn.Module):
+    """The next `chunk` observations, from what stands at a step's prediction and the actions that are taken: a model of the world."""
+
+    def __init__(self, n_obs, chunk, n_act, width):
+        super().__init__()
+        self.seen, self.done = nn.Linear(width, width), nn.Linear(n_act, width, bias=False)
+        self.change = nn.Linear(width, chunk * n_obs)
+        self.chunk = chunk
+        nn.init.zeros_(self.change.weight) # at first nothing changes
+        nn.init.zeros_(self.change.bias)
+
+    def forward(self, x, obs, act):
+        """ x (B, S, C), obs (B, S, n_obs), the newest, and act (B, S, chunk * n_act), normalised -> (B, S, chunk, n_obs), normalised """
+        change = self.change(F.relu(self.seen(x) + self.done(act)).square())
+        return obs[:, :, None] + change.unflatten(2, (self.chunk, -1))

@@ -28,12 +28,14 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from attention import PAD
+from belief import Latent
 from cache import Cache
 from data import archive
 from data.batches import Batches
 from data.prepared import VERSION, NpyWriter, Prepared, SplitWriter
 from data.toy_nav import collect, env_kwargs, make_env, make_vec, spec
-from model import GPT, PAD, GPTConfig
+from model import GPT, GPTConfig
 from muon import Muon
 from policy import Policy
 
@@ -197,7 +199,7 @@ def synthetic(folder, c, episodes=256):
     text = NpyWriter(folder / 'train' / 'text.npy', (), np.uint16)
     text.append(rng.integers(4, c.vocab_size, n * c.text_len))
     text.close()
-    for name, array in ('text_start', np.arange(n + 1) * c.text_len), ('episode_text', np.arange(n + 1)), ('source', np.zeros(n, np.uint8)):
+    for name, array in ('text_start', np.arange(n + 1) * c.text_len), ('episode_text', np.arange(n + 1)), ('source', np.zeros(n, np.uint8)), ('hard', np.zeros(n, np.float32)):
         np.save(folder / 'train' / f'{name}.npy', array)
     (folder / 'meta.json').write_text(json.dumps(dict(
         version=VERSION, dataset='noise', env_kwargs={}, normaliser={}, counts={'train': {'steps': n * T}}, sources=['noise'], words=[], obs_names=[''] * c.n_obs,
@@ -219,7 +221,7 @@ def loop(c, batches, optimizer='adamw'):
             *batch, n_real = state['next'].result()
             state['step'] += 1
             state['next'] = loader.submit(batches.batch, state['step'])
-            text, obs, act, bd, real, ahead, first = map(torch.from_numpy, batch)
+            text, obs, act, bd, real, ahead, first, _ = map(torch.from_numpy, batch)
             loss = model(text, obs, act, bd, real, ahead if c.n_ahead else None, first)[1]
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -264,7 +266,7 @@ def hugging_face_loop(theirs, batches):
 
     def steps(n):
         for i in range(n):
-            _, obs, act, bd, real, _, first, _ = (torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in batches.batch(i))
+            _, obs, act, bd, real, _, first, *_ = (torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in batches.batch(i))
             B, S = obs.shape[:2]
             mask = torch.ones(B, S, dtype=torch.long)
             out = theirs(states=obs[:, :, 0], actions=act[:, :, 0], returns_to_go=bd.nan_to_num().expand(-1, S, -1), rewards=None,
@@ -274,6 +276,16 @@ def hugging_face_loop(theirs, batches):
             optimizer.step()
             optimizer.zero_grad()
     return steps
+
+
+def one_by_one(latent, x):
+    """ what Latent computes, a token at a time """
+    b, emitted, evidence = latent.first.softmax(0).expand(len(x), -1), [], latent.seen(x)
+    for seen in evidence.unbind(1):
+        b = b @ latent.moves.softmax(1) * seen
+        b = b / b.sum(1, keepdim=True)
+        emitted.append(b)
+    latent.emission(torch.stack(emitted, 1)).sum().backward()
 
 
 def training():
@@ -288,6 +300,12 @@ def training():
         else:
             rows.append(skipped(name, '--nanogpt=DIR'))
         rows.append(compare('a training step, against gathering its batch (a share of <= 2%)', partial(ours, 8), lambda: [batches.batch(i) for i in range(8)], 50))
+        small = dict(text_len=0, max_steps=64, chunk=1, n_bd=1, n_layer=3, n_embd=64, n_ahead=0)
+        layouts = [GPTConfig(block_size=3 * 20, **small), GPTConfig(fuse='sum', block_size=20, **small)]
+        stepped = [loop(c, Batches(synthetic(folder / c.fuse, c), 0, seed, 32, 8, c.chunk, c.n_slots)) for c in layouts]
+        rows.append(compare('a training step of one token a step, against three; 3 x 64, 32 x 64 steps', *(partial(steps, 8) for steps in stepped), 2))
+        latent, x = Latent(8, 64), torch.randn(32, 200, 64)
+        rows.append(compare('a hidden state over 200 tokens in pairs, against one by one', lambda: one_by_one(latent, x), lambda: latent(x)[0].sum().backward(), 2))
         matrices = [torch.nn.Parameter(torch.randn(shape)) for shape in ((384, 128), (128, 128), (512, 128), (128, 512)) * 4]
         for p in matrices:
             p.grad = torch.randn_like(p)

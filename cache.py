@@ -11,7 +11,7 @@ import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-from model import PAD, sees
+from attention import PAD, sees
 
 
 class Cache:
@@ -33,6 +33,8 @@ class Cache:
         self.bd = torch.zeros(n, 1, config.n_embd, device=device, dtype=dtype) # embedded
         if config.n_believed: # before each step: what is believed at a step can be taken again
             self.believed = model.belief.first.detach().expand(n, config.max_steps + 1, -1).clone()
+        if config.n_latent: # the same of the belief that follows the tokens
+            self.latent = model.latent.first.detach().softmax(0).expand(n, config.max_steps + 1, -1).clone()
         self.t = np.zeros(n, np.int64) # the step that comes next, on the CPU: nothing waits for a device to know it
         self.prompts = [()] * n # token ids
         self.longest, self.alike = 0, True # of the prompts; are they all one and the same?
@@ -114,14 +116,21 @@ class Cache:
             told = self.model.told(obs[:, None], self.model.done(act[:, None]) * (on > 0)[..., None])
             believed = self.model.belief.step(self.believed[row, on[:, 0]][:, None], told)
             self.believed[row, on[:, 0] + 1] = believed[:, 0]
-        o, a = self.model.parts(obs[:, None], act[:, None], believed)
         b = self.bd[here] if c.n_bd else None
-        if c.fuse == 'sum':
+        o, a = (None, None) if c.fuse == 'bins' else self.model.parts(obs[:, None], act[:, None], believed)
+        if c.fuse == 'bins':
+            x = self.model.numbers(obs[:, None], act, on > 0, b, self.model.time(on)).flatten(1, 2)
+        elif c.fuse == 'sum':
             x = (o if b is None else b + o) + self.model.time(on)
             x = x if a is None else x + a * (on > 0)[..., None]
         else: # the action before belongs to its own step
             now = torch.cat([(on - 1).clamp(min=0)] * c.act_token + [on] * (c.n_slots - c.act_token), 1)
             x = torch.cat([part for part in (a, b, o) if part is not None], 1) + self.model.time(now) # (n, n_slots, C)
+        if c.n_latent:
+            row, live = torch.arange(len(self.t), device=x.device)[here], torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+            live[:, :c.act_token] = on > 0 # at the start there is no action before
+            emitted, latent = self.model.latent(x, self.latent[row, on[:, 0]], live)
+            x, self.latent[row, on[:, 0] + 1] = x + emitted, latent[:, -1]
         begin, end = self.N - self.longest, self.N + min(latest + 1, self.ring) * c.n_slots
         mask = self.mask(t, None if rows is None else here, begin, end)
         attend = partial(F.scaled_dot_product_attention, attn_mask=mask)
@@ -138,7 +147,7 @@ class Cache:
             def past(k, v):
                 k_all[where], v_all[where] = (k, v) if together else (k.transpose(1, 2), v.transpose(1, 2))
                 return k_all[here, :, begin:end], v_all[here, :, begin:end]
-            x = block(x, attend, past, last if i == len(self.model.blocks) - 1 else None)
+            x = block(x, attend, past, last if i == len(self.model.blocks) - 1 and c.fuse != 'bins' else None)
         return self.model.heads(x)
 
 

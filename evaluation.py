@@ -28,6 +28,21 @@ def world_of(policy):
     return importlib.import_module(f"data.{policy.info['dataset']}")
 
 
+def judged(policy, episodes, **changes):
+    """ episodes, dicts with prompt, bd and path, with what the data set has to say of them: said, visits, verdict, ok """
+    def steps(prompt, bd, path, kwargs):
+        return {'said': f'{len(path) - 1} steps', 'visits': [], 'verdict': {}, 'ok': None}
+    judge, kwargs = getattr(world_of(policy), 'judge', steps), {**policy.about['env_kwargs'], **changes}
+    return [{**e, **judge(e['prompt'], e['bd'], e['path'], kwargs)} for e in episodes]
+
+
+def draw(policy, picture, episodes, **changes):
+    """ the data set's picture of up to 12 judged episodes, if it has any """
+    if episodes and hasattr(world_of(policy), 'draw_episodes'):
+        world_of(policy).draw_episodes(picture, episodes[:12], {**policy.about['env_kwargs'], **changes})
+        print(f"picture: {picture}" + (" (the first 12)" if len(episodes) > 12 else ''))
+
+
 def drive(policy, texts, bds, seeds, batch_size=256, temperature=0.0, top_p=1.0, seed=1337, desc='drive', env_kwargs=None):
     """
     Drive one episode for each of n requests; every one runs to its own end. Row r drives the requests r, r + rows, ..: which
@@ -193,11 +208,12 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
             if policy.config.text_len:
                 row(f'{source}: prompt and bd', some, [e['said'] for e in some], True)
     measures = getattr(world_of(policy), 'MEASURES', {})
-    trials = {'unseen starts': {}, **world_of(policy).VARIANTS} if measures else {}
+    trials = {'unseen starts': {}, **getattr(world_of(policy), 'VARIANTS', {})} if measures else {}
     known |= {*trials, *['returns'] * ('discount' in policy.about)}
     if set(only) - known:
         raise ValueError(f"rows={', '.join(only)}: there is no {sorted(set(only) - known)[0]!r}. There are: {', '.join(sorted(known))}")
-    rows += [trial(policy, name, changes, n_episodes or 400, **how) for name, changes in trials.items() if not only or name in only]
+    rows += [trial(policy, name, changes, n_episodes or 400, f"{pictures}_{name.replace(' ', '_')}.png", **how)
+             for name, changes in trials.items() if not only or name in only]
     if 'discount' in policy.about and (not only or 'returns' in only):
         rows += returns(policy, n_episodes or 100, pictures, **how)
     print(f"{split.split} split, step {policy.info['step']}; mean [95% interval], in %")
@@ -211,11 +227,14 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
     return {'rows': rows, 'kinds': kinds}
 
 
-def trial(policy, name, changes, n, **how):
-    """ n episodes of new seeds, nothing asked, in an environment with changes -> a row of what the data set measures """
+def trial(policy, name, changes, n, picture=None, **how):
+    """ n episodes of new seeds, nothing asked, in an environment with changes -> a row of what the data set measures; a picture of some """
     kwargs, seeds = {**policy.about['env_kwargs'], **changes}, how['seed'] + np.arange(n)
-    found = [world_of(policy).measure(e, kwargs) for e in drive(policy, [None] * n, [None] * n, seeds, desc=name, env_kwargs=kwargs, **how)]
-    return {'name': name, **{k: (metrics.share if isinstance(found[0][k], (bool, np.bool_)) else metrics.average)([f[k] for f in found]) for k in found[0]}}
+    driven = drive(policy, [None] * n, [None] * n, seeds, desc=name, env_kwargs=kwargs, **how)
+    found = world_of(policy).measure(driven, kwargs)
+    if picture:
+        draw(policy, picture, judged(policy, [{**e, 'prompt': None, 'bd': None} for e in driven[:12]], **changes), **changes)
+    return {'name': name, **{k: (metrics.share if isinstance(found[0][k], bool) else metrics.average)([f[k] for f in found if f[k] == f[k]]) for k in found[0]}}
 
 
 def returns(policy, n, pictures, **how):
@@ -223,17 +242,18 @@ def returns(policy, n, pictures, **how):
     from matplotlib.figure import Figure
     from scipy.stats import spearmanr
     rows, seeds, asked, achieved = [], how['seed'] + np.arange(n), [], []
-    for target in world_of(policy).TARGETS:
-        got = [d['path'][-1, 0] for d in drive(policy, [None] * n, [[target]] * n, seeds, desc=f'return {target}', **how)]
-        rows.append({'name': f'return {target}', 'return': metrics.average(got)})
-        asked += [target] * n
+    targets = getattr(world_of(policy), 'TARGETS', np.linspace(policy.about['bd_low'][0], policy.about['bd_high'][0], 6))
+    for target in targets:
+        got = [d['path'][-1, 0] for d in drive(policy, [None] * n, [[target]] * n, seeds, desc=f'return {target:g}', **how)]
+        rows.append({'name': f'return {target:g}', 'return': metrics.average(got)})
+        asked += [float(target)] * n
         achieved += got
     print('| return asked for | n | achieved | least |\n|---|---|---|---|')
     for k, row in enumerate(rows):
         print('| {} | {n} | {mean:.1f} [{low:.1f}, {high:.1f}] | {:.0f} |'.format(row['name'][7:], min(achieved[k * n:(k + 1) * n]), **row['return']))
     print(f"Spearman's rank correlation of asked and achieved, over {len(asked)} episodes: {spearmanr(asked, achieved).statistic:.3f}\n")
     figure = Figure(figsize=(4.5, 4), layout='constrained')
-    ax, x = figure.subplots(), np.array(world_of(policy).TARGETS)
+    ax, x = figure.subplots(), np.array(targets)
     mean, low, high = (np.array([row['return'][k] for row in rows]) for k in ('mean', 'low', 'high'))
     ax.plot(x, x, color='0.7', label='as asked')
     ax.errorbar(x, mean, [mean - low, high - mean], fmt='o-', capsize=3, label=f'achieved, mean of {n}')
@@ -268,16 +288,13 @@ def verdict(rows, sources):
 
 def sheets(policy, drawn, pictures, n=12):
     """ a picture of the first n episodes, and one of up to n failures, some of every kind """
-    world, kwargs = world_of(policy), policy.about['env_kwargs']
     failed = defaultdict(list)
     for e in drawn:
         if e['kind'] and e['kind'] != 'carried out':
             failed[e['kind']].append(e)
     some = [e for nth in zip_longest(*failed.values()) for e in nth if e] # the first of every kind, then the second of every kind
     for file, chosen in (f'{pictures}.png', drawn[:n]), (f'{pictures}_failures.png', some[:n]):
-        if chosen:
-            world.draw_episodes(file, [{**e, **world.judge(e['prompt'], None, e['path'], kwargs)} for e in chosen], kwargs)
-            print(f"\npicture: {file}", end='')
+        draw(policy, file, judged(policy, chosen))
 
 
 def recover(policy, folder, pictures, **how):

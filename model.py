@@ -14,21 +14,22 @@ al., arXiv 2206.11251) for the kmeans head; Quality-Diversity Transformer (Macé
 """
 import math
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import torch
 import torch.nn as nn
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from belief import Belief, waves
+import attention
+from attention import PAD
+from belief import Belief, Latent, NextObs, waves
+from bins import Bins
 from checkpoint import load_weights, read_checkpoint, read_tensors
 from muon import Muon
 
 AHEAD_BINS = 40 # foretelling is a choice between so many intervals of each bd dimension: sharper than a mean
 AHEAD_WEIGHT = 0.2 # of that cross-entropy beside the action's loss
 BELIEF_WEIGHT = 1.0 # of the squared error of what is believed
-PAD = 0 # the token id of a prompt's padding: never attended to
 
 
 @dataclass
@@ -38,7 +39,9 @@ class GPTConfig:
     vocab_size: int = 900
     max_steps: int = 100     # steps an episode can have, each of `chunk` environment steps
     chunk: int = 4           # environment steps in one step of the sequence
-    fuse: str = 'interleave' # 'interleave': 3 tokens a step; 'sum': one, of bd, obs and the action before: 3 times as fast
+    fuse: str = 'interleave' # 'interleave': 3 tokens a step; 'sum': one, of bd, obs and the action before; 'bins': every number a token (bins.py)
+    n_bins: int = 10         # of each observation, with 'bins'
+    n_latent: int = 0        # states of a hidden Markov belief that follows the tokens (belief.py); 0: none
     see_act: bool = True     # are past actions among them? Who sees them may repeat them instead of looking (de Haan et al., 1905.11979)
     n_seen: int = 0          # newest observations in a step's token; 0: all of the chunk
     n_obs: int = 9
@@ -50,6 +53,7 @@ class GPTConfig:
     joint: bool = True       # its clusters are of whole actions; False: of each of their dimensions by itself
     focal: float = 0.0       # gamma of the focal loss on its choice (Lin et al., 1708.02002); 0: cross-entropy
     offset_weight: float = 10.0 # its offset loss beside its cross-entropy
+    next_obs: float = 0.0    # weight of the error in predicting the next observations, too; 0: don't
     n_ahead: int = 6         # also foretell where the episode will be 1, 2, 4 .. 2^(n_ahead - 1) steps on: 0: don't
     n_freq: int = 6          # octaves of sin and cos beside each observation: positions are seen sharper
     n_layer: int = 4
@@ -60,7 +64,8 @@ class GPTConfig:
 
     @property
     def n_slots(self):
-        return 1 if self.fuse == 'sum' else 1 + (self.n_bd > 0) + self.see_act # tokens a step: [bd, obs, act], less what there is not
+        """ tokens a step: [bd, obs, act], less what there is not; one; or [the action before, every number of obs] """
+        return {'interleave': 1 + (self.n_bd > 0) + self.see_act, 'sum': 1, 'bins': 1 + self.n_obs}[self.fuse]
 
     @property
     def act_token(self):
@@ -72,7 +77,8 @@ class GPTConfig:
 
     @property
     def decides(self):
-        return int(self.fuse == 'interleave' and self.n_bd > 0) # the place in a step of its obs token, which predicts
+        """ the place in a step of its (last) obs token, which predicts """
+        return self.n_obs if self.fuse == 'bins' else int(self.fuse == 'interleave' and self.n_bd > 0)
 
     @property
     def window(self):
@@ -145,11 +151,6 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
-def sees(q_step, q_at, k_step, k_at, K):
-    """ the mask, wherever it is needed: a query at place q_at of step q_step sees a key before it, of the last K steps or a word (step < 0) """
-    return (k_at <= q_at) & ((q_step - k_step < K) | (k_step < 0))
-
-
 def delayed(x):
     """ x (B, S, C) of the step before, nothing at the start """
     return F.pad(x[:, :-1], (0, 0, 1, 0))
@@ -166,36 +167,14 @@ def tokens_at(x, at):
     return x.flatten(0, 1).index_select(0, (at + T * torch.arange(B, device=x.device)[:, None]).flatten()).view(B, -1, C)
 
 
-def band(q, k, v, mask, N, W, dropout_p=0.0):
-    """
-    Attention to N words and the last W tokens, a block of W queries at a time: time and memory linear in the length.
-
-    q, k, v (B, nh, T, hs); mask (B, 1, N + 2W, N + 2W), what two blocks see of each other: all blocks are alike.
-    """
-    B, nh, T, hs = q.shape
-    n = math.ceil((T - N) / W) - 1 # blocks after the first
-    first = F.scaled_dot_product_attention(*(h[:, :, :N + W] for h in (q, k, v)), attn_mask=mask[:, :, :N + W, :N + W], dropout_p=dropout_p)
-    q, k, v = (F.pad(h, (0, 0, 0, N + (n + 1) * W - T)) for h in (q, k, v))
-    q = q[:, :, N + W:].reshape(B, nh * n, W, hs) # blocks stand beside the heads: they share the mask
-
-    def behind(h): # (B, nh, T, hs) -> (B, nh * n, N + 2W, hs), the words, the block before and the block itself
-        steps = h[:, :, N:].unfold(2, 2 * W, W).transpose(3, 4)
-        return torch.cat([h[:, :, None, :N].expand(-1, -1, n, -1, -1), steps], 3).flatten(1, 2)
-    rest = F.scaled_dot_product_attention(q, behind(k), behind(v), attn_mask=mask[:, :, N + W:], dropout_p=dropout_p)
-    return torch.cat([first, rest.view(B, nh, n * W, hs)], 2)[:, :, :T]
-
-
-@cache
-def compiled_flex():
-    return torch.compile(flex_attention, dynamic=False) # uncompiled it builds the whole matrix
-
-
 class GPT(nn.Module):
 
     def __init__(self, config):
         super().__init__()
         assert config.head in ('mse', 'kmeans', 'ce'), f"{config.head=}"
-        assert config.fuse in ('interleave', 'sum'), f"{config.fuse=}"
+        assert config.fuse in ('interleave', 'sum', 'bins'), f"{config.fuse=}"
+        assert config.fuse != 'bins' or (config.head, config.chunk, config.see_act) == ('ce', 1, True), f"{config.fuse=} {config.head=} {config.chunk=} {config.see_act=}"
+        assert config.fuse != 'bins' or not (config.n_believed or config.next_obs or config.n_ahead), f"{config.fuse=} foretells by itself"
         assert 0 <= config.n_seen <= config.chunk, f"{config.n_seen=} {config.chunk=}"
         assert config.window >= 1, f"{config.block_size=} holds no step beside {config.text_len=}"
         assert config.n_bd or not config.n_ahead, f"{config.n_ahead=} needs a bd"
@@ -205,8 +184,10 @@ class GPT(nn.Module):
         self.text_in = nn.Embedding(config.vocab_size, C) if config.text_len else None
         self.text_pos = nn.Embedding(config.text_len, C) if config.text_len else None
         self.time = nn.Embedding(config.max_steps, C) # absolute, shared by the three tokens of a step
-        self.obs_in = nn.Linear(config.n_obs * ((config.n_seen or config.chunk) + n_waves) + config.n_believed * (1 + n_waves), C)
-        self.act_in = nn.Linear(n_out, C) if config.see_act else None
+        self.bins = Bins(config.n_obs, config.n_bins, config.n_act, C) if config.fuse == 'bins' else None
+        if self.bins is None:
+            self.obs_in = nn.Linear(config.n_obs * ((config.n_seen or config.chunk) + n_waves) + config.n_believed * (1 + n_waves), C)
+            self.act_in = nn.Linear(n_out, C) if config.see_act else None
         if config.n_bd:
             self.bd_in = nn.Linear(config.n_bd * (1 + n_waves), C)
             self.bd_not_given = nn.Parameter(torch.zeros(C))
@@ -217,13 +198,14 @@ class GPT(nn.Module):
             self.cluster_head = nn.Linear(C, config.n_groups * config.n_clusters)
             self.offset_head = nn.Linear(C, config.n_clusters * n_out)
             self.register_buffer('centers', torch.zeros(config.n_groups, config.n_clusters, n_out // config.n_groups)) # in normalised actions
-        else:
+        elif self.bins is None:
             self.head = nn.Linear(C, n_out)
         self.ahead_head = nn.Linear(C, config.n_ahead * config.n_bd * AHEAD_BINS) if config.n_ahead else None
         # the normaliser travels with the weights: whoever loads them sees what training saw
         for name, n in ('obs', config.n_obs + config.n_believed), ('act', config.n_act), ('bd', config.n_bd):
             self.register_buffer(f'{name}_mean', torch.zeros(n))
             self.register_buffer(f'{name}_std', torch.ones(n))
+        self.register_buffer('obs_period', torch.zeros(config.n_obs)) # of angles; 0: none
         self.register_buffer('octaves', math.pi / 4 * 2.0 ** torch.arange(config.n_freq), persistent=False)
         self.register_buffer('bd_low', torch.zeros(config.n_bd))
         self.register_buffer('bd_high', torch.ones(config.n_bd))
@@ -234,7 +216,10 @@ class GPT(nn.Module):
         for name, p in self.named_parameters():
             if name.endswith('c_proj.weight'): # scaled init of the residual projections, as in GPT-2
                 nn.init.normal_(p, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layer))
-        if config.n_believed: # initialised as it was measured, not as a GPT
+        # these are initialised as it was measured, not as a GPT
+        self.latent = Latent(config.n_latent, C) if config.n_latent else None
+        self.next_obs = NextObs(config.n_obs, config.chunk, n_out, C) if config.next_obs else None
+        if config.n_believed:
             self.belief = Belief(config.n_believed, n_out + config.n_obs * (config.chunk + n_waves), self.octaves, 2 * C)
 
     def _init_weights(self, module):
@@ -249,41 +234,16 @@ class GPT(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def mask(self, text, S):
-        """
-        text (B, N), S steps -> (B, 1, T, T) bool, T = N + n_slots * S: may this query (row) see that key (column)?
-
-        Every token sees the prompt before it, never its padding. A step also sees the steps i - K < j <= i up to itself.
-        """
-        N, n_slots = text.shape[1], self.config.n_slots
-        i = torch.arange(N + n_slots * S, device=text.device)
-        step = (i - N).div(n_slots, rounding_mode='floor')
-        seen = F.pad(text != PAD, (0, n_slots * S), value=True) # (B, T)
-        return sees(step[:, None], i[:, None], step, i, self.config.window)[None, None] & seen[:, None, None, :]
+        """ text (B, N), S steps -> (B, 1, T, T) bool, T = N + n_slots * S: may this query (row) see that key (column)? """
+        return attention.mask(text, S, self.config.n_slots, self.config.window)
 
     def execution(self, N, S, device):
-        """ the fastest way to attend under that mask (`python bench.py --only=attention`), for N words and S steps """
-        T, W = N + S * self.config.n_slots, self.config.window * self.config.n_slots
-        if device.type == 'cuda': # FlexAttention knows no dropout, and compiles for every shape
-            return 'flex' if T >= 256 and not (self.training and self.config.dropout) else 'dense'
-        if T - N <= W:
-            return 'causal'
-        return 'banded' if T >= 512 and T - N >= 3 * W else 'dense'
+        """ the fastest way to attend, for N words and S steps """
+        return attention.fastest(N, S, self.config.n_slots, self.config.window, device, self.config.dropout if self.training else 0.0)
 
     def attention_of(self, text, S, execution):
         """ -> attend(q, k, v, dropout_p) under the mask of text (B, N) and S steps """
-        N, n_slots, K = text.shape[1], self.config.n_slots, self.config.window
-        if execution == 'causal': # wants rows without padding before their end, see `forward`
-            return partial(F.scaled_dot_product_attention, is_causal=True)
-        if execution == 'banded':
-            return partial(band, mask=self.mask(text, 2 * K), N=N, W=K * n_slots)
-        if execution == 'flex':
-            seen, T = F.pad(text != PAD, (0, n_slots * S), value=True), N + n_slots * S
-
-            def mask(b, h, i, j):
-                return sees((i + n_slots * T - N) // n_slots - T, i, (j + n_slots * T - N) // n_slots - T, j, K) & seen[b, j] # // of positives
-            blocks = create_block_mask(mask, len(text), None, T, T, device=text.device)
-            return lambda q, k, v, dropout_p: (compiled_flex() if q.is_cuda else flex_attention)(q, k, v, block_mask=blocks)
-        return partial(F.scaled_dot_product_attention, attn_mask=self.mask(text, S))
+        return attention.attention(text, S, self.config.n_slots, self.config.window, execution)
 
     def seen(self, obs):
         """ obs (B, S, chunk, n_obs), or with what is to be believed -> normalised, without that """
@@ -316,20 +276,29 @@ class GPT(nn.Module):
     def words(self, text):
         return self.text_in(text) + self.text_pos.weight[:text.shape[1]]
 
+    def numbers(self, obs, before, begun, b, now):
+        """ a step's tokens where every number is one, embedded: as Bins.tokens', with bd b and time now (B, S, C) -> (B, S, n_slots, C) """
+        x = self.bins.embedding(self.bins.tokens(obs[:, :, 0], before, begun)) + now[..., None, :]
+        return x if b is None else torch.cat([x[:, :, :1] + b[:, :, None], x[:, :, 1:]], 2)
+
     def tokens(self, text, obs, act, bd, first=None, believed=None):
         """ the sequence of the diagram above, embedded -> (B, N + n_slots * S, C) """
         B, S = obs.shape[:2]
         assert S <= self.config.max_steps, f"{S} steps, but max_steps = {self.config.max_steps}"
         now = torch.arange(S, device=obs.device) # (S,), or (B, S) for stretches that begin later
         now = self.time(now if first is None else now + first[:, None])
-        o, a = self.parts(obs, act, believed)
-        b = self.aim(bd).expand_as(o) if self.config.n_bd else None
-        if self.config.fuse == 'sum':
-            if a is not None:
-                a = delayed(a)
-            x = sum(part for part in (b, o, a) if part is not None) + now
-        else: # (B, S, n_slots, C) -> (B, n_slots * S, C)
-            x = (torch.stack([part for part in (b, o, a) if part is not None], dim=2) + now[..., None, :]).flatten(1, 2)
+        b = self.aim(bd).expand(B, S, -1) if self.config.n_bd else None
+        if self.bins is not None:
+            x = self.numbers(obs, F.pad(act[:, :-1, 0], (1, 0)), torch.arange(S, device=obs.device) > 0, b, now).flatten(1, 2)
+        else:
+            o, a = self.parts(obs, act, believed)
+            if self.config.fuse == 'sum':
+                a = None if a is None else delayed(a)
+                x = sum(part for part in (b, o, a) if part is not None) + now
+            else: # (B, S, n_slots, C) -> (B, n_slots * S, C)
+                x = (torch.stack([part for part in (b, o, a) if part is not None], dim=2) + now[..., None, :]).flatten(1, 2)
+        if self.latent is not None:
+            x = x + self.latent(x)[0]
         if self.config.text_len:
             x = torch.cat([self.words(text), x], dim=1)
         return self.drop(x)
@@ -349,18 +318,18 @@ class GPT(nn.Module):
         at = (n_words + self.config.decides + steps * n_slots).clamp(max=len(i) - 1)
         return tokens_at(x, of), at
 
-    def forward(self, text, obs, act, bd=None, real=None, ahead=None, first=None, execution=None):
+    def forward(self, text, obs, act, bd=None, real=None, ahead=None, first=None, over=None, execution=None):
         """
         text (B, N) int64, ended by padding (N = 0: no language); obs (B, S, chunk, n_obs), up to each decision, and in
         training what is to be believed after them, n_obs + n_believed in all;
         act (B, S, chunk, n_act) float, or (B, S, chunk) int64 with the ce head, from each decision on;
         bd (B, S or 1, n_bd), nan where not given; real (B, S, chunk) bool, False where an episode is over or not to be imitated; ahead
-        (B, S, n_ahead, n_bd), where it will be some steps on; first (B,) int64, the step at which each stretch begins, or 0;
-        execution: 'dense', 'causal' (a window that covers all), 'banded' or 'flex', equal in value; None: the fastest.
+        (B, S, n_ahead, n_bd), where it will be some steps on; first (B,) int64, the step at which each stretch begins, or 0; over (B, S)
+        bool, True where, after its last step, an episode has ended by itself; execution: 'dense', 'causal' (a window that covers all), 'banded' or 'flex', equal in value; None: the fastest.
 
         -> (out, loss): the head's output for every step, a dict of tensors (B, S, ...), and the mean loss over the real
         environment steps, None without `real`; what is said after an episode's last real step means nothing. With `ahead` the
-        error of foretelling it is added, in training that of what is believed, too.
+        error of foretelling it is added, in training that of what is believed and of the next observations, too.
         """
         N, S, n_slots = text.shape[1], obs.shape[1], self.config.n_slots
         believed = truth = None
@@ -370,6 +339,8 @@ class GPT(nn.Module):
             believed = self.belief(self.told(obs, delayed(self.done(act))), truth)
         x = self.tokens(text, obs, act, bd, first, None if believed is None else believed.detach())
         execution = execution or self.execution(N, S, x.device)
+        if self.bins is not None and N and execution == 'causal': # packing keeps one token a step
+            execution = 'dense'
         attend, seen = self.attention_of(text, S, execution), None
         if execution == 'causal' and N:
             x, at = self.packed(x, text, S, real)
@@ -377,8 +348,8 @@ class GPT(nn.Module):
             if n_slots > 1:
                 seen = (at[..., None] >= torch.arange(x.shape[1], device=x.device))[:, None]
         else:
-            take = lambda x: x[:, N + self.config.decides::n_slots] # noqa: E731
-            if n_slots > 1 and execution in ('dense', 'causal'):
+            take = lambda x: x[:, N:] if self.bins is not None else x[:, N + self.config.decides::n_slots] # noqa: E731
+            if self.bins is None and n_slots > 1 and execution in ('dense', 'causal'):
                 seen = self.mask(text, S)[:, :, N + self.config.decides::n_slots]
         for block in self.blocks[:-1]:
             x = block(x, attend)
@@ -387,10 +358,19 @@ class GPT(nn.Module):
         else:
             x = self.blocks[-1](x, partial(F.scaled_dot_product_attention, attn_mask=seen), ask=take)
         out = self.heads(x) # (B, S, C) at the obs tokens, which predict the action
-        loss = None if real is None else self.loss(out, act, real)
+        if self.next_obs is not None:
+            out['next'] = self.next_obs(self.ln_f(x), self.seen(obs[:, :, -1]), self.done(act))
+        loss = None
+        if real is not None:
+            loss = self.loss(out, act, real) if self.bins is None else self.bins.loss(out['token'], obs[:, :, 0], act[..., 0], real[..., 0], over, first)
         if truth is not None:
             within = torch.arange(S, device=x.device) < n_steps(real)
             loss = loss + BELIEF_WEIGHT * (((believed - truth) ** 2).mean(-1) * within).sum() / within.sum().clamp(min=1)
+        if self.training and self.next_obs is not None and loss is not None:
+            off, period = out['next'][:, :-1] - self.seen(obs[:, 1:]), self.obs_period / self.obs_std[:self.config.n_obs]
+            off = off - period * (off.detach() / period.clamp(min=1e-9)).round() # an angle is nearly right beyond its seam, too
+            within = torch.arange(1, S, device=x.device) < n_steps(real)
+            loss = loss + self.config.next_obs * ((off ** 2).mean((2, 3)) * within).sum() / within.sum().clamp(min=1)
         if ahead is not None and self.config.n_ahead:
             # says at every step what the prompt is about; the actions alone say it at the turnings only
             bins = ((ahead - self.bd_low) / (self.bd_high - self.bd_low) * AHEAD_BINS).long().clamp(0, AHEAD_BINS - 1)
@@ -399,7 +379,11 @@ class GPT(nn.Module):
         return out, loss
 
     def heads(self, x):
+        """ x (B, S, C) at the tokens that predict, or (B, S * n_slots, C) where all do -> a dict of tensors (B, S, ..) """
         x = self.ln_f(x)
+        if self.bins is not None:
+            logits = self.bins.head(x).unflatten(1, (-1, self.config.n_slots))
+            return {'token': logits, 'act': logits[:, :, -1, self.bins.legal(self.config.n_obs)]}
         out = {'cluster': self.cluster_head(x), 'offset': self.offset_head(x)} if self.config.head == 'kmeans' else {'act': self.head(x)}
         if self.config.n_ahead:
             out['ahead'] = self.ahead_head(x).unflatten(-1, (self.config.n_ahead, self.config.n_bd, AHEAD_BINS))

@@ -220,7 +220,7 @@ def main():
     # verify, annotate, describe and split, one row group at a time
     shutil.rmtree(partial, ignore_errors=True)
     width = {'obs': (len(meta['obs_names']),), 'act': (len(meta['act_names']),) if meta['continuous'] else (),
-             'bd': (len(meta['bd_names']),), 'path': (len(meta['bd_names']),), 'taught': ()}
+             'bd': (len(meta['bd_names']),), 'path': (len(meta['bd_names']),), 'taught': (), 'hard': ()}
     dtype = {'taught': bool} | ({} if meta['continuous'] else {'act': np.int64})
     splits = {s: SplitWriter(partial / s, width, dtype) for s in SPLITS}
     dropped, seen, split_of_end, spreads, k = Counter(), set(), {}, {}, 0
@@ -246,7 +246,7 @@ def main():
                     continue
                 held_out = data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1])) \
                     if split == 'test' and hasattr(data, 'paraphrase') and describe != 'keep' else []
-                splits[split].append({**e, 'act': e['act'] if meta['continuous'] else e['act'][:, 0], 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0},
+                splits[split].append({**e, 'act': e['act'] if meta['continuous'] else e['act'][:, 0], 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0, 'hard': words.get('hard', e.get('hard', np.nan))},
                                      {'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'novel': novel,
                                       'text': words.get('text', []), 'loose': words.get('loose', []), 'held_out': held_out,
                                       'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)), 'bd': e['bd'].tolist()})

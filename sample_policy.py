@@ -4,6 +4,7 @@ Drive a trained policy by words, by a behaviour descriptor, or both; draw and ju
 $ python sample_policy.py --prompt "go north of the fridge"
 $ python sample_policy.py --bd=150,40 --prompt "pass by the stove, then stop near the bed" --gif
 $ python sample_policy.py --prompts=wishes.txt --json=done.json   # one prompt a line, or JSON lines with prompt and bd
+$ python sample_policy.py --out_dir=out-cartpole-bins --dream=100 # episodes that a model of every number makes up, beside real ones
 $ python sample_policy.py --eval=test                             # score the test split; --eval=archive: how much of a QD archive it recovers
 """
 import config as settings # first: it turns mistakes into one line
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import dreams
 import evaluation
 from data.prepared import Prepared, load_meta
 from policy import Policy
@@ -33,10 +35,11 @@ top_p = 1.0 # draw from the fewest options that hold so much probability
 guidance = 1.0 # how much words and bd count: 0: not at all; 1: as trained; above: more than that
 gif = False # also an animation of each episode
 json_file = '' # also write prompt, bd, path, actions, visits and verdict there (--json=FILE)
+dream = 0 # episodes to make up, drawn at a temperature of 1 unless another is given (fuse='bins')
 eval = '' # 'test' or 'val': score this split instead; 'archive': an episode for every cell of the QD archive
 eval_episodes = 400 # of each source, at most; 0: all
 rows = '' # of the tables of --eval, separated by commas: 'prompt,prompt and bd'; '': all
-data_dir = '' # for --eval; '': data/<dataset>/prepared
+data_dir = '' # for --eval and --dream; '': data/<dataset>/prepared
 batch_size = 256 # episodes driven at once
 device = 'cpu'
 threads = 0 # of the CPU; 0: torch's own choice
@@ -88,17 +91,17 @@ def drive_requests(policy):
     t = time.time()
     seeds = seed + np.arange(len(asked))
     episodes = evaluation.drive(policy, [a for a, _ in asked], [b for _, b in asked], seeds, **how)
-    t, world, kwargs = time.time() - t, evaluation.world_of(policy), policy.about['env_kwargs']
-    for e, (text, target) in zip(episodes, asked):
-        e.update(prompt=text, bd=target, **world.judge(text, target, e['path'], kwargs))
+    t, world = time.time() - t, evaluation.world_of(policy)
+    episodes = evaluation.judged(policy, [{**e, 'prompt': text, 'bd': target} for e, (text, target) in zip(episodes, asked)])
+    for e in episodes:
         print(e['said'] + '\n')
     print(f"{len(episodes)} episodes, {sum(len(e['act']) for e in episodes)} steps in {t:.1f} s")
-    picture = Path(out_dir) / 'drive.png'
-    world.draw_episodes(picture, episodes[:12], kwargs)
-    print(f"picture: {picture}" + (" (the first 12)" if len(episodes) > 12 else ''))
+    evaluation.draw(policy, Path(out_dir) / 'drive.png', episodes)
+    if gif and not hasattr(world, 'animate'):
+        raise ValueError(f"{policy.info['dataset']} has no animations. Leave out --gif")
     for i, e in enumerate(episodes if gif else []):
         file = Path(out_dir) / f'drive_{i}.gif'
-        world.animate(file, e, kwargs)
+        world.animate(file, e, policy.about['env_kwargs'])
         print(f"animation: {file}")
     if json_file:
         write_json(json_file, [{'prompt': e['prompt'], 'bd': e['bd'], 'path': e['path'].tolist(), 'actions': e['act'].tolist(),
@@ -117,9 +120,21 @@ def evaluate(policy):
         found = evaluation.recover(policy, folder, pictures, **how)
     else:
         found = evaluation.evaluate(policy, Prepared(folder, eval), pictures, eval_episodes, num_samples, [r.strip() for r in rows.split(',') if r.strip()], **how)
+        if policy.model.next_obs is not None:
+            found['predictions'] = predict(policy, Prepared(folder, eval))
     file = f'{pictures}.json'
     write_json(file, {'split': eval, 'checkpoint': str(checkpoint), 'step': policy.info['step'], 'settings': config, 'trained': policy.info['settings'], **found})
     print(f"\nwritten: {file} ({time.time() - t:.0f} s)")
+
+
+def predict(policy, split):
+    """ the errors of predicted observations, a table """
+    found = dreams.predictions(policy, split, seed=seed)
+    ahead = list(next(iter(found.values())))
+    print('\n| predicted so many steps on, root mean squared error (if nothing changed) | ' + ' | '.join(map(str, ahead)) + ' |\n|---|' + '---|' * len(ahead))
+    for name, errors in found.items():
+        print(f'| {name} | ' + ' | '.join('{policy:.3g} ({stays:.3g})'.format(**errors[k]) for k in ahead) + ' |')
+    return found
 
 
 def write_json(file, content):
@@ -135,8 +150,8 @@ def main():
         torch.set_num_threads(threads)
     if eval not in ('', 'test', 'val', 'archive'):
         raise ValueError(f"eval={eval!r} is not known: 'test', 'val' or 'archive'")
-    if num_samples < 1 or temperature < 0 or not 0 < top_p <= 1:
-        raise ValueError(f"{num_samples=} must be 1 or more, {temperature=} 0 or more, {top_p=} in (0, 1]")
+    if dream < 0 or num_samples < 1 or temperature < 0 or not 0 < top_p <= 1:
+        raise ValueError(f"{dream=} must be 0 or more, {num_samples=} 1 or more, {temperature=} 0 or more, {top_p=} in (0, 1]")
     if batch_size < 1 or device.split(':')[0] not in ('cpu', 'cuda') or device != 'cpu' and not torch.cuda.is_available():
         raise ValueError(f"{batch_size=} must be 1 or more, {device=} 'cpu' or, where there is a GPU, 'cuda'")
     if eval and num_samples > 1 and not temperature:
@@ -144,7 +159,12 @@ def main():
     policy = Policy.load(out_dir, checkpoint, device, guidance)
     if temperature and policy.config.head == 'mse':
         raise ValueError(f"temperature={temperature}, but the mse head of {out_dir} has nothing to draw from. Leave it out")
-    evaluate(policy) if eval else drive_requests(policy)
+    if dream:
+        folder = data_dir or Path(__file__).parent / 'data' / policy.info['dataset'] / 'prepared'
+        found = dreams.evaluate(policy, Prepared(folder, 'test'), dream, Path(out_dir) / 'dream.png', temperature=temperature or 1.0, top_p=top_p, seed=seed)
+        write_json(Path(out_dir) / 'dream.json', found)
+    else:
+        evaluate(policy) if eval else drive_requests(policy)
 
 
 if __name__ == '__main__':

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 import evaluation
 from checkpoint import FORMAT, UNSEALED, load_weights, read_checkpoint, read_tensors, seal
-from data import clusters
+from data import bins, clusters
 from data.batches import Batches
 from data.prepared import Prepared
 from model import GPT, GPTConfig
@@ -40,6 +40,7 @@ out_dir = 'out'
 eval_interval = 500 # steps between validations, each with a checkpoint
 eval_batches = 8 # batches a validation
 rollouts = 0 # validation prompts to drive at every validation; what they achieve then chooses `best`, not the loss
+keep_every = 0 # steps between checkpoints that are kept for good, a multiple of eval_interval; 0: only the latest and the best are kept
 log_interval = 20 # steps between log lines
 init_from = 'scratch' # 'scratch', or 'resume': go on from out_dir's latest checkpoint
 wandb_log = False # also log to Weights & Biases
@@ -65,17 +66,23 @@ bias = False # in LayerNorms and Linears?
 block_size = 364 # tokens in view: text_len + 3 K; K = 100 steps of 4 are a whole episode of toy_nav
 text_len = 64 # prompt tokens at most
 chunk = 4 # environment steps a step of the sequence
-fuse = 'interleave' # 'interleave': bd, obs and act are tokens of their own; 'sum': one token a step, 3 times as fast
+fuse = 'interleave' # 'interleave': bd, obs and act are tokens of their own; 'sum': one token a step, 3 times as fast; 'bins': every number a token
+n_bins = 10 # of each observation, with fuse='bins'
+n_latent = 0 # states of a hidden Markov belief that follows the tokens; 0: none
 believe_names = '' # observations that are known here but not when acting: the policy works them out from what it did and saw
 see_act = True # are past actions among the tokens? Imitators that see them tend to repeat them: try both
 n_seen = 0 # newest observations in a step's token; 0: all of the chunk. 1 shows no motion to go on with
 stretch = 0 # steps of an episode trained on at a time; 0: whole episodes
+curriculum = 0 # training steps over which stretches grow and harder episodes come in; 0: all from the start
+stretch_from = 0 # steps, doubled until they are `stretch`; 0: don't
+hard_from = 1.0 # how hard (0 to 1) episodes are at the start, at most; 1.0: all of them
 head = 'mse' # 'mse', 'kmeans' (continuous actions) or 'ce' (discrete ones)
 n_clusters = 64 # of the kmeans head
 joint = True # clusters of whole actions; False: of each action dimension by itself
 focal = 0.0 # gamma of a focal loss on the choice of the cluster; 0.0: cross-entropy
 offset_weight = 10.0 # of the kmeans head
 n_ahead = 6 # foretell where it will be 1, 2, 4 .. 2^(n_ahead - 1) steps on, needs bd and path; 0: don't
+next_obs = 0.0 # weight of predicting the next observations, too (--eval tells its errors); 0.0: don't
 n_freq = 6 # octaves of sin and cos beside each observation
 # optimizer
 optimizer = 'adamw' # or 'muon': that for the blocks' matrices, AdamW for the rest
@@ -146,7 +153,7 @@ unknown = [n for n in [*obs_names.split(','), *believed] if n and n not in meta[
 if unknown:
     raise ValueError(f"there is no observation {unknown[0]!r} in {data_dir}. There are: {', '.join(meta['obs_names'])}")
 about = {k: meta[k] for k in ('env_kwargs', 'obs_names', 'act_names', 'bd_names', 'bd_low', 'bd_high', 'act_low', 'act_high', 'continuous', 'words',
-                              'archives', 'normaliser', 'discount') if k in meta} # what checkpoints say of the data
+                              'archives', 'normaliser', 'discount', 'obs_period') if k in meta} # what checkpoints say of the data
 columns = [meta['obs_names'].index(n) for n in obs_names.split(',') if n] or [i for i, n in enumerate(meta['obs_names']) if n not in believed]
 with_believed = columns + [meta['obs_names'].index(n) for n in believed] # what batches hold
 continuous, language = meta['continuous'], meta['text_len'] > 0
@@ -170,17 +177,29 @@ if n_ahead and not meta['bd_names']:
     raise ValueError(f"n_ahead={n_ahead}, but {dataset} has no behaviour descriptor to foretell. Set --n_ahead=0")
 if set(believed) & set(obs_names.split(',')) or believed and stretch:
     raise ValueError(f"{believe_names=}: what is believed is not observed (obs_names), and episodes are trained on whole (stretch=0)")
+if fuse == 'bins' and ((head, chunk, see_act, n_ahead, next_obs) != ('ce', 1, True, 0, 0) or believed or n_bins < 2):
+    raise ValueError(f"fuse='bins' wants discrete actions (head='ce'), chunk=1, see_act=True, n_ahead=0, next_obs=0, n_bins of 2 or more, and nothing believed")
+if (stretch_from or hard_from < 1) and not curriculum or min(curriculum, stretch_from, n_latent, next_obs, keep_every) < 0:
+    raise ValueError(f"{stretch_from=} and {hard_from=} need a curriculum of some steps, {curriculum=}; with {n_latent=}, {next_obs=} and {keep_every=} none is below 0")
+if keep_every % eval_interval:
+    raise ValueError(f"keep_every={keep_every} must be a multiple of eval_interval={eval_interval}: checkpoints are written then")
 if not 0 <= n_seen <= chunk:
     raise ValueError(f"n_seen={n_seen} must be 0 to chunk={chunk}")
-n_slots = 1 if fuse == 'sum' else 1 + bool(meta['bd_names']) + see_act # tokens a step
-max_steps = math.ceil(max(meta['longest'], meta['max_steps']) / chunk)
-if fuse not in ('interleave', 'sum'):
-    raise ValueError(f"fuse={fuse!r} is not known: 'interleave' or 'sum'")
-if block_size - text_len < n_slots:
+if fuse not in ('interleave', 'sum', 'bins'):
+    raise ValueError(f"fuse={fuse!r} is not known: 'interleave', 'sum' or 'bins'")
+beyond = int(fuse == 'bins') # the step after the last, which says that it was the last
+max_steps = math.ceil(max(meta['longest'], meta['max_steps']) / chunk) + beyond
+model_args = dict(block_size=block_size, text_len=text_len, vocab_size=meta['vocab_size'], max_steps=max_steps, chunk=chunk, fuse=fuse, n_bins=n_bins, n_latent=n_latent,
+                  see_act=see_act, n_seen=n_seen, n_obs=len(columns), n_believed=len(believed), n_act=len(meta['act_names']), n_bd=len(meta['bd_names']), head=head,
+                  n_clusters=n_clusters, joint=joint, focal=focal, offset_weight=offset_weight, next_obs=next_obs, n_ahead=n_ahead, n_freq=n_freq, n_layer=n_layer,
+                  n_head=n_head, n_embd=n_embd, dropout=dropout, bias=bias)
+gptconf = GPTConfig(**model_args)
+if gptconf.window < 1:
     raise ValueError(f"block_size={block_size} leaves no room for a step beside text_len={text_len}. Raise it")
-how = dict(seed=seed, batch_size=batch_size, bucket=bucket, chunk=chunk, n_slots=n_slots, stretch=stretch, n_ahead=n_ahead, columns=with_believed,
-           drop_text=drop_text, drop_bd=drop_bd, mix=mix, fixed=text_len if compile or on_gpu else None) # compiled code wants one shape
-batches = {'train': Batches(train, 0, **how, data_share=data_share), 'val': Batches(val, 1, **how)}
+how = dict(seed=seed, batch_size=batch_size, bucket=bucket, chunk=chunk, n_slots=gptconf.n_slots, stretch=stretch, n_ahead=n_ahead, columns=with_believed,
+           beyond=beyond, drop_text=drop_text, drop_bd=drop_bd, mix=mix, fixed=text_len if compile or on_gpu else None) # compiled code wants one shape
+grow = dict(curriculum=curriculum * gradient_accumulation_steps, stretch_from=stretch_from, hard_from=hard_from)
+batches = {'train': Batches(train, 0, **how, **grow, data_share=data_share), 'val': Batches(val, 1, **how)}
 
 
 def batch_of(name, step, share=slice(None)):
@@ -202,14 +221,11 @@ def to_device(batch):
 
 # ------------------------------------------------------------------------------
 # model and optimizer
-model_args = dict(block_size=block_size, text_len=text_len, vocab_size=meta['vocab_size'], max_steps=max_steps, chunk=chunk, fuse=fuse, see_act=see_act, n_seen=n_seen,
-                  n_obs=len(columns), n_believed=len(believed), n_act=len(meta['act_names']), n_bd=len(meta['bd_names']), head=head, n_clusters=n_clusters, joint=joint, focal=focal,
-                  offset_weight=offset_weight, n_ahead=n_ahead, n_freq=n_freq, n_layer=n_layer, n_head=n_head, n_embd=n_embd, dropout=dropout, bias=bias)
 assert set(model_args) == {f.name for f in fields(GPTConfig)}
 if n_embd % n_head:
     raise ValueError(f"n_embd={n_embd} cannot be shared by n_head={n_head} heads. Make it a multiple")
 torch.manual_seed(seed)
-model = GPT(GPTConfig(**model_args)).to(device)
+model = GPT(gptconf).to(device)
 torch.manual_seed(seed + rank)
 step, best, scores, resumed = 0, {'loss': math.inf, 'rollout': -math.inf}, [], None # scores: (loss, what the rollouts achieved) so far
 if init_from == 'resume':
@@ -247,6 +263,10 @@ else:
     if continuous:
         model.act_low.copy_(torch.tensor(meta['act_low']))
         model.act_high.copy_(torch.tensor(meta['act_high']))
+    if 'obs_period' in meta:
+        model.obs_period.copy_(torch.tensor(np.array(meta['obs_period'])[columns]))
+    if fuse == 'bins':
+        model.bins.edges.copy_(torch.from_numpy(bins.fit(train, n_bins, columns, seed)))
     if head == 'kmeans':
         actions = clusters.sample(train, chunk, seed)
         centers = clusters.fit(actions, n_clusters, joint, seed)
@@ -301,9 +321,9 @@ def validate():
     raw_model.eval()
     total, n = torch.zeros((), device=device), 0
     for i in range(eval_batches):
-        *batch, _, first, n_real = batch_of('val', i, mine)
+        *batch, _, first, over, n_real = batch_of('val', i, mine)
         with autocast:
-            _, loss = raw_model(*to_device(batch), first=first.to(device))
+            _, loss = raw_model(*to_device(batch), first=first.to(device), over=over.to(device))
         total, n = total + loss * batch[4].sum().to(device), n + n_real
     raw_model.train()
     swap_in_average()
@@ -362,7 +382,7 @@ def save_checkpoint(val_loss, pointers):
         os.replace(f.name, os.path.join(out_dir, pointer))
     keep = {open(os.path.join(out_dir, p)).read().strip() for p in ('latest', 'best', 'best_loss')}
     for other in os.listdir(out_dir):
-        if other.startswith('step_') and other not in keep:
+        if other.startswith('step_') and other not in keep and not (keep_every and int(other[5:]) % keep_every == 0):
             shutil.rmtree(os.path.join(out_dir, other))
 
 
@@ -470,7 +490,7 @@ bar.close()
 if master and rollouts and len(scores) > 2:
     from scipy.stats import spearmanr
     say(f"rank correlation of validation loss and rollouts over {len(scores)} checkpoints: {spearmanr(*zip(*scores)).statistic:.2f} (-1: the loss tells the best)")
-say(f"done: {out_dir}. Next: python sample_policy.py --out_dir={out_dir} --prompt \"go north of the fridge\"")
+say(f"done: {out_dir}. Next: python sample_policy.py --out_dir={out_dir} --eval=test")
 if ddp:
     dist.barrier() # gloo aborts now and then if a rank leaves early
     dist.destroy_process_group()

@@ -3,7 +3,7 @@ Archives of episodes: one Parquet file, one row an episode, readable by pandas, 
 
 Columns: obs (T * n_obs), act (T * n_act), bd (n_bd), path ((T + 1) * n_bd), reward (T), taught (T, 0 where
 the action is not to be imitated), flat lists of float32; text, a list
-of descriptions; asked and visits, JSON; seed, policy, source, and whatever a data set adds. The schema's metadata says
+of descriptions; asked and visits, JSON; seed, policy, source; hard, how difficult it is, from 0 to 1, for a curriculum. The schema's metadata says
 format version, data set, environment arguments and shapes. Nothing in an archive is ever executed.
 """
 import json
@@ -18,7 +18,7 @@ VERSION = 1
 ROW_GROUP = 2048 # episodes read at a time: flat memory however long the archive
 LIST = pa.list_(pa.float32())
 COLUMNS = {'obs': LIST, 'act': LIST, 'bd': LIST, 'path': LIST, 'reward': LIST, 'taught': LIST, 'policy': LIST, 'text': pa.list_(pa.string()),
-           'asked': pa.string(), 'visits': pa.string(), 'seed': pa.int64(), 'source': pa.string(), 'spread': pa.float32()}
+           'asked': pa.string(), 'visits': pa.string(), 'seed': pa.int64(), 'source': pa.string(), 'spread': pa.float32(), 'hard': pa.float32()}
 REQUIRED = ('obs', 'act', 'bd', 'seed', 'source')
 META = ('dataset', 'env_kwargs', 'n_obs', 'n_act', 'n_bd')
 WIDTH = {'obs': 'n_obs', 'act': 'n_act', 'path': 'n_bd'} # columns of vectors: which metadata key is their width
@@ -32,7 +32,7 @@ def save(file, episodes, meta):
 
     def flush():
         nonlocal writer
-        names = [k for k in COLUMNS if k in rows[0]]
+        names = [k for k in COLUMNS if k in rows[0] and meta.get(WIDTH.get(k), 1)] # not what has no width
         schema = pa.schema([(k, COLUMNS[k]) for k in names], metadata={'nanopilot': json.dumps({'version': VERSION, **meta})})
         if writer is None:
             writer = pq.ParquetWriter(temporary, schema, compression='zstd', write_page_checksum=True)

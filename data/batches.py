@@ -16,18 +16,37 @@ from data.text import NOT_GIVEN, PAD
 class Batches:
     """`batch(step)` of one split."""
 
-    def __init__(self, split, which, seed, batch_size, bucket, chunk, n_slots, stretch=0, n_ahead=0, columns=None, drop_text=0.0, drop_bd='0', mix='', fixed=None, data_share=1.0):
+    def __init__(self, split, which, seed, batch_size, bucket, chunk, n_slots, stretch=0, n_ahead=0, columns=None, drop_text=0.0, drop_bd='0', mix='', fixed=None, data_share=1.0,
+                 beyond=0, curriculum=0, stretch_from=0, hard_from=1.0):
         """
         split: a Prepared; which: tells the draws of several of these apart; batch_size in episodes; chunk: environment steps a
         step; n_slots: tokens a step; stretch: steps at a time, 0: whole episodes; columns: of the observations; drop_text and
-        drop_bd: shares without; mix: shares of the sources; fixed: prompt tokens, if all batches are to have one shape; data_share: of the episodes
+        drop_bd: shares without; mix: shares of the sources; fixed: prompt tokens, if all batches are to have one shape; data_share: of the episodes;
+        beyond: steps after the longest episode's end; curriculum: batches over which stretches double from stretch_from steps to all,
+        0: all from the start, and episodes come in that are harder than hard_from
         """
         self.split, self.which, self.seed, self.batch_size, self.bucket, self.chunk, self.n_slots = split, which, seed, batch_size, bucket, chunk, n_slots
         self.n_ahead, self.columns, self.drop_text, self.fixed = n_ahead, columns, drop_text, fixed
         self.drop_bd = shares(drop_bd, split.meta['sources'], 'drop_bd', 1) # (sources,)
+        self.beyond, self.curriculum, self.stretch_from, self.hard_from = beyond, curriculum, stretch_from, hard_from
         self.longest = min(stretch * chunk or split.meta['longest'], split.meta['longest']) # environment steps
-        self.cumulated = cumulated(split, mix, data_share) if mix or data_share < 1 else None
+        self.weights = weights(split, mix, data_share) if mix or data_share < 1 or hard_from < 1 else None
+        self.cumulated = None if self.weights is None else np.cumsum(self.weights)
+        if hard_from < 1 and not (self.weights * (split.hard <= hard_from)).any():
+            raise ValueError(f"hard_from={hard_from}: no episode is that easy, or the archives do not say (column hard, 0 to 1). Raise it, or leave it out")
         self.group = lru_cache(maxsize=4)(self.draw)
+
+    def done(self, group):
+        """ how much of the curriculum is behind, at a group of batches: 0 to 1 """
+        return min(1.0, group * self.bucket / self.curriculum) if self.curriculum else 1.0
+
+    def longest_at(self, group):
+        """ environment steps of the longest stretches there """
+        first = self.stretch_from * self.chunk
+        if self.done(group) == 1 or not 0 < first < self.longest:
+            return self.longest
+        doublings = math.ceil(math.log2(self.longest / first))
+        return min(self.longest, first * 2 ** int(self.done(group) * (doublings + 1)))
 
     def draw(self, group):
         """
@@ -35,11 +54,14 @@ class Batches:
         bd?), each (bucket, batch_size); the text is -1 where there is none.
         """
         split, rng, n = self.split, np.random.default_rng([self.seed, self.which, group]), self.batch_size * self.bucket
-        if self.cumulated is None:
+        longest, cumulated, done = self.longest_at(group), self.cumulated, self.done(group)
+        if done < 1 and self.hard_from < 1:
+            cumulated = np.cumsum(self.weights * (split.hard <= self.hard_from + (1 - self.hard_from) * done))
+        if cumulated is None:
             episode = rng.integers(len(split), size=n)
         else:
-            episode = np.searchsorted(self.cumulated, rng.random(n)).clip(0, len(split) - 1)
-        length = np.minimum(split.length[episode], self.longest)
+            episode = np.searchsorted(cumulated, rng.random(n) * cumulated[-1], 'right').clip(0, len(split) - 1)
+        length = np.minimum(split.length[episode], longest)
         first = (rng.random(n) * ((split.length[episode] - length) // self.chunk + 1)).astype(int) * self.chunk # a multiple, as when rolling out
         n_texts = np.diff(split.episode_text)[episode]
         text = split.episode_text[episode] + (rng.random(n) * n_texts).astype(int)
@@ -57,13 +79,13 @@ class Batches:
 
         text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), or (B, S, 1) for
         returns, real (B, S, chunk) and to be
-        imitated, ahead (B, S, n_ahead, n_bd), first (B,) the step a stretch begins at, and the number of real environment
-        steps in the whole of it
+        imitated, ahead (B, S, n_ahead, n_bd), first (B,) the step a stretch begins at, over (B, S), True after the last step of
+        an episode that ended by itself, and the number of real environment steps in the whole of it
         """
         split, chunk = self.split, self.chunk
         group, k = divmod(step, self.bucket)
         episodes, length, first, text, no_bd = (a[k] for a in self.group(group))
-        S = math.ceil((length.max() if self.fixed is None else self.longest) / chunk)
+        S = math.ceil((length.max() if self.fixed is None else self.longest_at(group)) / chunk) + self.beyond
         t = np.arange(S * chunk)
         rows = split.start[episodes][:, None] + first[:, None] + np.minimum(t, length[:, None] - 1) # (B, S * chunk), the last one again past the end
         taught = np.logical_and.accumulate(split.taught[rows].reshape(-1, S, chunk), 2) # what was decided before a disturbance ends with it
@@ -83,7 +105,9 @@ class Batches:
             so_far = np.where(before[..., None] > 0, split.path[begin + np.maximum(before, 1) - 1], np.float32(0))
             bd = to_go(bd, so_far, before[..., None], split.meta['discount'])
         bd = np.where(no_bd[:, None, None], np.float32(np.nan), bd)
-        return self.prompts(text), obs.reshape(B, S, chunk, -1), act, bd, real.reshape(B, S, chunk), ahead, first // chunk, n_real
+        ended = (first + length == split.length[episodes]) & (split.length[episodes] < split.meta['max_steps']) # not just cut off
+        over = ended[:, None] & (np.arange(S) == np.ceil(length[:, None] / chunk))
+        return self.prompts(text), obs.reshape(B, S, chunk, -1), act, bd, real.reshape(B, S, chunk), ahead, first // chunk, over, n_real
 
     def prompts(self, text):
         """ numbers of texts (B,), -1: none -> their tokens, padded (B, N) """
@@ -110,8 +134,8 @@ def shares(said, sources, name, most=math.inf):
     return np.array([given[s] for s in sources])
 
 
-def cumulated(split, mix, data_share):
-    """ how often each episode is drawn under a mix of the sources, some episodes of each never -> cumulated (episodes,) """
+def weights(split, mix, data_share):
+    """ how often each episode is drawn under a mix of the sources, some episodes of each never -> (episodes,), their sum is 1 """
     nth = np.floor(np.arange(len(split) + 1) * data_share)
     p = (np.diff(nth) > 0).astype(float)
     if mix:
@@ -123,4 +147,4 @@ def cumulated(split, mix, data_share):
             p[mine] *= share / max(p[mine].sum(), 1)
     if not p.any():
         raise ValueError(f"mix={mix!r} and {data_share=} leave no episode to train on")
-    return np.cumsum(p / p.sum())
+    return p / p.sum()

@@ -4,6 +4,7 @@ Prepared data: flat arrays that training opens as memory maps, `data/<name>/prep
     obs.npy (steps, n_obs)  act.npy (steps, n_act)  path.npy (steps, n_bd) after each step
     taught.npy (steps) bool, False where the action is not to be imitated
     bd.npy (episodes, n_bd)  start.npy (episodes + 1) where each one begins  source.npy (episodes) which of meta's sources
+    hard.npy (episodes) how difficult each is, 0 to 1, nan: nobody says
     text.npy (tokens) uint16, prompts end to end  text_start.npy (texts + 1)  episode_text.npy (episodes + 1) whose texts are whose
     episodes.parquet: for reading and scoring, the words, what was asked, the annotation
     ../meta.json: version, shapes, normaliser, tokenizer, archives with their SHA-256, split rule, counts
@@ -20,11 +21,11 @@ import pyarrow.parquet as pq
 
 from data.text import Tokenizer
 
-VERSION = 2
+VERSION = 3
 SPLITS = ('train', 'val', 'test')
 NEEDED = {'dataset', 'env_kwargs', 'normaliser', 'counts', 'sources', 'words', 'obs_names', 'act_names', 'bd_names', 'continuous',
           'text_len', 'longest', 'longest_text', 'max_steps', 'vocab_size', 'archives'} # of meta.json
-ARRAYS = ('obs', 'act', 'path', 'taught', 'bd', 'start', 'source', 'text', 'text_start', 'episode_text')
+ARRAYS = ('obs', 'act', 'path', 'taught', 'bd', 'start', 'source', 'hard', 'text', 'text_start', 'episode_text')
 
 
 class NpyWriter:

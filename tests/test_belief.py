@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import torch
 from test_model import batch, last, make
+from torch.nn import functional as F
 
-from belief import Belief
+from belief import Belief, Latent
 from cache import Cache
 
 
@@ -92,3 +93,100 @@ def test_learns_to_find_its_way():
         optimizer.step()
     told, truth = episodes(256)
     assert (belief(told) - truth).abs()[:, -1].mean() < 0.1 * truth[:, -1].std()
+
+
+# ------------------------------------------------------------------------------
+# a hidden state
+
+
+def latent():
+    torch.manual_seed(0)
+    return Latent(8, 16)
+
+
+def test_a_hidden_state_is_followed_as_rabiner_says():
+    """products of pairs, against one token at a time; its sums are 1, however long"""
+    model, x = latent(), torch.randn(3, 300, 16)
+    assert torch.allclose(model.moves.softmax(1).sum(1), torch.ones(8))
+    b, expected = model.first.softmax(0).expand(3, -1), []
+    for t in range(300):
+        b = b @ model.moves.softmax(1) * model.seen(x[:, t:t + 1])[:, 0]
+        b = b / b.sum(1, keepdim=True)
+        expected.append(b)
+    added, believed = model(x)
+    assert torch.allclose(believed, torch.stack(expected, 1), atol=1e-5) and torch.allclose(added, model.emission(believed))
+    assert torch.allclose(model(x[:, 100:], believed[:, 99])[1], believed[:, 100:], atol=1e-5) # it goes on from anywhere
+    live = torch.ones(3, 300, dtype=torch.bool)
+    live[:, 50] = False
+    assert torch.allclose(model(x, live=live)[1][:, 50], believed[:, 49], atol=1e-6)
+
+
+def test_a_hidden_state_changes_what_is_said_and_nothing_before():
+    with_, without = make(n_latent=4), make()
+    assert (last(with_(*batch(with_))[0]) != last(without(*batch(without))[0])).any()
+    text, obs, act, bd = batch(with_, 1, 8)
+    before, other = last(with_(text, obs, act, bd)[0]), obs.clone()
+    other[:, 4] += 1
+    moved = (last(with_(text, other, act, bd)[0]) != before).any(-1)[0]
+    assert not moved[:4].any() and moved[4:].all()
+
+
+@pytest.mark.parametrize('n_latent', [0, 4])
+def test_a_hidden_state_remembers_beyond_the_window(n_latent):
+    """what was seen at the first step is to be done ever after; only one step is in view"""
+    torch.manual_seed(0)
+    model = make(loud=False, n_latent=n_latent, block_size=3, text_len=0, head='ce', chunk=1, n_layer=1, see_act=True).train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    text, real, bd = torch.zeros(32, 0, dtype=torch.int64), torch.ones(32, 10, 1, dtype=torch.bool), torch.zeros(32, 1, 2)
+    for _ in range(250):
+        obs, first = torch.zeros(32, 10, 1, 3), torch.randint(2, (32,))
+        obs[:, 0, 0, 0] = 4.0 * first - 2
+        act = first[:, None, None].expand(-1, 10, 1).clone()
+        shown = torch.zeros_like(act) # nor do its own actions give it away
+        out, _ = model(text, obs, shown, bd)
+        loss = F.cross_entropy(out['act'].flatten(0, 1), act.flatten())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert (loss.item() < 0.1) if n_latent else (loss.item() > 0.5)
+
+
+# ------------------------------------------------------------------------------
+# what is observed next
+
+
+def test_the_next_observations_are_learned():
+    """those of obs' = 0.9 obs + act, with an angle that has a seam"""
+    torch.manual_seed(0)
+    model = make(loud=False, next_obs=1.0, chunk=1, n_obs=2, n_act=2, n_bd=0, text_len=0, block_size=100).train()
+    model.obs_period.copy_(torch.tensor([0, 2 * np.pi]))
+    optimizer, text, real = torch.optim.Adam(model.parameters(), 1e-2), torch.zeros(16, 0, dtype=torch.int64), torch.ones(16, 20, 1, dtype=torch.bool)
+    def episodes():
+        act, seen = torch.randn(16, 20, 1, 2), [torch.randn(16, 2)]
+        for s in range(19):
+            x, angle = (seen[-1] + act[:, s, 0]).T
+            seen.append(torch.stack([0.9 * x, (angle + np.pi) % (2 * np.pi) - np.pi], 1))
+        return torch.stack(seen, 1)[:, :, None], act
+    def off(obs, act):
+        d = model(text, obs, act)[0]['next'][:, :-1] - obs[:, 1:]
+        return (d - model.obs_period * (d / model.obs_period.clamp(min=1e-9)).round()).square().mean()
+    first = off(*episodes()).item()
+    for _ in range(300):
+        obs, act = episodes()
+        model(text, obs, act, None, real)[1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert off(*episodes()).item() < 0.1 * first
+
+
+def test_predicting_does_not_see_what_it_predicts():
+    model = make(next_obs=1.0)
+    with torch.no_grad():
+        model.next_obs.change.weight.normal_()
+    text, obs, act, bd = batch(model, 1, 6)
+    before, other, acted = model(text, obs, act, bd)[0]['next'], obs.clone(), act.clone()
+    other[:, 3] += 1
+    acted[:, 2] += 1
+    assert torch.equal(model(text, other, act, bd)[0]['next'][:, :3], before[:, :3])
+    moved = (model(text, obs, acted, bd)[0]['next'] != before).any(-1).any(-1)[0]
+    assert not moved[:2].any() and moved[2:].all() # from the action that is taken on

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import FUSE, batch, last, make
 
+from attention import PAD
 from cache import Cache
-from model import PAD
 
 
 def prompts_of(text):
@@ -29,11 +29,12 @@ def rollout(model, text, obs, act, bd, cache=None, rows=None):
 
 @settings(max_examples=40, deadline=None)
 @given(n_layer=st.sampled_from([1, 2, 4]), K=st.sampled_from([1, 2, 5, 40]), S=st.integers(1, 40), N=st.sampled_from([0, 1, 6]),
-       fuse=st.sampled_from(FUSE), see_act=st.booleans(), n_bd=st.sampled_from([0, 2]), n_believed=st.sampled_from([0, 2]), head=st.sampled_from(['mse', 'ce', 'kmeans']), seed=st.integers(0, 99))
-def test_the_cache_equals_the_masked_forward(n_layer, K, S, N, fuse, see_act, n_bd, n_believed, head, seed):
+       fuse=st.sampled_from([*FUSE, 'bins']), see_act=st.booleans(), n_bd=st.sampled_from([0, 2]), n_believed=st.sampled_from([0, 2]), n_latent=st.sampled_from([0, 3]),
+       head=st.sampled_from(['mse', 'ce', 'kmeans']), seed=st.integers(0, 99))
+def test_the_cache_equals_the_masked_forward(n_layer, K, S, N, fuse, see_act, n_bd, n_believed, n_latent, head, seed):
     """X1, X9: teacher-forced stepping, every head, far beyond the window"""
-    n_slots = 1 if fuse == 'sum' else 1 + (n_bd > 0) + see_act
-    model = make(n_layer=n_layer, text_len=N, block_size=N + n_slots * K, fuse=fuse, see_act=see_act, n_bd=n_bd, n_believed=n_believed, head=head)
+    n_slots, only = {'sum': 1, 'interleave': 1 + (n_bd > 0) + see_act, 'bins': 4}[fuse], {'see_act': True, 'n_believed': 0, 'head': 'ce', 'chunk': 1} if fuse == 'bins' else {}
+    model = make(**{**dict(n_layer=n_layer, text_len=N, block_size=N + n_slots * K, fuse=fuse, see_act=see_act, n_bd=n_bd, n_believed=n_believed, n_latent=n_latent, head=head), **only})
     text, obs, act, bd = batch(model, 3, S, N, seed)
     if N == 6:
         text[1, 3:] = PAD # rows may have prompts of different lengths

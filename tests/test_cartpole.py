@@ -40,7 +40,7 @@ def test_each_step_is_told_what_is_left(folder):
     discount = split.meta['discount']
     batches = Batches(split, 0, 1, 4, 2, 1, 3, stretch=30)
     for step in range(4):
-        text, obs, act, bd, real, ahead, first, n = batches.batch(step)
+        text, obs, act, bd, real, ahead, first, over, n = batches.batch(step)
         episodes, length, begin, _, _ = (a[step % 2] for a in batches.group(step // 2))
         for b in range(4):
             T = split.length[episodes[b]]

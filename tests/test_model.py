@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from model import AHEAD_BINS, AHEAD_WEIGHT, GPT, PAD, GPTConfig, SquaredReLU, draw
+from attention import PAD
+from model import AHEAD_BINS, AHEAD_WEIGHT, GPT, GPTConfig, SquaredReLU, draw
 
 TINY = dict(block_size=6 + 3 * 50, text_len=6, vocab_size=20, max_steps=50, chunk=2, n_obs=3, n_act=2, n_bd=2, n_layer=2, n_head=2, n_embd=16,
             n_ahead=0, n_freq=2, n_clusters=4)

@@ -55,8 +55,19 @@ def test_the_loop_of_the_readme_runs(trained, folder):
     ran([sys.executable, '-c', code('README.md').replace("'out-toy-nav-cpu'", repr(str(trained)))], folder)
 
 
+def test_the_smallest_data_set_is_one(folder):
+    (folder / 'data' / 'mine').mkdir()
+    (folder / 'data' / 'mine' / '__init__.py').write_text(code('data/README.md'))
+    small = {'prepare.py': ['--size=0.03', '--val_share=0.2', '--test_share=0.2'], 'train.py': ['--max_iters=3', '--n_layer=1', '--batch_size=4'], 'sample_policy.py': ['--eval_episodes=2']}
+    told = [shlex.split(line) for line in (ROOT / 'data/README.md').read_text().splitlines() if line.startswith('    python') and 'mine' in line and 'parquet' not in line]
+    assert len(told) == 4
+    for _, script, *args in told:
+        ran([sys.executable, script, *args, *small[script]], folder)
+    assert (folder / 'out-mine' / 'eval_test_returns.png').is_file()
+
+
 def test_the_example_of_data_readme_runs(folder):
-    ran([sys.executable, '-c', code('data/README.md')], folder)
+    ran([sys.executable, '-c', code('data/README.md', 1)], folder)
     ran([sys.executable, 'prepare.py', '--archive=mine.parquet', '--out_dir=p', '--val_share=0.2', '--test_share=0.2'], folder)
 
 

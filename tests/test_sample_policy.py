@@ -124,7 +124,7 @@ def test_the_driver_feeds_what_training_fed(out, prepared):
     import torch
 
     from data.prepared import Prepared
-    from model import PAD
+    from attention import PAD
     from policy import Policy
     data, policy, said = Prepared(prepared, 'train'), Policy.load(out), []
     b, prompt = int(np.argmax(data.length)), 'go to the bed'

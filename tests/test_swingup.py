@@ -38,7 +38,7 @@ def test_the_teacher_stands_it_up_from_everywhere():
 @pytest.mark.parametrize('source', swingup.SOURCES)
 def test_archives_hold_successes(source):
     episodes = list(swingup.collect(source, 0.03, 0, swingup.env_kwargs()))
-    assert len(episodes) > 0.8 * 0.03 * swingup.SOURCES[source]
+    assert len(episodes) > 0.5 * 0.03 * swingup.SOURCES[source]
     assert all(physics.upright(e['obs'][-swingup.STAYS:]).all() and len(e['act']) == physics.STEPS for e in episodes)
     assert (np.mean([e['taught'].mean() for e in episodes]) == 1) == (source == 'clean')
 
@@ -53,5 +53,5 @@ def test_systems_are_drawn_from_the_ranges_asked_for():
 
 def test_the_teacher_measures_itself():
     episode = {'seed': 4, **dict(zip(('obs', 'act'), swingup.shown_by_teacher({'seed': 4}, swingup.env_kwargs())))}
-    found = swingup.measure(episode, swingup.env_kwargs())
-    assert found['success'] and found['force_error'] < 1e-3 and found['upright'] > 0.3
+    found, = swingup.measure([episode], swingup.env_kwargs())
+    assert found['success'] and max(found['force_pumping'], found['force_balancing']) < 1e-3 and found['upright'] == found['teacher_upright'] > 0.3 and found['same_regime'] == 1

@@ -12,10 +12,11 @@ from conftest import ROOT, TINY, flip, hashes, refused, run
 from safetensors.torch import load_file
 
 import evaluation
+from attention import PAD
 from data.prepared import Prepared
 from data.text import NOT_GIVEN
 from checkpoint import load_weights, read_checkpoint, read_tensors
-from model import GPT, PAD, GPTConfig
+from model import GPT, GPTConfig
 from policy import Policy
 
 LONG_WARMUP = ['--warmup_iters=100', '--dropout=0.1', '--learning_rate=1e-2'] # the schedule does not depend on max_iters then
@@ -236,7 +237,7 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
     data = Prepared(prepared, 'train')
     ends = {row.tobytes(): i for i, row in enumerate(np.array(data.bd))}
     for step in range(6):
-        text, obs, act, bd, real, ahead, begins, n_real = g['batch_of']('train', step)
+        text, obs, act, bd, real, ahead, begins, over, n_real = g['batch_of']('train', step)
         S = obs.shape[1]
         for b in range(16):
             episode = next(i for i in range(len(data)) if np.array_equal(data.act[data.start[i]:data.start[i] + chunk], act[b, 0])
@@ -270,7 +271,7 @@ def test_ranks_share_a_batch_out(train, prepared):
     for rank in range(4):
         *part, n_part = g['batch_of']('train', 3, slice(rank, None, 4))
         assert n_part == n
-        for name, a, b in zip(('text', 'obs', 'act', 'bd', 'real', 'ahead', 'begins'), whole, part):
+        for name, a, b in zip(('text', 'obs', 'act', 'bd', 'real', 'ahead', 'begins', 'over'), whole, part):
             a = a[rank::4]
             if name == 'text': # a part is padded no further than it needs
                 assert not a[:, b.shape[1]:].any()
@@ -303,7 +304,7 @@ def test_a_model_that_could_not_read_the_prompts_is_not_trained(refuses_to_train
 
 def test_stretches_are_parts_of_episodes_and_every_time_is_trained(train, tmp_path, prepared):
     g, data = train('o', '--max_iters=12', '--stretch=6', '--eval_interval=100'), Prepared(prepared, 'train')
-    text, obs, act, bd, real, ahead, begins, n = g['batch_of']('train', 0)
+    text, obs, act, bd, real, ahead, begins, over, n = g['batch_of']('train', 0)
     assert obs.shape[1] == 6 and begins.max() > 0
     moved = load_file(newest(tmp_path / 'o') / 'train_state.safetensors')['exp_avg.time.weight'].abs().sum(1) > 0
     assert moved[:30].float().mean() > 0.8, "steps later than a stretch is long are embedded at a time that was never trained"

@@ -64,29 +64,40 @@ def drive(obs):
     return (obs[:, 2] + 0.3 * obs[:, 3] > 0).astype(np.int64)
 
 
-def collect(source, size, seed, kwargs):
-    """ episodes of the driver who now and then does something random """
-    rng, n = np.random.default_rng(seed), max(3, round(SOURCES[source] * size))
-    bar = tqdm(total=n, desc=source, unit='ep', mininterval=1, disable=None)
+def play(make_vec, n, choose, rng, desc):
+    """
+    n episodes, 500 at a time. choose(obs (m, 4), which (m,)) -> act (m,) int64, taught (m,) bool, for episodes `which` of the n
+    -> dicts of obs, act, path, bd, taught and seed
+    """
+    bar = tqdm(total=n, desc=desc, unit='ep', mininterval=1, disable=None)
     for first in range(0, n, 500):
-        count = min(500, n - first)
-        seeds, share = rng.integers(2 ** 31, size=count), np.array(RANDOM)[(first + np.arange(count)) % len(RANDOM)]
-        env = make_vec(count, **kwargs)
+        which = np.arange(first, min(n, first + 500))
+        seeds, env = rng.integers(2 ** 31, size=len(which)), make_vec(len(which))
         obs, info = env.reset(seed=seeds.tolist())
-        seen, acts, paths, over, length = [], [], [info['bd']], np.zeros(count, bool), np.zeros(count, int)
+        seen, acts, taughts, paths, over, length = [], [], [], [info['bd']], np.zeros(len(which), bool), np.zeros(len(which), int)
         while not over.all():
-            act = np.where(rng.random(count) < share, rng.integers(2, size=count), drive(obs))
-            seen.append(obs)
-            acts.append(act)
+            act, taught = choose(obs, which)
+            seen.append(obs), acts.append(act), taughts.append(taught)
             obs, _, terminated, truncated, info = env.step(act)
             paths.append(info['bd'])
             length[~over] += 1
             over |= terminated | truncated
-        seen, acts, paths = np.stack(seen, 1), np.stack(acts, 1), np.stack(paths, 1)
+        seen, acts, taughts, paths = (np.stack(a, 1) for a in (seen, acts, taughts, paths))
         for i, m in enumerate(length):
-            yield {'obs': seen[i, :m], 'act': acts[i, :m, None], 'path': paths[i, :m + 1], 'bd': paths[i, m], 'seed': int(seeds[i]), 'source': source}
-        bar.update(count)
+            yield {'obs': seen[i, :m], 'act': acts[i, :m, None], 'taught': taughts[i, :m], 'path': paths[i, :m + 1], 'bd': paths[i, m], 'seed': int(seeds[i])}
+        bar.update(len(which))
     bar.close()
+
+
+def collect(source, size, seed, kwargs):
+    """ episodes of the driver who now and then does something random """
+    rng = np.random.default_rng(seed)
+
+    def choose(obs, which):
+        share = np.array(RANDOM)[which % len(RANDOM)]
+        return np.where(rng.random(len(obs)) < share, rng.integers(2, size=len(obs)), drive(obs)), np.ones(len(obs), bool)
+    for i, e in enumerate(play(lambda n: make_vec(n, **kwargs), max(3, round(SOURCES[source] * size)), choose, rng, source)):
+        yield {**e, 'source': source, 'hard': RANDOM[i % len(RANDOM)]}
 
 
 def from_trajectory(episode, kwargs):

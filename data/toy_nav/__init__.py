@@ -106,14 +106,14 @@ def describe(episode, rng, kwargs, n=8):
     Annotate an episode and put it into words.
 
     -> {'visits': list of events; 'asked': JSON of the itinerary; 'group': no two splits share it; 'names': landmarks, of
-    which combinations are held out; 'novel': why it is for testing only, or ''; 'text', 'loose' (destination only): sentences}
+    which combinations are held out; 'novel': why it is for testing only, or ''; 'hard': 0 to 1, by the number of places; 'text', 'loose' (destination only): sentences}
     """
     where = places(kwargs)
     visits = where.visits(episode['path'])
     itinerary = Itinerary.from_json(episode['asked']) if episode.get('asked') else from_visits(visits, rng)
     texts = descriptions(itinerary, rng, n, loose=min(n, 1))
     return {'visits': visits, 'asked': itinerary.to_json(), 'group': str(Itinerary(itinerary.places)), 'names': itinerary.names(),
-            'novel': 'longer' if len(itinerary.places) > MAX_PLACES else '', 'text': texts[:n], 'loose': texts[n:]}
+            'novel': 'longer' if len(itinerary.places) > MAX_PLACES else '', 'hard': min(1.0, len(itinerary.places) / MAX_PLACES), 'text': texts[:n], 'loose': texts[n:]}
 
 
 def paraphrase(asked, rng, n=4):

@@ -1,0 +1,22 @@
+# A language model of CartPole: every number is a token. It balances, and it makes up episodes.
+# $ python prepare.py --dataset=cartpole_bins && python train.py config/cartpole_bins.py
+# $ python sample_policy.py --out_dir=out-cartpole-bins --eval=test
+# $ python sample_policy.py --out_dir=out-cartpole-bins --dream=100
+out_dir = 'out-cartpole-bins'
+dataset = 'cartpole_bins'
+mix = 'expert=1,random=0' # expert=0,random=1: from random actions alone
+text_len = 0
+fuse = 'bins'
+block_size = 5 * 20 # 20 steps, each of the action before and 4 numbers
+chunk = 1
+stretch = 40
+head = 'ce'
+n_layer = 3
+n_head = 4
+n_embd = 64
+n_ahead = 0
+batch_size = 32
+learning_rate = 1e-3
+max_iters = 1500
+eval_interval = 500
+log_interval = 100
