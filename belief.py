@@ -69,7 +69,7 @@ class Latent(nn.Module):
     A hidden Markov model's belief over n states that follows the tokens: b_t ~ (b_{t-1} P) * e(token t), all sums being 1, P row-stochastic
     (Rabiner, 1989, the forward pass); what it emits on average is added to the token.
 
-    n by n matrices P diag(e_t) are multiplied in pairs, then pairs of pairs: log2(T) products, not T.
+    n by n matrices P diag(e_t) are multiplied in pairs, then pairs of pairs: log2(T) products one after the other, not T.
     """
 
     def __init__(self, n, width):
@@ -88,7 +88,7 @@ class Latent(nn.Module):
     def forward(self, x, before=None, live=None):
         """
         x (B, T, C); before (B, n), what was believed before them, None: what is at the start; live (B, T) bool: others change no belief
-        -> what to add to each (B, T, C), and the belief at each (B, T, n). In float32
+        -> what to add to each (B, T, C), and the belief at each (B, T, n). Never in bfloat16
         """
         with torch.autocast(x.device.type, enabled=False):
             step = self.moves.softmax(1) * self.seen(x)[:, :, None]
@@ -97,7 +97,7 @@ class Latent(nn.Module):
             reach = 1
             while reach < step.shape[1]: # step t is the product of the last `reach` ones
                 step = torch.cat([step[:, :reach], step[:, :-reach] @ step[:, reach:]], 1)
-                step = step / step.sum((2, 3), keepdim=True) # never vanishes, however many
+                step = step / step.sum((2, 3), keepdim=True) # does not vanish
                 reach *= 2
             before = self.first.softmax(0).expand(len(x), -1) if before is None else before
             b = (before[:, None, None] @ step)[:, :, 0]
@@ -108,15 +108,27 @@ class Latent(nn.Module):
 class NextObs(nn.Module):
     """The next `chunk` observations, from what stands at a step's prediction and the actions that are taken: a model of the world."""
 
-    def __init__(self, n_obs, chunk, n_act, width):
+    def __init__(self, n_obs, chunk, n_done, width, weight):
         super().__init__()
-        self.seen, self.done = nn.Linear(width, width), nn.Linear(n_act, width, bias=False)
+        self.state, self.action = nn.Linear(width, width), nn.Linear(n_done, width, bias=False)
         self.change = nn.Linear(width, chunk * n_obs)
-        self.chunk = chunk
+        self.chunk, self.weight = chunk, weight
+        self.register_buffer('period', torch.zeros(n_obs)) # of angles, 0: none; their numbers are within half a period of 0
         nn.init.zeros_(self.change.weight) # at first nothing changes
         nn.init.zeros_(self.change.bias)
 
-    def forward(self, x, obs, act):
-        """ x (B, S, C), obs (B, S, n_obs), the newest, and act (B, S, chunk * n_act), normalised -> (B, S, chunk, n_obs), normalised """
-        change = self.change(F.relu(self.seen(x) + self.done(act)).square())
+    def forward(self, x, obs, done):
+        """ x (B, S, C), obs (B, S, n_obs), the newest, and done (B, S, n_done), the actions, normalised -> (B, S, chunk, n_obs), normalised """
+        change = self.change(F.relu(self.state(x) + self.action(done)).square())
         return obs[:, :, None] + change.unflatten(2, (self.chunk, -1))
+
+    def loss(self, said, obs, std, steps, n_real):
+        """ said and obs (B, S, chunk, n_obs), normalised by std, steps (B, 1) of each episode -> the weighed squared error, a mean over n_real """
+        off, period = said[:, :-1] - obs[:, 1:], self.period / std
+        off = off - period * (off.detach() / period.clamp(min=1e-9)).round() # an angle is nearly right beyond its seam, too
+        within = torch.arange(1, obs.shape[1], device=obs.device) < steps
+        return self.weight * self.chunk * ((off ** 2).mean((2, 3)) * within).sum() / n_real.clamp(min=1)
+
+    def wrapped(self, obs):
+        """ obs (..., n_obs), in their units, with angles within half a period of 0 """
+        return torch.where(self.period > 0, (obs + self.period / 2) % self.period.clamp(min=1e-9) - self.period / 2, obs)

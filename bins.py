@@ -4,7 +4,7 @@ Every number a token, next-token loss on all of them: a language model of episod
 
     RESET x_0 .. x_{n-1} | act_0 x_0 .. x_{n-1} | act_1 x_0 .. x_{n-1} | .. | act_{T-1} DONE
 
-A step is the action before it, or RESET where an episode begins, and its observations, each in one of n_bins of its own. What
+A step is the action before it, or RESET where an episode (in training, a stretch of it) begins, and its observations, each in one of n_bins of its own. What
 stands at the last of them predicts the action; what stands at an action, that the episode is over or how it goes on.
 """
 import torch

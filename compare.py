@@ -7,6 +7,7 @@ $ python compare.py out-a out-b --against=data_share           # also a picture:
 """
 import config as settings # first: it turns mistakes into one line
 
+import importlib
 import json
 import sys
 from collections import defaultdict
@@ -24,7 +25,7 @@ picture = 'compare.png' # where to
 runs = list(dict.fromkeys(a for a in sys.argv[1:] if not a.startswith('-')))
 sys.argv = [a for a in sys.argv if a not in runs]
 globals().update(settings.read(globals(), __file__))
-IGNORED = {'out_dir', 'seed', 'device', 'threads', 'init_from', 'eval_interval', 'log_interval', 'rollouts'} # differences that are none
+IGNORED = {'out_dir', 'seed', 'device', 'threads', 'init_from', 'eval_interval', 'log_interval', 'rollouts', 'keep_every', 'wandb_log', 'wandb_run_name'} # differences that are none
 SHARES = {**WORDS, **ENDS}
 # ------------------------------------------------------------------------------
 
@@ -36,6 +37,7 @@ def load(run):
     try:
         found = json.loads(file.read_text())
         how = {k: found['settings'][k] for k in ('checkpoint', 'guidance', 'temperature', 'num_samples', 'eval_episodes')}
+        SHARES.update(getattr(importlib.import_module(f"data.{found['trained']['dataset']}"), 'MEASURES', {}))
         return {'trained': found['trained'], 'how': how, 'rows': {row['name']: row for row in found['rows']}}
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file} is damaged, or of an older version. Make it again: python sample_policy.py --out_dir={run} --eval={split}") from None

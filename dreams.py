@@ -25,7 +25,7 @@ def dream(policy, n, temperature=1.0, top_p=1.0, seed=1337):
     inside = (edges[:, 1:] + edges[:, :-1]) / 2 # some number of each bin
     obs, act = torch.zeros(n, 1, c.n_obs, device=policy.device), torch.zeros(n, 1, dtype=torch.int64, device=policy.device)
     bins, acts, over = torch.zeros(n, steps, c.n_obs, dtype=torch.int64), torch.zeros(n, steps, dtype=torch.int64), np.full(n, -1)
-    cache.read(np.arange(n), [()] * n)
+    cache.read(np.arange(n), [policy.tokens(None)] * n)
     for t in tqdm(range(steps), desc='dream', unit='step', disable=None):
         for slot in range(c.n_slots): # the step is taken again and again, each time one token of it is known better
             legal = model.bins.legal(slot)
@@ -64,34 +64,46 @@ def consistent(world, bins, act, then, edges, kwargs):
 
 
 def evaluate(policy, split, n, picture, **how):
-    """ n dreams beside the episodes of a Prepared split: which of their steps can be; a picture of both -> the scores """
+    """ n dreams beside the episodes of a Prepared split: which of their steps and ends can be; a picture of both -> the scores """
+    world, kwargs = world_of(policy), policy.about['env_kwargs']
     if policy.model.bins is None:
         raise ValueError("this policy cannot dream: it was not trained on every number. Train one: python train.py config/cartpole_bins.py")
-    world, kwargs, edges = world_of(policy), policy.about['env_kwargs'], policy.model.bins.edges.cpu().numpy()
+    if not hasattr(world, 'reach') or len(policy.info['obs_columns']) < len(policy.about['obs_names']):
+        raise ValueError(f"which dreamt steps can be is not known: data/{policy.info['dataset']} would have to say (reach, can_end), and all observations be dreamt")
+    edges = policy.model.bins.edges.cpu().numpy()
     mix, columns = policy.info['settings']['mix'], policy.info['obs_columns']
     trained = np.flatnonzero(shares(mix, split.meta['sources'], 'mix')) if mix else np.arange(len(split.meta['sources'])) # sources that it was to be like
     rows = [slice(split.start[i], split.start[i + 1]) for i in np.flatnonzero(np.isin(split.source, trained))]
-    happened = [{'bins': (np.asarray(split.obs[r])[:, columns, None] >= edges[:, 1:-1]).sum(2), 'act': np.asarray(split.act[r])} for r in rows]
-    dreamt = [e for e in dream(policy, n, **how) if len(e['act']) > 1]
-    rng = np.random.default_rng(how['seed'])
+    happened = [{'bins': (np.asarray(split.obs[r])[:, columns, None] >= edges[:, 1:-1]).sum(2), 'act': np.asarray(split.act[r]),
+                 'over': r.stop - r.start < split.meta['max_steps']} for r in rows]
+    dreamt, rng = dream(policy, n, **how), np.random.default_rng(how['seed'])
 
     def share(episodes, shuffled=False):
         """ of each episode, the share of its steps that can be; shuffled: steps that lead anywhere """
         found = []
-        for e in episodes:
+        for e in (e for e in episodes if len(e['act']) > 1):
             then = e['bins'][1:]
             found.append(consistent(world, e['bins'][:-1], e['act'][:-1], rng.permutation(then) if shuffled else then, edges, kwargs).mean())
         return metrics.average(found)
-    happened = [e for e in happened if len(e['act']) > 1]
+
+    def ends(episodes):
+        """ of those that ended by themselves, the share that could """
+        last = [(e['bins'][-1:], e['act'][-1:]) for e in episodes if e['over']]
+        if not last:
+            return metrics.share([])
+        return metrics.share(world.can_end(*world.reach(*boxes(np.concatenate([b for b, _ in last]), edges), np.concatenate([a for _, a in last]), kwargs)))
     scores = {'dreamt': share(dreamt), 'real': share(happened), 'shuffled': share(happened, True)}
+    ended = {'dreamt': ends(dreamt), 'real': ends(happened)}
     lengths = {name: metrics.average([len(e['act']) for e in episodes]) for name, episodes in (('dreamt', dreamt), ('real', happened))}
     print("| steps that can be | episodes | % |\n|---|---|---|")
     for name, score in scores.items():
         print("| {} | {n} | {:.1f} [{:.1f}, {:.1f}] |".format(name, *(100 * score[k] for k in ('mean', 'low', 'high')), n=score['n']))
-    print('\nmean length: ' + ', '.join('{} {mean:.0f} [{low:.0f}, {high:.0f}]'.format(name, **found) for name, found in lengths.items()))
+    print('\nended by themselves: ' + ', '.join(f"{name} {s['n']}, of which {100 * s['mean']:.1f}% [{100 * s['low']:.1f}, {100 * s['high']:.1f}] can" if s['n'] else f"{name} 0"
+                                               for name, s in ended.items()))
+    print('mean length: ' + ', '.join('{} {mean:.0f} [{low:.0f}, {high:.0f}]'.format(name, **found) for name, found in lengths.items()))
     beside(picture, dreamt, happened, edges, policy)
     print(f"picture: {picture}")
-    return {'possible': scores, 'length': lengths}
+    return {'possible': scores, 'ends': ended, 'length': lengths}
 
 
 def beside(picture, dreamt, real, edges, policy, most=8):
@@ -114,27 +126,28 @@ def beside(picture, dreamt, real, edges, policy, most=8):
 @torch.inference_mode()
 def predictions(policy, split, n=64, ahead=(1, 2, 4, 8, 16), seed=1337):
     """
-    What would be observed is predicted for n episodes of a Prepared split, from the quarter, the half and three quarters of each: the
-    actions are theirs, the observations after that are the policy's own predictions.
+    What would be observed is predicted for n episodes drawn from a Prepared split, from a quarter, the half and three quarters of the
+    shortest of them on: the actions are theirs, the observations after that are the policy's own predictions.
 
-    -> {observation: {steps on: {'policy': root mean squared error, 'stays': of saying that nothing changes}}}, in their units
+    -> {observation: {steps on: {'policy', 'stays': of saying that nothing changes}}}, each a root mean squared error in its unit, with its interval
     """
     model, c, columns = policy.model, policy.config, policy.info['obs_columns']
-    period = np.array(policy.about.get('obs_period', [0] * len(policy.about['obs_names'])))[columns]
-    batches = Batches(split, 2, seed, min(n, len(split)), 1, c.chunk, c.n_slots, columns=columns)
-    text, obs, act, bd, real, *_ = map(torch.from_numpy, batches.batch(0)[:-1])
-    whole = int(real.any(2).sum(1).min()) # steps that all have
-    ahead, off = [k for k in ahead if k <= whole * c.chunk // 4], {}
-    for start in (whole // 4, whole // 2, 3 * whole // 4):
-        seen = obs[:, :start].clone()
+    batches = Batches(split, 2, seed, n, 1, c.chunk, c.n_slots, columns=columns)
+    text, obs, act, bd, real, *_ = (torch.from_numpy(a).to(policy.device) for a in batches.batch(0)[:-1])
+    shortest = int(split.length[batches.group(0)[0]].min()) // c.chunk # steps
+    ahead, off, world = [k for k in ahead if k <= shortest * c.chunk // 4], {}, model.next_obs
+    if not ahead or shortest < 4:
+        raise ValueError(f"an episode of {shortest} steps of {c.chunk} is too short to predict any of it")
+    for start in (shortest // 4, shortest // 2, 3 * shortest // 4):
+        seen = obs[:, :start]
         for k in range(-(-max(ahead) // c.chunk)):
             then = model(text, seen, act[:, :start + k], bd[:, :start + k] if bd.shape[1] > 1 else bd)[0]['next'][:, -1:]
-            then = then * model.obs_std[:c.n_obs] + model.obs_mean[:c.n_obs]
-            seen = torch.cat([seen, torch.where(model.obs_period > 0, (then + model.obs_period / 2) % model.obs_period.clamp(min=1e-9) - model.obs_period / 2, then)], 1)
-        said, was, last = (a.numpy().astype(np.float64) for a in (seen[:, start:].flatten(1, 2), obs[:, start:seen.shape[1]].flatten(1, 2), obs[:, start - 1, -1]))
-        for steps in ahead:
-            for name, x in ('policy', said[:, steps - 1]), ('stays', last):
-                d = x - was[:, steps - 1]
-                off.setdefault((steps, name), []).append(d - np.where(period > 0, period * np.round(d / np.where(period > 0, period, 1)), 0))
-    rms = {key: np.sqrt(np.mean(np.concatenate(d) ** 2, axis=0)) for key, d in off.items()}
-    return {policy.about['obs_names'][column]: {steps: {name: float(rms[steps, name][i]) for name in ('policy', 'stays')} for steps in ahead} for i, column in enumerate(columns)}
+            seen = torch.cat([seen, world.wrapped(then * model.obs_std[:c.n_obs] + model.obs_mean[:c.n_obs])], 1)
+        said, was, last = seen[:, start:].flatten(1, 2), obs[:, start:seen.shape[1]].flatten(1, 2), obs[:, start - 1, -1]
+        for k in ahead:
+            for name, x in ('policy', said[:, k - 1]), ('stays', last):
+                off.setdefault((k, name), []).append(world.wrapped(x - was[:, k - 1]).cpu().numpy() ** 2)
+    def rms(squares, **axis):
+        return np.sqrt(np.mean(squares, **axis))
+    return {policy.about['obs_names'][column]: {k: {name: metrics.average(np.mean(off[k, name], 0)[:, i], rms) for name in ('policy', 'stays')} for k in ahead}
+            for i, column in enumerate(columns)}

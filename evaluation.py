@@ -18,6 +18,7 @@ from data import metrics
 from data.prepared import SPLITS, Prepared
 from data.text import mistype
 
+TEST_SEEDS = 1_000_000 # added to the seeds of environments
 WORDS = {'carried_out': 'carried out', 'in_order': 'places in order', 'at_destination': 'ends there', 'kept_off': 'keeps off',
          'landmark_f1': 'landmark F1', 'colour_f1': 'colour F1'}
 ENDS = {'bd_error': 'bd error', 'bd_error_median': 'median bd error', 'within_5': 'within 5%', 'within_10': 'within 10%', 'bd_error_best': 'best sample'}
@@ -159,6 +160,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
     -> {'rows': the scores, 'kinds': how the prompts ended, counted}
     """
     seed, rows, kinds, drawn, known = how['seed'], [], {}, [], set()
+    fresh = {**how, 'seed': seed + TEST_SEEDS} if split.split == 'test' else how # where nothing but a seed is asked, the test's are not those that chose the checkpoint
     rng, every = np.random.default_rng(seed), episodes_of(split, policy)
 
     def row(name, chosen, texts=None, with_bd=False, **changes):
@@ -212,7 +214,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
     known |= {*trials, *['returns'] * ('discount' in policy.about)}
     if set(only) - known:
         raise ValueError(f"rows={', '.join(only)}: there is no {sorted(set(only) - known)[0]!r}. There are: {', '.join(sorted(known))}")
-    rows += [trial(policy, name, changes, n_episodes or 400, f"{pictures}_{name.replace(' ', '_')}.png", **how)
+    rows += [trial(policy, name, changes, n_episodes or 400, f"{pictures}_{name.replace(' ', '_')}.png", **fresh)
              for name, changes in trials.items() if not only or name in only]
     if 'discount' in policy.about and (not only or 'returns' in only):
         rows += returns(policy, n_episodes or 100, pictures, **how)
@@ -266,11 +268,14 @@ def returns(policy, n, pictures, **how):
 
 def table(title, heads, rows):
     """ the scores that heads name, as Markdown; nothing where no row has any of them """
-    def shown(score):
-        return f"{100 * score['mean']:5.1f} [{100 * score['low']:4.1f}, {100 * score['high']:4.1f}]"
+    def shown(score, n):
+        said = f"{100 * score['mean']:5.1f} [{100 * score['low']:4.1f}, {100 * score['high']:4.1f}]"
+        return said if score['n'] == n else said + f" of {score['n']}"
     heads = {k: head for k, head in heads.items() if any(k in r for r in rows)}
     lines = [f'| {title} | n | ' + ' | '.join(heads.values()) + ' |', '|---|---|' + '---|' * len(heads)]
-    lines += [f"| {r['name']} | {next(r[k]['n'] for k in heads if k in r)} | " + ' | '.join(shown(r[k]) if k in r else '-' for k in heads) + ' |' for r in rows if any(k in r for k in heads)]
+    for r in rows:
+        if n := next((r[k]['n'] for k in heads if k in r), 0):
+            lines.append(f"| {r['name']} | {n} | " + ' | '.join(shown(r[k], n) if k in r else '-' for k in heads) + ' |')
     return '\n' + '\n'.join(lines) + '\n' if heads else ''
 
 

@@ -34,7 +34,7 @@ BELIEF_WEIGHT = 1.0 # of the squared error of what is believed
 
 @dataclass
 class GPTConfig:
-    block_size: int = 364    # tokens in view: the prompt's text_len, and K steps of 3 tokens (2 where there is no bd)
+    block_size: int = 364    # tokens in view: the prompt's text_len, and K steps of n_slots tokens
     text_len: int = 64       # prompt tokens at most, 0: no language
     vocab_size: int = 900
     max_steps: int = 100     # steps an episode can have, each of `chunk` environment steps
@@ -205,7 +205,6 @@ class GPT(nn.Module):
         for name, n in ('obs', config.n_obs + config.n_believed), ('act', config.n_act), ('bd', config.n_bd):
             self.register_buffer(f'{name}_mean', torch.zeros(n))
             self.register_buffer(f'{name}_std', torch.ones(n))
-        self.register_buffer('obs_period', torch.zeros(config.n_obs)) # of angles; 0: none
         self.register_buffer('octaves', math.pi / 4 * 2.0 ** torch.arange(config.n_freq), persistent=False)
         self.register_buffer('bd_low', torch.zeros(config.n_bd))
         self.register_buffer('bd_high', torch.ones(config.n_bd))
@@ -218,7 +217,7 @@ class GPT(nn.Module):
                 nn.init.normal_(p, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layer))
         # these are initialised as it was measured, not as a GPT
         self.latent = Latent(config.n_latent, C) if config.n_latent else None
-        self.next_obs = NextObs(config.n_obs, config.chunk, n_out, C) if config.next_obs else None
+        self.next_obs = NextObs(config.n_obs, config.chunk, n_out, C, config.next_obs) if config.next_obs else None
         if config.n_believed:
             self.belief = Belief(config.n_believed, n_out + config.n_obs * (config.chunk + n_waves), self.octaves, 2 * C)
 
@@ -239,6 +238,8 @@ class GPT(nn.Module):
 
     def execution(self, N, S, device):
         """ the fastest way to attend, for N words and S steps """
+        if self.bins is not None and N: # packing, for the causal kernel, keeps one token a step
+            return 'dense'
         return attention.fastest(N, S, self.config.n_slots, self.config.window, device, self.config.dropout if self.training else 0.0)
 
     def attention_of(self, text, S, execution):
@@ -339,8 +340,6 @@ class GPT(nn.Module):
             believed = self.belief(self.told(obs, delayed(self.done(act))), truth)
         x = self.tokens(text, obs, act, bd, first, None if believed is None else believed.detach())
         execution = execution or self.execution(N, S, x.device)
-        if self.bins is not None and N and execution == 'causal': # packing keeps one token a step
-            execution = 'dense'
         attend, seen = self.attention_of(text, S, execution), None
         if execution == 'causal' and N:
             x, at = self.packed(x, text, S, real)
@@ -357,7 +356,7 @@ class GPT(nn.Module):
             x = self.blocks[-1](x, attend, take=take)
         else:
             x = self.blocks[-1](x, partial(F.scaled_dot_product_attention, attn_mask=seen), ask=take)
-        out = self.heads(x) # (B, S, C) at the obs tokens, which predict the action
+        out = self.heads(x)
         if self.next_obs is not None:
             out['next'] = self.next_obs(self.ln_f(x), self.seen(obs[:, :, -1]), self.done(act))
         loss = None
@@ -367,10 +366,7 @@ class GPT(nn.Module):
             within = torch.arange(S, device=x.device) < n_steps(real)
             loss = loss + BELIEF_WEIGHT * (((believed - truth) ** 2).mean(-1) * within).sum() / within.sum().clamp(min=1)
         if self.training and self.next_obs is not None and loss is not None:
-            off, period = out['next'][:, :-1] - self.seen(obs[:, 1:]), self.obs_period / self.obs_std[:self.config.n_obs]
-            off = off - period * (off.detach() / period.clamp(min=1e-9)).round() # an angle is nearly right beyond its seam, too
-            within = torch.arange(1, S, device=x.device) < n_steps(real)
-            loss = loss + self.config.next_obs * ((off ** 2).mean((2, 3)) * within).sum() / within.sum().clamp(min=1)
+            loss = loss + self.next_obs.loss(out['next'], self.seen(obs), self.obs_std[:self.config.n_obs], n_steps(real), real.sum())
         if ahead is not None and self.config.n_ahead:
             # says at every step what the prompt is about; the actions alone say it at the turnings only
             bins = ((ahead - self.bd_low) / (self.bd_high - self.bd_low) * AHEAD_BINS).long().clamp(0, AHEAD_BINS - 1)

@@ -246,7 +246,7 @@ def main():
                     continue
                 held_out = data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1])) \
                     if split == 'test' and hasattr(data, 'paraphrase') and describe != 'keep' else []
-                splits[split].append({**e, 'act': e['act'] if meta['continuous'] else e['act'][:, 0], 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0, 'hard': words.get('hard', e.get('hard', np.nan))},
+                splits[split].append({**e, 'act': e['act'] if meta['continuous'] else e['act'][:, 0], 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0, 'hard': e.get('hard', words.get('hard', np.nan))},
                                      {'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'novel': novel,
                                       'text': words.get('text', []), 'loose': words.get('loose', []), 'held_out': held_out,
                                       'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)), 'bd': e['bd'].tolist()})

@@ -133,7 +133,7 @@ def predict(policy, split):
     ahead = list(next(iter(found.values())))
     print('\n| predicted so many steps on, root mean squared error (if nothing changed) | ' + ' | '.join(map(str, ahead)) + ' |\n|---|' + '---|' * len(ahead))
     for name, errors in found.items():
-        print(f'| {name} | ' + ' | '.join('{policy:.3g} ({stays:.3g})'.format(**errors[k]) for k in ahead) + ' |')
+        print(f'| {name} | ' + ' | '.join('{mean:.2g} [{low:.2g}, {high:.2g}]'.format(**errors[k]['policy']) + ' ({mean:.2g})'.format(**errors[k]['stays']) for k in ahead) + ' |')
     return found
 
 
@@ -159,6 +159,8 @@ def main():
     policy = Policy.load(out_dir, checkpoint, device, guidance)
     if temperature and policy.config.head == 'mse':
         raise ValueError(f"temperature={temperature}, but the mse head of {out_dir} has nothing to draw from. Leave it out")
+    if dream and (eval or prompt or bd or prompts or guidance != 1):
+        raise ValueError("a dream is asked nothing: --dream goes without --eval, --prompt, --bd, --prompts and --guidance")
     if dream:
         folder = data_dir or Path(__file__).parent / 'data' / policy.info['dataset'] / 'prepared'
         found = dreams.evaluate(policy, Prepared(folder, 'test'), dream, Path(out_dir) / 'dream.png', temperature=temperature or 1.0, top_p=top_p, seed=seed)

@@ -63,7 +63,7 @@ n_head = 4
 n_embd = 256
 dropout = 0.0
 bias = False # in LayerNorms and Linears?
-block_size = 364 # tokens in view: text_len + 3 K; K = 100 steps of 4 are a whole episode of toy_nav
+block_size = 364 # tokens in view: text_len + 3 K (K with fuse='sum'); K = 100 steps of 4 are a whole episode of toy_nav
 text_len = 64 # prompt tokens at most
 chunk = 4 # environment steps a step of the sequence
 fuse = 'interleave' # 'interleave': bd, obs and act are tokens of their own; 'sum': one token a step, 3 times as fast; 'bins': every number a token
@@ -175,12 +175,12 @@ if head not in ('mse', 'kmeans', 'ce'):
     raise ValueError(f"head={head!r} is not known: 'mse', 'kmeans' or 'ce'")
 if n_ahead and not meta['bd_names']:
     raise ValueError(f"n_ahead={n_ahead}, but {dataset} has no behaviour descriptor to foretell. Set --n_ahead=0")
-if set(believed) & set(obs_names.split(',')) or believed and stretch:
+if set(believed) & set(obs_names.split(',')) or believed and (stretch or stretch_from):
     raise ValueError(f"{believe_names=}: what is believed is not observed (obs_names), and episodes are trained on whole (stretch=0)")
 if fuse == 'bins' and ((head, chunk, see_act, n_ahead, next_obs) != ('ce', 1, True, 0, 0) or believed or n_bins < 2):
     raise ValueError(f"fuse='bins' wants discrete actions (head='ce'), chunk=1, see_act=True, n_ahead=0, next_obs=0, n_bins of 2 or more, and nothing believed")
-if (stretch_from or hard_from < 1) and not curriculum or min(curriculum, stretch_from, n_latent, next_obs, keep_every) < 0:
-    raise ValueError(f"{stretch_from=} and {hard_from=} need a curriculum of some steps, {curriculum=}; with {n_latent=}, {next_obs=} and {keep_every=} none is below 0")
+if bool(stretch_from or hard_from < 1) != bool(curriculum) or stretch and stretch_from > stretch or min(curriculum, stretch_from, n_latent, next_obs, keep_every) < 0:
+    raise ValueError(f"a curriculum needs steps and something that grows: {curriculum=}, {stretch_from=} (at most {stretch=}), {hard_from=}; {n_latent=}, {next_obs=}, {keep_every=}: none is below 0")
 if keep_every % eval_interval:
     raise ValueError(f"keep_every={keep_every} must be a multiple of eval_interval={eval_interval}: checkpoints are written then")
 if not 0 <= n_seen <= chunk:
@@ -263,8 +263,8 @@ else:
     if continuous:
         model.act_low.copy_(torch.tensor(meta['act_low']))
         model.act_high.copy_(torch.tensor(meta['act_high']))
-    if 'obs_period' in meta:
-        model.obs_period.copy_(torch.tensor(np.array(meta['obs_period'])[columns]))
+    if next_obs and 'obs_period' in meta:
+        model.next_obs.period.copy_(torch.tensor(np.array(meta['obs_period'])[columns]))
     if fuse == 'bins':
         model.bins.edges.copy_(torch.from_numpy(bins.fit(train, n_bins, columns, seed)))
     if head == 'kmeans':
@@ -296,6 +296,8 @@ say(f"attention: {raw_model.execution(text_len, math.ceil(batches['train'].longe
 say(f"{device}, {dtype}, {torch.get_num_threads()} threads; step {step} to {max_iters}, checkpoints in {out_dir}")
 if stretch and stretch < min(max_steps, 2 * n_layer * window) and window < max_steps:
     say(f"note: stretches of {stretch} steps are shorter than what {n_layer} layers of {window} can see; --stretch={2 * n_layer * window}")
+if n_latent and (stretch or stretch_from):
+    say("note: the hidden state begins anew with every stretch; acting carries it through whole episodes")
 
 
 def learning_rate_at(it):

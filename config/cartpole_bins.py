@@ -19,4 +19,5 @@ batch_size = 32
 learning_rate = 1e-3
 max_iters = 1500
 eval_interval = 500
+rollouts = 50
 log_interval = 100

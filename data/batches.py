@@ -32,8 +32,11 @@ class Batches:
         self.longest = min(stretch * chunk or split.meta['longest'], split.meta['longest']) # environment steps
         self.weights = weights(split, mix, data_share) if mix or data_share < 1 or hard_from < 1 else None
         self.cumulated = None if self.weights is None else np.cumsum(self.weights)
-        if hard_from < 1 and not (self.weights * (split.hard <= hard_from)).any():
-            raise ValueError(f"hard_from={hard_from}: no episode is that easy, or the archives do not say (column hard, 0 to 1). Raise it, or leave it out")
+        if hard_from < 1:
+            for i, source in enumerate(split.meta['sources']):
+                mine = (split.source == i) & (self.weights > 0)
+                if mine.any() and (np.isnan(split.hard[mine]).any() or not (split.hard[mine] <= hard_from).any()):
+                    raise ValueError(f"hard_from={hard_from}: no episode of {source} is that easy, or its archive does not say (column hard, 0 to 1). Raise it, or leave it out")
         self.group = lru_cache(maxsize=4)(self.draw)
 
     def done(self, group):
@@ -56,7 +59,9 @@ class Batches:
         split, rng, n = self.split, np.random.default_rng([self.seed, self.which, group]), self.batch_size * self.bucket
         longest, cumulated, done = self.longest_at(group), self.cumulated, self.done(group)
         if done < 1 and self.hard_from < 1:
-            cumulated = np.cumsum(self.weights * (split.hard <= self.hard_from + (1 - self.hard_from) * done))
+            easy = self.weights * (split.hard <= self.hard_from + (1 - self.hard_from) * done)
+            whole, left = (np.bincount(split.source, w) for w in (self.weights, easy))
+            cumulated = np.cumsum(easy * (whole / np.maximum(left, 1e-12))[split.source]) # sources keep their shares
         if cumulated is None:
             episode = rng.integers(len(split), size=n)
         else:

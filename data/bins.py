@@ -1,5 +1,5 @@
 """
-Where the bins of observations lie, each holding as many of them as the next: as fine as the data is dense.
+Where the bins of observations lie, each holding as many of all sources' as the next: as fine as the data is dense.
 """
 import numpy as np
 

@@ -12,15 +12,15 @@ class Split(SimpleNamespace):
         return len(self.length)
 
 
-def make(length, hard=None, **how):
+def make(length, hard=None, source=None, **how):
     """ batches of episodes of such lengths; every observation is its episode's number, and its step """
     length, start = np.array(length), np.concatenate([[0], np.cumsum(length)])
     n, T = len(length), start[-1]
     obs = np.stack([np.repeat(np.arange(n), length), np.arange(T) - np.repeat(start[:-1], length)], 1).astype(np.float32)
     split = Split(
         obs=obs, act=np.zeros((T, 1), np.float32), path=np.zeros((T, 0), np.float32), taught=np.ones(T, bool), bd=np.zeros((n, 0), np.float32), start=start, length=length,
-        source=np.zeros(n, np.uint8), hard=np.full(n, np.nan) if hard is None else np.array(hard), text_start=np.array([0]), episode_text=np.zeros(n + 1, int),
-        meta={'sources': ['a'], 'longest': int(length.max()), 'max_steps': 40, 'text_len': 0})
+        source=np.zeros(n, np.uint8) if source is None else source, hard=np.full(n, np.nan) if hard is None else np.array(hard), text_start=np.array([0]), episode_text=np.zeros(n + 1, int),
+        meta={'sources': ['a', 'b'][:1 if source is None else 2], 'longest': int(length.max()), 'max_steps': 40, 'text_len': 0})
     return Batches(split, 0, 1337, 8, 2, 2, 1, **how)
 
 
@@ -48,7 +48,7 @@ def test_harder_episodes_come_in_later():
 def test_a_curriculum_wants_to_know_what_is_hard():
     with pytest.raises(ValueError, match='hard'):
         make([10] * 20, curriculum=100, hard_from=0.3)
-    with pytest.raises(ValueError, match='hard_from'):
+    with pytest.raises(ValueError, match='of a is that easy'):
         make([10] * 20, np.ones(20), curriculum=100, hard_from=0.3)
 
 
@@ -71,3 +71,12 @@ def test_what_is_over():
     halves = make([12] * 5, stretch=4, beyond=1)
     _, obs, _, _, _, _, first, over, _ = halves.batch(0)
     assert (over.any(1) == (first == 2)).all() and len(set(first)) > 1
+
+
+def test_sources_keep_their_shares_in_a_curriculum():
+    """ one of them is hard, the other easy """
+    hard, source = np.r_[np.linspace(0.2, 1, 100), np.linspace(0, 0.5, 300)], np.repeat([0, 1], [100, 300])
+    batches = make([10] * 400, hard, source, curriculum=100, hard_from=0.3, mix='a=0.25,b=0.75')
+    for steps in range(0, 40), range(100, 140):
+        seen = np.concatenate([batches.batch(step)[1][:, 0, -1, 0].astype(int) for step in steps])
+        assert (source[seen] == 0).mean() == pytest.approx(0.25, abs=0.06)

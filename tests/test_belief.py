@@ -137,7 +137,7 @@ def test_a_hidden_state_remembers_beyond_the_window(n_latent):
     torch.manual_seed(0)
     model = make(loud=False, n_latent=n_latent, block_size=3, text_len=0, head='ce', chunk=1, n_layer=1, see_act=True).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    text, real, bd = torch.zeros(32, 0, dtype=torch.int64), torch.ones(32, 10, 1, dtype=torch.bool), torch.zeros(32, 1, 2)
+    text, bd = torch.zeros(32, 0, dtype=torch.int64), torch.zeros(32, 1, 2)
     for _ in range(250):
         obs, first = torch.zeros(32, 10, 1, 3), torch.randint(2, (32,))
         obs[:, 0, 0, 0] = 4.0 * first - 2
@@ -159,7 +159,7 @@ def test_the_next_observations_are_learned():
     """those of obs' = 0.9 obs + act, with an angle that has a seam"""
     torch.manual_seed(0)
     model = make(loud=False, next_obs=1.0, chunk=1, n_obs=2, n_act=2, n_bd=0, text_len=0, block_size=100).train()
-    model.obs_period.copy_(torch.tensor([0, 2 * np.pi]))
+    model.next_obs.period.copy_(torch.tensor([0, 2 * np.pi]))
     optimizer, text, real = torch.optim.Adam(model.parameters(), 1e-2), torch.zeros(16, 0, dtype=torch.int64), torch.ones(16, 20, 1, dtype=torch.bool)
     def episodes():
         act, seen = torch.randn(16, 20, 1, 2), [torch.randn(16, 2)]
@@ -169,7 +169,7 @@ def test_the_next_observations_are_learned():
         return torch.stack(seen, 1)[:, :, None], act
     def off(obs, act):
         d = model(text, obs, act)[0]['next'][:, :-1] - obs[:, 1:]
-        return (d - model.obs_period * (d / model.obs_period.clamp(min=1e-9)).round()).square().mean()
+        return model.next_obs.wrapped(d).square().mean()
     first = off(*episodes()).item()
     for _ in range(300):
         obs, act = episodes()
@@ -190,3 +190,17 @@ def test_predicting_does_not_see_what_it_predicts():
     assert torch.equal(model(text, other, act, bd)[0]['next'][:, :3], before[:, :3])
     moved = (model(text, obs, acted, bd)[0]['next'] != before).any(-1).any(-1)[0]
     assert not moved[:2].any() and moved[2:].all() # from the action that is taken on
+
+
+@pytest.mark.parametrize('fuse', ['sum', 'bins'])
+def test_two_halves_of_a_batch_weigh_as_the_whole(fuse):
+    """as train.py puts ranks and micro-batches together: by their real steps; ragged lengths, and steps not to be imitated"""
+    changes = dict(next_obs=1.0) if fuse == 'sum' else dict(head='ce', chunk=1, text_len=0, n_bd=0, block_size=100)
+    model = make(fuse=fuse, **changes).train()
+    inputs = batch(model, 4, 9)
+    real = torch.arange(9)[None, :, None] < torch.tensor([9, 4, 2, 7])[:, None, None]
+    real = real.repeat(1, 1, model.config.chunk)
+    real[0, 3:5] = real[3, 1] = False
+    whole = model(*inputs, real)[1]
+    halves = [model(*(a[part] for a in inputs), real[part])[1] * real[part].sum() / real.sum() for part in (slice(2), slice(2, 4))]
+    assert sum(halves).item() == pytest.approx(whole.item(), rel=1e-5)

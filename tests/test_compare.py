@@ -13,7 +13,7 @@ def evaluated(folder, name, carried_out, **trained):
     (folder / name).mkdir()
     rows = [{'name': 'demonstrations: prompt', 'bd_error': score(0.2), 'carried_out': score(carried_out)}]
     how = {'guidance': 1.0, 'temperature': 0.0, 'num_samples': 1, 'eval_episodes': 0, 'checkpoint': 'best', 'out_dir': name}
-    (folder / name / 'eval_val.json').write_text(json.dumps({'settings': how, 'rows': rows, 'trained': {'out_dir': name, 'seed': 0, 'n_layer': 2, 'data_share': 1.0, **trained}}))
+    (folder / name / 'eval_val.json').write_text(json.dumps({'settings': how, 'rows': rows, 'trained': {'dataset': 'toy_nav', 'out_dir': name, 'seed': 0, 'n_layer': 2, 'data_share': 1.0, **trained}}))
 
 
 @pytest.fixture

@@ -52,6 +52,6 @@ def test_systems_are_drawn_from_the_ranges_asked_for():
 
 
 def test_the_teacher_measures_itself():
-    episode = {'seed': 4, **dict(zip(('obs', 'act'), swingup.shown_by_teacher({'seed': 4}, swingup.env_kwargs())))}
-    found, = swingup.measure([episode], swingup.env_kwargs())
+    obs, act, _ = swingup.shown_by_teacher([4, 5], swingup.env_kwargs())
+    found, _ = swingup.measure([{'seed': 4 + i, 'obs': obs[:, i], 'act': act[:, i]} for i in range(2)], swingup.env_kwargs())
     assert found['success'] and max(found['force_pumping'], found['force_balancing']) < 1e-3 and found['upright'] == found['teacher_upright'] > 0.3 and found['same_regime'] == 1

@@ -3,11 +3,12 @@ CartPole-v1 with nothing asked, for a model in which every number is a token (fu
 
 An expert's episodes, in part of which something else acts now and then, which is not to be imitated; and episodes of random actions.
 """
+from itertools import product
+
 import gymnasium as gym
 import numpy as np
 
-from data.cartpole import OBS_NAMES, play
-from data.pictures import panels
+from data.cartpole import OBS_NAMES, draw_episodes, play # noqa: F401, the pictures are the same
 
 SOURCES = {'expert': 600, 'random': 6000} # what collect() makes, and how much of it by default
 DISTURBED = (0.0, 0.1, 0.2) # shares of actions that are not the expert's, each in a third of its episodes
@@ -75,24 +76,22 @@ def judge(prompt, bd, path, kwargs):
     return {'said': f'{len(path) - 1} steps', 'visits': [], 'verdict': {'return': len(path) - 1.0}, 'ok': None}
 
 
-def draw_episodes(file, episodes, kwargs):
-    """ a PNG of the cart's and the pole's way through up to 12 episodes """
-    def draw(ax, e):
-        ax.plot(e['obs'][:, 0], label='x, m')
-        ax.plot(np.degrees(e['obs'][:, 2]), label='angle, degrees')
-        ax.set(title=e['said'], xlabel='step', xlim=(0, STEPS), ylim=(-15, 15))
-    panels(file, episodes, draw)
-
-
 def reach(low, high, act, kwargs):
     """
     Where a step of CartPole's physics leads from anywhere between low and high (n, 4) by act (n,) -> low, high (n, 4). The equations of
-    Gymnasium's CartPole-v1 (Barto, Sutton & Anderson, 1983): positions are linear in the box, velocities nearly so: its corners bound them.
+    Gymnasium's CartPole-v1 (Barto, Sutton & Anderson, 1983): positions are linear in the box, velocities nearly, but for the angular velocity's
+    square: the corners, and those of no angular velocity, bound them.
     """
-    corners = np.stack([np.where([(k >> d) & 1 for d in range(4)], high, low) for k in range(16)], 1) # (n, 16, 4)
-    x, v, theta, w = np.moveaxis(corners, 2, 0)
-    force, total, moment = np.where(act == 1, 10.0, -10.0)[:, None], 1.1, 0.05 # N, kg, kg m
+    values = [(low[:, d], high[:, d]) for d in range(3)] + [(low[:, 3], high[:, 3], np.clip(0, low[:, 3], high[:, 3]))]
+    x, v, theta, w = np.moveaxis(np.array([np.stack(corner, 1) for corner in product(*values)]), 2, 0) # (24, n)
+    force, total, moment = np.where(act == 1, 10.0, -10.0), 1.1, 0.05 # N, kg, kg m
     push = (force + moment * w ** 2 * np.sin(theta)) / total
     turn = (9.8 * np.sin(theta) - np.cos(theta) * push) / (0.5 * (4 / 3 - 0.1 * np.cos(theta) ** 2 / total))
     then = np.stack([x + 0.02 * v, v + 0.02 * (push - moment * turn * np.cos(theta) / total), theta + 0.02 * w, w + 0.02 * turn], 2)
-    return then.min(1), then.max(1)
+    return then.min(0), then.max(0)
+
+
+def can_end(low, high):
+    """ is the episode over somewhere between low and high (n, 4)? -> (n,) bool """
+    limit = np.array([2.4, 12 * np.pi / 180])
+    return (np.maximum(-low, high)[:, [0, 2]] >= limit - 1e-6).any(1)

@@ -65,8 +65,9 @@ class Teacher:
         A[1, 2], B[1, 0] = -m * l * A[3, 2] / (M + m), (1 - m * l * B[3, 0]) / (M + m)
         return (np.linalg.solve(R, B.T) @ solve_continuous_are(A, B, Q, R))[0]
 
-    def act(self, state):
-        """ state (n, 4) -> share of FORCE (n,) """
+    def act(self, state, middle=0.0):
+        """ state (n, 4), and where on the track to stand, (n,) metres -> share of FORCE (n,) """
+        state = state - np.stack(np.broadcast_arrays(middle, 0.0, 0.0, np.zeros(len(state))), 1)
         M, m, l = self.system.T
         x, v, theta, w = state.T
         self.balancing = np.where(self.balancing, np.abs(theta) < LOSE, (np.abs(theta) < CATCH) & (np.abs(w) < 4))
