@@ -2,6 +2,7 @@
 # $ python prepare.py --dataset=cartpole_bins && python train.py config/cartpole_bins.py
 # $ python sample_policy.py --out_dir=out-cartpole-bins --eval=test
 # $ python sample_policy.py --out_dir=out-cartpole-bins --dream=100
+# 6 to 7 minutes on one core; mean return 500 of 500 in each of 5 seeds, see data/cartpole_bins/readme.md
 out_dir = 'out-cartpole-bins'
 dataset = 'cartpole_bins'
 mix = 'expert=1,random=0' # expert=0,random=1: from random actions alone

@@ -1,6 +1,7 @@
 # Swing a pole up and balance it, on a cart whose masses and length it has to find out.
 # $ python prepare.py --dataset=swingup && python train.py config/swingup.py
 # $ python sample_policy.py --out_dir=out-swingup --eval=test
+# About 20 minutes on one core; up, and stays: 100% of unseen starts and of unseen parameters, see data/swingup/readme.md
 out_dir = 'out-swingup'
 dataset = 'swingup'
 text_len = 0
