@@ -29,7 +29,6 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from attention import PAD
-from belief import Latent
 from cache import Cache
 from data import archive
 from data.batches import Batches
@@ -278,16 +277,6 @@ def hugging_face_loop(theirs, batches):
     return steps
 
 
-def one_by_one(latent, x):
-    """ what Latent computes, a token at a time """
-    b, emitted, evidence = latent.first.softmax(0).expand(len(x), -1), [], latent.seen(x)
-    for seen in evidence.unbind(1):
-        b = b @ latent.moves.softmax(1) * seen
-        b = b / b.sum(1, keepdim=True)
-        emitted.append(b)
-    latent.emission(torch.stack(emitted, 1)).sum().backward()
-
-
 def training():
     rows, B = [], 16
     with tempfile.TemporaryDirectory() as folder:
@@ -304,8 +293,6 @@ def training():
         layouts = [GPTConfig(block_size=3 * 20, **small), GPTConfig(fuse='sum', block_size=20, **small)]
         stepped = [loop(c, Batches(synthetic(folder / c.fuse, c), 0, seed, 32, 8, c.chunk, c.n_slots)) for c in layouts]
         rows.append(compare('a training step of one token a step, against three; 3 x 64, 32 x 64 steps', *(partial(steps, 8) for steps in stepped), 2))
-        latent, x = Latent(8, 64), torch.randn(32, 200, 64)
-        rows.append(compare('a hidden state over 200 tokens in pairs, against one by one', lambda: one_by_one(latent, x), lambda: latent(x)[0].sum().backward(), 2))
         matrices = [torch.nn.Parameter(torch.randn(shape)) for shape in ((384, 128), (128, 128), (512, 128), (128, 512)) * 4]
         for p in matrices:
             p.grad = torch.randn_like(p)
