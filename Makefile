@@ -1,4 +1,4 @@
-# make demo: from nothing to a robot that follows a sentence.   make test: every test.
+# make demo: from nothing to a robot that follows a sentence.   make test: every test.   make torture: runs that are killed, files that are damaged.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,6 +13,9 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
+torture: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture.py
+
 venv: $(VENV)/installed
 
 $(VENV)/installed: requirements.lock
@@ -23,4 +26,4 @@ $(VENV)/installed: requirements.lock
 clean:
 	rm -rf out* data/*/prepared data/*/archives
 
-.PHONY: demo test venv clean
+.PHONY: demo test torture venv clean

@@ -202,7 +202,7 @@ def synthetic(folder, c, episodes=256):
         np.save(folder / 'train' / f'{name}.npy', array)
     (folder / 'meta.json').write_text(json.dumps(dict(
         version=VERSION, dataset='noise', env_kwargs={}, normaliser={}, counts={'train': {'steps': n * T}}, sources=['noise'], words=[], obs_names=[''] * c.n_obs,
-        act_names=[''] * c.n_act, bd_names=[''] * c.n_bd, continuous=True, text_len=c.text_len, longest=T, longest_text=c.text_len, max_steps=T,
+        act_names=[''] * c.n_act, bd_names=[''] * c.n_bd, bd_low=[], bd_high=[], act_low=[], act_high=[], continuous=True, text_len=c.text_len, longest=T, longest_text=c.text_len, max_steps=T,
         vocab_size=c.vocab_size, archives=[])))
     return Prepared(folder, 'train')
 

@@ -461,8 +461,16 @@ class GPT(nn.Module):
     def from_checkpoint(cls, folder, device='cpu'):
         """ a checkpoint's directory -> the model in evaluation mode, and the checkpoint's JSON. Executes nothing it reads """
         info = read_checkpoint(folder)
+        tensors = read_tensors(folder, 'model.safetensors', info)
+        try:
+            if info['model'].get('n_layer', 0) > len(tensors):
+                raise ValueError(f"{info['model']['n_layer']} layers, but {len(tensors)} tensors")
+            with torch.device('meta'): # takes no memory, whatever the file claims
+                load_weights(cls(GPTConfig(**info['model'])), {k: v.to('meta') for k, v in tensors.items()}, folder)
+        except (TypeError, ValueError, AssertionError, RuntimeError, OverflowError, AttributeError, ZeroDivisionError) as e:
+            raise ValueError(f"{folder} says of its model what does not fit its weights ({str(e).strip().splitlines()[-1] if str(e) else type(e).__name__}). Train again") from None
         model = cls(GPTConfig(**info['model']))
-        load_weights(model, read_tensors(folder, 'model.safetensors', info), folder)
+        load_weights(model, tensors, folder)
         model.to(device).eval().by_columns()
         return model, info
 

@@ -11,25 +11,16 @@ A trained policy for any loop: prompts in, observations in, actions out.
         policy.reset_rows(over)                      # Gymnasium's NEXT_STEP: now that row has begun a new episode
         over = terminated | truncated
 """
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from cache import Cache
-from checkpoint import read_file
+from checkpoint import find_checkpoint, read_file
 from data.text import NOT_GIVEN, Tokenizer, words
 from model import GPT
 
 
-def find_checkpoint(out_dir, which='best'):
-    """ the directory that out_dir's `best` or `latest` names, or one of its directories; or out_dir, if it is a checkpoint """
-    if not Path(out_dir).is_dir():
-        raise FileNotFoundError(f"no checkpoint in {out_dir}. Train one: python train.py config/toy_nav_cpu.py, or set --out_dir")
-    if (Path(out_dir) / 'checkpoint.json').is_file():
-        return Path(out_dir)
-    pointer = Path(out_dir) / which
-    return Path(out_dir) / pointer.read_text().strip() if pointer.is_file() else pointer
+FAR, LEAST = 100.0, 0.1 # standard deviations (of this size at least) from the mean of training: what is further off is a mistake
 
 
 class Policy:
@@ -46,6 +37,7 @@ class Policy:
     def __init__(self, model, info, tokenizer=None, device='cpu', guidance=1.0):
         self.model, self.info, self.tokenizer, self.device, self.guidance = model, info, tokenizer, device, guidance
         self.config, self.about = model.config, info['data']
+        self.seen_mean, self.seen_std = (a[:model.config.n_obs].cpu().numpy() for a in (model.obs_mean, model.obs_std))
         self.cache = None
 
     @classmethod
@@ -168,8 +160,11 @@ class Policy:
             raise ValueError(f"obs has shape {obs.shape}, not {expected}: {len(self.k)} rows of {', '.join(self.about['obs_names'])}")
         go = np.ones(len(obs), bool) if skip is None else ~np.asarray(skip, bool)
         obs = obs[:, self.info['obs_columns']]
-        if not np.isfinite(obs[go]).all():
-            raise ValueError(f"the observation of row {int(np.flatnonzero(go & ~np.isfinite(obs).all(1))[0])} is not finite")
+        sane = np.abs((obs - self.seen_mean) / np.maximum(self.seen_std, LEAST)) < FAR # nor nan, nor inf
+        if not sane[go].all():
+            row, column = np.argwhere(go[:, None] & ~sane)[0]
+            raise ValueError(f"{self.about['obs_names'][self.info['obs_columns'][column]]} is {obs[row, column]:g} in row {row}; in training it was {self.seen_mean[column]:.3g} +- "
+                             f"{self.seen_std[column]:.3g}. Are the units, the order, the environment the same?")
         self.recent[go] = np.concatenate([self.recent[go, 1:], obs[go, None]], 1)
         begins = go & self.fresh
         self.recent[begins], self.fresh[begins] = obs[begins, None], False

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data import archive as archives, clusters, pickles
-from data.prepared import SPLITS, VERSION, NpyWriter, Prepared, Rows, SplitWriter, sha256
+from data.prepared import SPLITS, VERSION, NpyWriter, Prepared, Rows, SplitWriter, lock, sha256
 from data.text import Tokenizer
 
 # ------------------------------------------------------------------------------
@@ -52,6 +52,7 @@ ROOT = Path(__file__).parent
 out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
 collected = Path(archive_dir or ROOT / 'data' / dataset / 'archives')
 partial = out.with_name(f'{out.name}.partial') # moved into place when all of it is there
+held = [] # its lock
 
 
 def archive_meta(data, kwargs):
@@ -204,6 +205,8 @@ def main():
     if suggest_k:
         return clusters.suggest(Prepared(out, 'train'), chunk, seed)
     started = time.time()
+    partial.mkdir(parents=True, exist_ok=True)
+    held.append(lock(partial)) # until this process ends
 
     # --------------------------------------------------------------------------
     # collect
@@ -218,7 +221,8 @@ def main():
 
     # --------------------------------------------------------------------------
     # verify, annotate, describe and split, one row group at a time
-    shutil.rmtree(partial, ignore_errors=True)
+    for left in partial.iterdir(): # by one that was killed
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     width = {'obs': (len(meta['obs_names']),), 'act': (len(meta['act_names']),) if meta['continuous'] else (),
              'bd': (len(meta['bd_names']),), 'path': (len(meta['bd_names']),), 'taught': (), 'hard': ()}
     dtype = {'taught': bool} | ({} if meta['continuous'] else {'act': np.int64})
@@ -307,6 +311,9 @@ def main():
                 archives=[{'file': f.name, 'sha256': sha256(f)} for f in files],
                 split_rule="by sha256 of the itinerary; pairs of landmarks below hold_out are test only")
     (partial / 'meta.json').write_text(json.dumps(meta, indent=1))
+    for file in filter(Path.is_file, partial.rglob('*')): # on the disk before it is in its place
+        with open(file, 'rb') as f:
+            os.fsync(f.fileno())
     old = out.with_name(f'{out.name}.old')
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
@@ -337,4 +344,6 @@ if __name__ == '__main__':
     try:
         main()
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if held: # else it is another's
+            shutil.rmtree(partial, ignore_errors=True)
+            os.close(held.pop())

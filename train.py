@@ -8,12 +8,12 @@ $ torchrun --standalone --nproc_per_node=8 train.py config/toy_nav.py
 import config as settings # first: it turns mistakes into one line
 
 import copy
-import hashlib
 import json
 import math
 import os
 import shutil
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -23,14 +23,16 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save as safetensors_bytes
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel as DDP
 from tqdm import tqdm
 
 import evaluation
-from checkpoint import FORMAT, UNSEALED, load_weights, read_checkpoint, read_tensors, seal
+from checkpoint import find_checkpoint, load_weights, newest_sound, read_tensors, steps_of, write_checkpoint
 from data import bins, clusters
 from data.batches import Batches
-from data.prepared import Prepared
+from data.prepared import Prepared, lock
+from interrupt import Interrupt, Interrupted
 from model import GPT, GPTConfig
 from policy import Policy
 
@@ -40,7 +42,8 @@ out_dir = 'out'
 eval_interval = 500 # steps between validations, each with a checkpoint
 eval_batches = 8 # batches a validation
 rollouts = 0 # validation prompts to drive at every validation; what they achieve then chooses `best`, not the loss
-keep_every = 0 # steps between checkpoints that are kept for good, a multiple of eval_interval; 0: only the latest and the best are kept
+keep_last = 2 # checkpoints that are kept, beside the best
+keep_every = 0 # steps between checkpoints that are kept for good, a multiple of eval_interval; 0: none is
 log_interval = 20 # steps between log lines
 init_from = 'scratch' # 'scratch', or 'resume': go on from out_dir's latest checkpoint
 wandb_log = False # also log to Weights & Biases
@@ -92,6 +95,7 @@ weight_decay = 1e-2
 beta1 = 0.9
 beta2 = 0.95
 grad_clip = 1.0 # clip gradients at this norm; 0.0: don't
+skip_nonfinite = 0 # steps in a row whose gradient may be inf or nan: they are left out; one more ends the run
 warmup_iters = 200
 min_lr = 0.0 # at the end of the cosine
 ema = 0.999 # decay of the running mean of the weights, which is what checkpoints act with; 0.0: off
@@ -125,8 +129,9 @@ if threads:
 if on_gpu:
     torch.cuda.set_device(device)
 if ddp:
-    dist.init_process_group('nccl' if on_gpu else 'gloo')
-torch.manual_seed(seed + rank) # weights are rank 0's; the rest is for dropout
+    store, *_ = next(rendezvous('env://'))
+    restarts = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) # of torchrun, whose store still has the addresses of those that are gone
+    dist.init_process_group('nccl' if on_gpu else 'gloo', store=dist.PrefixStore(f'attempt_{restarts}', store), rank=rank, world_size=world_size)
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 if dtype == 'auto':
     dtype = 'bfloat16' if on_gpu and torch.cuda.is_bf16_supported() else 'float32'
@@ -166,7 +171,7 @@ if language and not text_len or text_len and not language:
     raise ValueError(f"text_len={text_len}, but {data_dir} has {'prompts' if language else 'no language'}. Set --text_len={meta['text_len']}")
 if n_clusters < 1 or focal < 0 or rollouts < 0 or not 0 < data_share <= 1:
     raise ValueError(f"{n_clusters=} must be 1 or more, {focal=} and {rollouts=} 0 or more, {data_share=} above 0 and 1 at most")
-for name in ('chunk', 'batch_size', 'gradient_accumulation_steps', 'bucket', 'eval_interval', 'eval_batches', 'log_interval', 'n_layer', 'n_head', 'n_embd'):
+for name in ('keep_last', 'chunk', 'batch_size', 'gradient_accumulation_steps', 'bucket', 'eval_interval', 'eval_batches', 'log_interval', 'n_layer', 'n_head', 'n_embd'):
     if config[name] < 1:
         raise ValueError(f"{name}={config[name]} must be 1 or more")
 if optimizer not in ('adamw', 'muon'):
@@ -226,15 +231,11 @@ if n_embd % n_head:
     raise ValueError(f"n_embd={n_embd} cannot be shared by n_head={n_head} heads. Make it a multiple")
 torch.manual_seed(seed)
 model = GPT(gptconf).to(device)
-torch.manual_seed(seed + rank)
 step, best, scores, resumed = 0, {'loss': math.inf, 'rollout': -math.inf}, [], None # scores: (loss, what the rollouts achieved) so far
+if ddp and restarts and steps_of(out_dir): # begun again after a rank was lost
+    init_from = 'resume'
 if init_from == 'resume':
-    try:
-        with open(os.path.join(out_dir, 'latest')) as f:
-            folder = os.path.join(out_dir, f.read().strip())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"nothing to resume in {out_dir}: no checkpoint was written. Leave out --init_from=resume") from None
-    resumed = read_checkpoint(folder)
+    folder, resumed = newest_sound(out_dir)
     had = asdict(GPTConfig(**resumed['model']))
     differs = [k for k, v in model_args.items() if had[k] != v]
     if resumed['obs_columns'] != columns or resumed['settings'].get('believe_names', '') != believe_names:
@@ -280,7 +281,6 @@ if resumed:
     for k, p in parameters.items():
         averaged[k].copy_(saved['ema.' + k])
         owner[id(p)].state[p] = {m: saved[f'{m}.{k}'].to(device) for m in ('step', 'exp_avg', 'exp_avg_sq', 'momentum_buffer') if f'{m}.{k}' in saved}
-    torch.set_rng_state(saved['rng'])
     del saved
 raw_model = model
 if compile:
@@ -289,6 +289,7 @@ if compile:
 if ddp:
     model = DDP(model, device_ids=[int(device.split(':')[1])] if on_gpu else None)
 
+interrupt = Interrupt()
 window = raw_model.config.window
 say(f"{raw_model.num_params() / 1e6:.2f}M parameters, {head} head; window of {window} steps of {chunk} beside {text_len} prompt tokens")
 say(f"{len(train)} episodes to train on, {len(val)} to validate; {batch_size} x {gradient_accumulation_steps} a step over {world_size} rank(s)")
@@ -323,6 +324,8 @@ def validate():
     raw_model.eval()
     total, n = torch.zeros((), device=device), 0
     for i in range(eval_batches):
+        if interrupt.asked: # then nobody uses it
+            break
         *batch, _, first, over, n_real = batch_of('val', i, mine)
         with autocast:
             _, loss = raw_model(*to_device(batch), first=first.to(device), over=over.to(device))
@@ -331,7 +334,7 @@ def validate():
     swap_in_average()
     if ddp:
         dist.all_reduce(total)
-    return total.item() / n
+    return total.item() / max(n, 1)
 
 
 def roll_out():
@@ -340,7 +343,8 @@ def roll_out():
     acting = copy.deepcopy(raw_model).eval().by_columns()
     swap_in_average()
     policy = Policy(acting, {'dataset': dataset, 'data': about, 'obs_columns': columns}, val.tokenizer(), device)
-    return evaluation.quick(policy, val, rollouts, seed)
+    with interrupt:
+        return evaluation.quick(policy, val, rollouts, seed)
 
 
 def git_commit():
@@ -351,41 +355,22 @@ def git_commit():
 
 
 def save_checkpoint(val_loss, pointers):
-    """ write a directory beside the others and move it into place, then let the pointers, 'latest' and others, name it """
-    name = f'step_{step:07d}'
-    folder, partial = os.path.join(out_dir, name), os.path.join(out_dir, f'.{name}.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
+    """ all there is, and let the pointers, 'latest' and others, name it; then remove what is not to be kept. val_loss: None if it was not measured """
     state = {f'model.{k}': v for k, v in raw_model.state_dict().items()}
     state |= {f'ema.{k}': v for k, v in averaged.items()}
     state |= {f'{m}.{k}': v for o in optimizers for k, p in parameters.items() for m, v in o.state.get(p, {}).items()}
-    state['rng'] = torch.get_rng_state()
     acts_with = {k: averaged.get(k, v) for k, v in raw_model.state_dict().items()}
     files = {'model.safetensors': safetensors_bytes({k: v.contiguous().cpu() for k, v in acts_with.items()}),
              'train_state.safetensors': safetensors_bytes({k: v.contiguous().cpu().clone() for k, v in state.items()})}
     if language:
         files['tokenizer.model'] = train.tokenizer().model
-    info = {'format': FORMAT, 'model': asdict(raw_model.config), 'settings': config, 'dataset': dataset, 'data': about, 'obs_columns': columns,
-            'step': step, 'val_loss': val_loss, 'best': best, 'scores': scores, 'git_commit': git_commit(),
-            'versions': {'torch': torch.__version__, 'numpy': np.__version__},
-            'sha256': {k: hashlib.sha256(v).hexdigest() for k, v in files.items()}}
-    info['sha256']['checkpoint.json'] = UNSEALED.decode()
-    files['checkpoint.json'] = seal(json.dumps(info, indent=1).encode())
-    for file, content in files.items():
-        with open(os.path.join(partial, file), 'wb') as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(partial, folder)
-    for pointer in pointers:
-        with open(os.path.join(out_dir, f'.{pointer}'), 'w') as f:
-            f.write(name + '\n')
-        os.replace(f.name, os.path.join(out_dir, pointer))
-    keep = {open(os.path.join(out_dir, p)).read().strip() for p in ('latest', 'best', 'best_loss')}
-    for other in os.listdir(out_dir):
-        if other.startswith('step_') and other not in keep and not (keep_every and int(other[5:]) % keep_every == 0):
-            shutil.rmtree(os.path.join(out_dir, other))
+    info = {'model': asdict(raw_model.config), 'settings': config, 'dataset': dataset, 'data': about, 'obs_columns': columns, 'step': step, 'val_loss': val_loss,
+            'best': best, 'scores': scores, 'git_commit': git_commit(), 'versions': {'torch': torch.__version__, 'numpy': np.__version__}}
+    write_checkpoint(out_dir, f'step_{step:07d}', files, info, pointers)
+    named = {find_checkpoint(out_dir, p).name for p in ('latest', 'best', 'best_loss')}
+    for folder in steps_of(out_dir)[keep_last:]:
+        if folder.name not in named and not (keep_every and int(folder.name[5:]) % keep_every == 0):
+            shutil.rmtree(folder)
 
 
 def draw_log():
@@ -410,6 +395,14 @@ def draw_log():
 wandb = None
 if master:
     os.makedirs(out_dir, exist_ok=True)
+    held = lock(out_dir) # until this process ends, however it does
+    if not resumed and steps_of(out_dir): # a run is there: nothing of it is lost
+        aside = next(f'{out_dir}.{n}' for n in range(1, 10 ** 6) if not os.path.exists(f'{out_dir}.{n}'))
+        os.rename(out_dir, aside)
+        os.close(held)
+        os.makedirs(out_dir)
+        held = lock(out_dir)
+        say(f"note: {out_dir} held a run, it is now in {aside}; --init_from=resume would have gone on with it")
     log_file = os.path.join(out_dir, 'log.jsonl')
     kept = [line for line in open(log_file) if json.loads(line)['step'] <= step] if resumed and os.path.exists(log_file) else []
     with open(log_file, 'w') as f: # lines after the checkpoint come again
@@ -427,30 +420,45 @@ def log(**row):
             wandb.log(row, step=step)
 
 
+interrupt.install()
 bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5, disable=None if master else True) # None: only in a terminal
 model.train()
 loader = ThreadPoolExecutor(1)
 upcoming = loader.submit(micro_batches, step)
-since, waited, env_steps = time.time(), 0.0, 0
+since, waited, env_steps, skipped = time.time(), 0.0, 0, 0
+saved_at = resumed['step'] if resumed else None
+validated_at = saved_at if resumed and resumed['val_loss'] is not None else None
 while True:
-    if step % eval_interval == 0 and (step or max_iters == 0) and not (resumed and step == resumed['step']) or step == max_iters:
-        if not (resumed and step == resumed['step']): # that one is already on disk
-            val_loss = validate()
-            if not math.isfinite(val_loss):
-                raise ValueError(f"the validation loss is {val_loss} at step {step}. Lower --learning_rate; the last checkpoint in {out_dir} is sound")
-            if master:
+    signalled = interrupt.by_any()
+    if signalled:
+        if master and saved_at != step:
+            save_checkpoint(None, ['latest'])
+        break
+    if (step % eval_interval == 0 and (step or max_iters == 0) or step == max_iters) and step != validated_at:
+        val_loss, achieved = validate(), None
+        if master:
+            try:
                 achieved = roll_out() if rollouts else -val_loss
-                named = [name for name, good in (('best_loss', val_loss <= best['loss']), ('best', achieved >= best['rollout'])) if good]
-                best = {'loss': min(best['loss'], val_loss), 'rollout': max(best['rollout'], achieved)}
-                scores.append((val_loss, achieved))
-                tqdm.write(f"step {step:6d} | val {val_loss:.4f} | best {best['loss']:.4f}" + (f" | rollouts {achieved:.3f} | best {best['rollout']:.3f}" if rollouts else ''))
-                log(val=val_loss, **({'rollout': achieved} if rollouts else {}))
-                save_checkpoint(val_loss, ['latest', *named])
-                draw_log()
+            except Interrupted:
+                pass
+        if interrupt.by_any():
+            continue
+        if not math.isfinite(val_loss):
+            raise ValueError(f"the validation loss is {val_loss} at step {step}. Lower --learning_rate; the last checkpoint in {out_dir} is sound")
+        validated_at = saved_at = step
+        if master:
+            named = [name for name, good in (('best_loss', val_loss <= best['loss']), ('best', achieved >= best['rollout'])) if good]
+            best = {'loss': min(best['loss'], val_loss), 'rollout': max(best['rollout'], achieved)}
+            scores.append((val_loss, achieved))
+            tqdm.write(f"step {step:6d} | val {val_loss:.4f} | best {best['loss']:.4f}" + (f" | rollouts {achieved:.3f} | best {best['rollout']:.3f}" if rollouts else ''))
+            log(val=val_loss, **({'rollout': achieved} if rollouts else {}))
+            save_checkpoint(val_loss, ['latest', *named])
+            draw_log()
         since, waited, env_steps = time.time(), 0.0, 0
     if step >= max_iters:
         break
 
+    torch.manual_seed((seed * 1_000_003 + step) * 4099 + rank) # for dropout and the like: a step depends on its number alone
     for group in (group for o in optimizers for group in o.param_groups):
         group['lr'] = learning_rate_at(step)
     asked = time.time()
@@ -467,32 +475,43 @@ while True:
         share = loss * (batch[4].sum() / n_step)
         (share * world_size).backward()
         loss_sum += share.detach()
-    if grad_clip:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-    for o in optimizers:
-        o.step()
-        o.zero_grad(set_to_none=True)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip or math.inf).item() # the same on every rank: what is wrong on one is wrong on all
     step += 1
+    skipped = 0 if math.isfinite(norm) else skipped + 1
+    if skipped > skip_nonfinite:
+        raise ValueError(f"the gradient is {norm} at step {step}, batches {(step - 1) * gradient_accumulation_steps} to {step * gradient_accumulation_steps - 1}. The weights and the "
+                         f"last checkpoint in {out_dir} are sound. Lower --learning_rate, or --skip_nonfinite=3")
+    for o in optimizers:
+        if not skipped:
+            o.step()
+        o.zero_grad(set_to_none=True)
     env_steps += n_step
-    decay = min(ema, (1 + step) / (10 + step)) if ema else 0.0 # young averages follow faster
-    torch._foreach_lerp_(list(averaged.values()), [p.detach() for p in parameters.values()], 1 - decay)
+    if not skipped:
+        decay = min(ema, (1 + step) / (10 + step)) if ema else 0.0 # young averages follow faster
+        torch._foreach_lerp_(list(averaged.values()), [p.detach() for p in parameters.values()], 1 - decay)
     bar.update()
     if step % log_interval == 0:
         if ddp:
             dist.all_reduce(loss_sum)
         took = time.time() - since
         loss_now = loss_sum.item()
-        if not math.isfinite(loss_now):
-            raise ValueError(f"the loss is {loss_now} at step {step}. Lower --learning_rate; the last checkpoint in {out_dir} is sound")
         log(loss=loss_now, lr=learning_rate_at(step - 1))
         if master:
             tqdm.write(f"step {step:6d} | loss {loss_now:.4f} | lr {learning_rate_at(step - 1):.1e} | {1e3 * took / log_interval:6.1f} ms | {env_steps / took / 1e3:.0f}k steps/s | data {100 * waited / took:.1f}%")
         since, waited, env_steps = time.time(), 0.0, 0
 bar.close()
-if master and rollouts and len(scores) > 2:
+loader.shutdown(cancel_futures=True)
+if master and not signalled and rollouts and len(scores) > 2:
     from scipy.stats import spearmanr
     say(f"rank correlation of validation loss and rollouts over {len(scores)} checkpoints: {spearmanr(*zip(*scores)).statistic:.2f} (-1: the loss tells the best)")
-say(f"done: {out_dir}. Next: python sample_policy.py --out_dir={out_dir} --eval=test")
+if signalled:
+    say(f"stopped by signal {signalled}: all of step {step} is in {out_dir}. --init_from=resume goes on")
+else:
+    say(f"done: {out_dir}. Next: python sample_policy.py --out_dir={out_dir} --eval=test")
 if ddp:
     dist.barrier() # gloo aborts now and then if a rank leaves early
     dist.destroy_process_group()
+if master:
+    os.close(held)
+if signalled:
+    sys.exit(128 + signalled)

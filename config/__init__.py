@@ -43,9 +43,10 @@ def override(defaults, args):
     """ defaults: a script's variables. args: config files, --key=value, --key value, --flag -> {name: value} """
     config, args = variables(defaults), list(args)
     while args:
-        arg = args.pop(0)
-        if arg.startswith('--'):
-            key, equals, text = arg[2:].partition('=') # partition: a value may itself hold an '='
+        given = args.pop(0)
+        arg = given if given.isprintable() else repr(given) # errors are one line
+        if given.startswith('--'):
+            key, equals, text = given[2:].partition('=') # partition: a value may itself hold an '='
             if not equals:
                 if type(config.get(key)) is bool and not (args and args[0] in ('True', 'False')):
                     text = 'True' # --gif alone switches it on
@@ -55,16 +56,16 @@ def override(defaults, args):
                     raise ValueError(f"{arg} needs a value: --{key}=...")
             changes = {key: text if type(config.get(key)) is str else literal(text)}
         else:
-            if not os.path.isfile(arg):
+            if not os.path.isfile(given):
                 raise FileNotFoundError(f"no config file {arg}. Settings are given as --key=value")
             try:
-                changes = {k: v for k, v in runpy.run_path(arg).items() if not k.startswith('_') and (isinstance(v, SETTABLE) or k in config)}
+                changes = {k: v for k, v in runpy.run_path(given).items() if not k.startswith('_') and (isinstance(v, SETTABLE) or k in config)}
             except Exception as e: # the user's own code: say what it did
                 raise ValueError(f"{arg} failed: {type(e).__name__}: {e}") from None
         for key, value in changes.items():
             if key not in config:
                 close = get_close_matches(key, config, 1, 0.5)
-                raise ValueError(f"{arg}: there is no setting '{key}'. " +
+                raise ValueError(f"{arg}: there is no setting {key!r}. " +
                                  (f"Did you mean '{close[0]}'?" if close else "--help lists them all"))
             want = type(config[key])
             if want is float and type(value) is int:

@@ -9,8 +9,10 @@ Prepared data: flat arrays that training opens as memory maps, `data/<name>/prep
     episodes.parquet: for reading and scoring, the words, what was asked, the annotation
     ../meta.json: version, shapes, normaliser, tokenizer, archives with their SHA-256, split rule, counts
 """
+import fcntl
 import hashlib
 import json
+import os
 from array import array
 from collections import Counter
 from pathlib import Path
@@ -23,8 +25,10 @@ from data.text import Tokenizer
 
 VERSION = 3
 SPLITS = ('train', 'val', 'test')
-NEEDED = {'dataset', 'env_kwargs', 'normaliser', 'counts', 'sources', 'words', 'obs_names', 'act_names', 'bd_names', 'continuous',
-          'text_len', 'longest', 'longest_text', 'max_steps', 'vocab_size', 'archives'} # of meta.json
+SPEC = {'env_kwargs': dict, 'obs_names': [str], 'act_names': [str], 'bd_names': [str], 'bd_low': [float], 'bd_high': [float], 'act_low': [float], 'act_high': [float],
+        'continuous': bool, 'words': [str], 'archives': [dict]} # what meta.json says of the data, and checkpoints after it; the types of JSON
+NEEDED = {**SPEC, 'dataset': str, 'normaliser': dict, 'counts': dict, 'sources': [str], 'text_len': int, 'longest': int, 'longest_text': int, 'max_steps': int,
+          'vocab_size': int} # .. all of meta.json that is needed
 ARRAYS = ('obs', 'act', 'path', 'taught', 'bd', 'start', 'source', 'hard', 'text', 'text_start', 'episode_text')
 
 
@@ -141,6 +145,13 @@ class Prepared:
         return self.text[self.text_start[k]:self.text_start[k + 1]]
 
 
+def is_a(value, kind):
+    """ is what a JSON file holds of this type? [str]: a list of strings; float: any number """
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(is_a(v, kind[0]) for v in value)
+    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+
+
 def load_meta(folder):
     file = Path(folder) / 'meta.json'
     if not file.is_file():
@@ -149,13 +160,24 @@ def load_meta(folder):
         meta = json.loads(file.read_text())
     except ValueError:
         raise ValueError(f"{file} is damaged. Run: python prepare.py") from None
-    if not isinstance(meta, dict) or meta.get('version') != VERSION or NEEDED - set(meta):
+    if not isinstance(meta, dict) or meta.get('version') != VERSION or not all(k in meta and is_a(meta[k], kind) for k, kind in NEEDED.items()):
         raise ValueError(f"{file} is not of format {VERSION}, or parts of it are missing. Run: python prepare.py")
     return meta
 
 
 def again(meta):
     return f"python prepare.py --dataset={meta['dataset']}"
+
+
+def lock(folder):
+    """ this process alone may write there, until it ends, however it does, or closes what is returned (os.close) """
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise OSError(f"another process is writing to {folder}. Wait until it is done, or write elsewhere") from None
+    return held
 
 
 def sha256(file):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import hashlib
+import signal
 import subprocess
 
 import pytest
@@ -58,7 +59,16 @@ def script(monkeypatch, tmp_path):
         args = [str(ROOT / a) if a.startswith('config/') else str(a) for a in args]
         monkeypatch.setattr(sys, 'argv', [str(ROOT / file), *args])
         names = {'__name__': name, '__file__': str(ROOT / file)} # runpy would empty it on return, and functions would find nothing
-        exec(compile((ROOT / file).read_text(), str(ROOT / file), 'exec'), names)
+        handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            exec(compile((ROOT / file).read_text(), str(ROOT / file), 'exec'), names)
+        except BaseException as e: # a process that died would have let go
+            if isinstance(names.get('held'), int) and not isinstance(e, SystemExit):
+                os.close(names['held'])
+            raise
+        finally: # pytest's own are back
+            for s, handler in handlers.items():
+                signal.signal(s, handler)
         return names
     return call
 

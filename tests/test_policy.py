@@ -17,7 +17,7 @@ def policy(trained):
 
 def episode(n, T=40, seed=0):
     """ observations as an environment may show them (T, n, 9) """
-    return np.random.default_rng(seed).normal(100, 50, (T, n, 9)).astype(np.float32)
+    return (np.random.default_rng(seed).normal(0.5, 0.25, (T, n, 9)) * [1, 1, 1, 1, 1, 200, 200, 1, 1]).astype(np.float32)
 
 
 def drive(policy, seen):
@@ -110,7 +110,7 @@ def test_what_cannot_be_is_refused(policy):
     with pytest.raises(ValueError, match='reset'):
         policy.act(episode(1)[0])
     policy.reset(WISHES)
-    for obs, words in (episode(2)[0], 'shape'), (episode(3)[0][:, :5], 'shape'), (np.full((3, 9), np.nan), 'row 0 is not finite'):
+    for obs, words in (episode(2)[0], 'shape'), (episode(3)[0][:, :5], 'shape'), (np.full((3, 9), np.nan), 'is nan in row 0'), (np.full((3, 9), 1e9), 'Are the units'):
         with pytest.raises(ValueError, match=words):
             policy.act(obs)
     with pytest.raises(ValueError, match='tokens'):

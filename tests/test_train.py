@@ -52,6 +52,12 @@ def test_the_loss_falls(training):
     assert [r['step'] for r in rows if 'val' in r] == [40, 60]
 
 
+def test_the_loss_falls_as_it_always_did(training):
+    """50 steps against those of torch 2.13 on one machine; rounding differs a little on others, a changed batch, model or optimizer a lot"""
+    golden = json.loads((ROOT / 'tests' / 'golden_losses.json').read_text())
+    assert [r['loss'] for r in log(training[1]) if 'loss' in r][:50] == pytest.approx(golden, rel=1e-3)
+
+
 def test_it_says_what_it_decided(training):
     said = training[0].stdout
     assert re.search(r'0\.\d\dM parameters, mse head; window of \d+ steps of 8 beside 64 prompt tokens', said)
@@ -64,7 +70,7 @@ def test_it_says_what_it_decided(training):
 def test_a_run_leaves_its_best_and_its_latest_checkpoint(trained):
     names = {f.name for f in trained.iterdir()}
     pointed = {(trained / p).read_text().strip() for p in ('latest', 'best', 'best_loss')}
-    assert names == {'log.jsonl', 'loss.png', 'latest', 'best', 'best_loss'} | pointed and (trained / 'best').read_text() == (trained / 'best_loss').read_text() and 'step_0000060' in pointed
+    assert names == {'log.jsonl', 'loss.png', 'latest', 'best', 'best_loss', 'step_0000040', 'step_0000060'} | pointed and (trained / 'best').read_text() == (trained / 'best_loss').read_text() and 'step_0000060' in pointed
     assert {f.name for f in newest(trained).iterdir()} == {'model.safetensors', 'train_state.safetensors', 'tokenizer.model', 'checkpoint.json'}
 
 
