@@ -34,7 +34,7 @@ def read_checkpoint(folder):
         sound = seal(data.replace(info['sha256']['checkpoint.json'].encode(), UNSEALED)) == data and NEEDED <= set(info)
         if not sound or not all(is_a(info['data'][k], kind) for k, kind in SPEC.items()) or not info['dataset'].isidentifier():
             raise KeyError
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{file} is damaged. {others(folder)}") from None
     return info
 

@@ -68,7 +68,7 @@ def override(defaults, args):
                 raise ValueError(f"{arg}: there is no setting {key!r}. " +
                                  (f"Did you mean '{close[0]}'?" if close else "--help lists them all"))
             want = type(config[key])
-            if want is float and type(value) is int:
+            if want is float and type(value) is int and abs(value) < 1e300:
                 value = float(value) # --dropout=0 is fine
             if want is str and type(value) in (int, float):
                 value = str(value) # drop_bd = 0.5 in a file is, too

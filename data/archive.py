@@ -65,7 +65,7 @@ class Archive:
         try:
             self.parquet = pq.ParquetFile(self.file, page_checksum_verification=True, pre_buffer=False) # buffering ahead costs memory
             self.meta = json.loads((self.parquet.schema_arrow.metadata or {}).get(b'nanopilot', b'{}'))
-        except (pa.ArrowInvalid, OSError, ValueError) as e:
+        except (pa.ArrowException, OSError, ValueError, RecursionError) as e:
             raise ValueError(f"{file} is not a whole Parquet file ({first_line(e)}). Make or copy it again") from None
         missing = [k for k in REQUIRED if k not in self.parquet.schema_arrow.names] + [k for k in META if k not in self.meta]
         if self.meta.get('version') != VERSION or missing:
@@ -83,7 +83,7 @@ class Archive:
             while True:
                 try:
                     columns = next(batches, None)
-                except (pa.ArrowInvalid, OSError) as e:
+                except (pa.ArrowException, OSError) as e:
                     raise ValueError(f"{self.file} is damaged at episodes {done}.. ({first_line(e)}). Copy it again") from None
                 if columns is None:
                     break

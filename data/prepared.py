@@ -124,7 +124,7 @@ class Prepared:
                 raise FileNotFoundError(f"no {file}. Run: {again(self.meta)}") from None
             except (ValueError, EOFError) as e:
                 raise ValueError(f"{file} is damaged ({e}). Run: {again(self.meta)}") from None
-        steps = self.meta['counts'][split]['steps']
+        steps = self.meta['counts'].get(split, {}).get('steps')
         if len(self.obs) != steps or len(self.act) != steps or self.obs.shape[1] != len(self.meta['obs_names']):
             raise ValueError(f"{self.folder / split} does not fit its meta.json. Run: {again(self.meta)}")
         self.length = np.diff(self.start)
@@ -158,9 +158,10 @@ def load_meta(folder):
         raise FileNotFoundError(f"no prepared data in {folder}. Run: python prepare.py")
     try:
         meta = json.loads(file.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{file} is damaged. Run: python prepare.py") from None
-    if not isinstance(meta, dict) or meta.get('version') != VERSION or not all(k in meta and is_a(meta[k], kind) for k, kind in NEEDED.items()):
+    if not isinstance(meta, dict) or meta.get('version') != VERSION or not all(k in meta and is_a(meta[k], kind) for k, kind in NEEDED.items()) \
+            or not all(is_a(c, dict) for c in meta['counts'].values()):
         raise ValueError(f"{file} is not of format {VERSION}, or parts of it are missing. Run: python prepare.py")
     return meta
 

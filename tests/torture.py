@@ -186,7 +186,7 @@ def parsers(out):
             info = json.loads(data)
             info['sha256']['checkpoint.json'] = UNSEALED.decode()
             data = seal(json.dumps(info, indent=1).encode())
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
         (there / 'c' / 'checkpoint.json').write_bytes(data)
         Policy.load(there / 'c')
