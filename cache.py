@@ -148,7 +148,7 @@ class Cache:
                 k_all[where], v_all[where] = (k, v) if together else (k.transpose(1, 2), v.transpose(1, 2))
                 return k_all[here, :, begin:end], v_all[here, :, begin:end]
             x = block(x, attend, past, last if i == len(self.model.blocks) - 1 and c.fuse != 'bins' else None)
-        return self.model.heads(x)
+        return self.model.heads(self.model.ln_f(x))
 
 
 def attend_alike(q, k, v, mask, n, dropout_p=0.0):

@@ -61,7 +61,8 @@ def write_checkpoint(out_dir, name, files, info, pointers=()):
     Write files {name: bytes} and info, a dict that becomes the JSON, to out_dir/<name>, then let the pointers ('latest', 'best'), files of one
     line, name it. An OSError says what is in the way; what was there before is then as it was.
     """
-    out, partial = Path(out_dir), Path(out_dir) / f'.{name}.partial'
+    out = Path(out_dir)
+    partial, old = out / f'.{name}.partial', out / f'.{name}.old'
     info = {**info, 'format': FORMAT, 'bytes': {k: len(v) for k, v in files.items()},
             'sha256': {**{k: hashlib.sha256(v).hexdigest() for k, v in files.items()}, 'checkpoint.json': UNSEALED.decode()}}
     try:
@@ -72,7 +73,7 @@ def write_checkpoint(out_dir, name, files, info, pointers=()):
         put(partial / 'checkpoint.json', seal(json.dumps(info, indent=1).encode())) # a directory without it is no checkpoint
         sync(partial)
         if (out / name).exists(): # of this very step, from before a resume
-            os.rename(out / name, out / f'.{name}.old')
+            os.rename(out / name, old)
         os.rename(partial, out / name)
         sync(out)
         for pointer in pointers:
@@ -80,9 +81,11 @@ def write_checkpoint(out_dir, name, files, info, pointers=()):
             os.replace(out / f'.{pointer}', out / pointer)
         sync(out)
     except OSError as e:
+        if old.exists() and not (out / name).exists():
+            os.rename(old, out / name)
         raise OSError(f"no checkpoint could be written to {out / name}: {e.strerror or e}. Free some space there or set --out_dir; earlier ones are sound") from None
     finally:
-        for left in partial, out / f'.{name}.old':
+        for left in partial, old:
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.pictures import save
 from evaluation import ENDS, WORDS
 
 # ------------------------------------------------------------------------------
@@ -93,7 +94,7 @@ def draw(groups, scores):
             ax.set_xticks([], minor=True)
         ax.set(xlabel=against, title=f'{name}\n' + (f'{SHARES[score]}, %' if score in SHARES else score), ylim=(0, None))
         ax.grid(alpha=0.3)
-    figure.savefig(picture, dpi=120)
+    save(picture, lambda f: figure.savefig(f, dpi=120, format=Path(picture).suffix[1:] or 'png'))
     print(f"picture: {picture}")
 
 

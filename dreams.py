@@ -10,6 +10,7 @@ from bins import DONE
 from cache import Cache
 from data import metrics
 from data.batches import Batches, shares
+from data.pictures import save
 from evaluation import world_of
 from model import draw
 
@@ -120,7 +121,7 @@ def beside(picture, dreamt, real, edges, policy, most=8):
             axes[k, 0].set_ylabel(name)
         axes[0, side].set_title(title)
         axes[-1, side].set_xlabel('step')
-    figure.savefig(picture, dpi=100, format='png')
+    save(picture, lambda f: figure.savefig(f, dpi=100, format='png'))
 
 
 @torch.inference_mode()

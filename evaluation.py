@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from data import metrics
+from data.pictures import save
 from data.prepared import SPLITS, Prepared
 from data.text import mistype
 
@@ -261,7 +262,7 @@ def returns(policy, n, pictures, **how):
     ax.errorbar(x, mean, [mean - low, high - mean], fmt='o-', capsize=3, label=f'achieved, mean of {n}')
     ax.set(xlabel='return asked for', ylabel='return')
     ax.legend()
-    figure.savefig(f'{pictures}_returns.png', dpi=120)
+    save(f'{pictures}_returns.png', lambda f: figure.savefig(f, dpi=120, format='png'))
     print(f"picture: {pictures}_returns.png\n")
     return rows
 

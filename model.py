@@ -356,9 +356,10 @@ class GPT(nn.Module):
             x = self.blocks[-1](x, attend, take=take)
         else:
             x = self.blocks[-1](x, partial(F.scaled_dot_product_attention, attn_mask=seen), ask=take)
+        x = self.ln_f(x)
         out = self.heads(x)
         if self.next_obs is not None:
-            out['next'] = self.next_obs(self.ln_f(x), self.seen(obs[:, :, -1]), self.done(act))
+            out['next'] = self.next_obs(x, self.seen(obs[:, :, -1]), self.done(act))
         loss = None
         if real is not None:
             loss = self.loss(out, act, real) if self.bins is None else self.bins.loss(out['token'], obs[:, :, 0], act[..., 0], real[..., 0], over, first)
@@ -375,8 +376,7 @@ class GPT(nn.Module):
         return out, loss
 
     def heads(self, x):
-        """ x (B, S, C) at the tokens that predict, or (B, S * n_slots, C) where all do -> a dict of tensors (B, S, ..) """
-        x = self.ln_f(x)
+        """ x (B, S, C) after the last norm, at the tokens that predict, or (B, S * n_slots, C) where all do -> a dict of tensors (B, S, ..) """
         if self.bins is not None:
             logits = self.bins.head(x).unflatten(1, (-1, self.config.n_slots))
             return {'token': logits, 'act': logits[:, :, -1, self.bins.legal(self.config.n_obs)]}

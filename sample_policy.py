@@ -10,7 +10,6 @@ $ python sample_policy.py --eval=test                             # score the te
 import config as settings # first: it turns mistakes into one line
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 import dreams
 import evaluation
+from data.pictures import save
 from data.prepared import Prepared, load_meta
 from policy import Policy
 
@@ -138,11 +138,7 @@ def predict(policy, split):
 
 
 def write_json(file, content):
-    """ all of it or nothing """
-    temporary = f'{file}.partial'
-    with open(temporary, 'w') as f:
-        json.dump(content, f)
-    os.replace(temporary, file)
+    save(file, lambda f: Path(f).write_text(json.dumps(content)))
 
 
 def main():

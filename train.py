@@ -31,6 +31,7 @@ import evaluation
 from checkpoint import find_checkpoint, load_weights, newest_sound, read_tensors, steps_of, write_checkpoint
 from data import bins, clusters
 from data.batches import Batches
+from data.pictures import save
 from data.prepared import Prepared, lock
 from interrupt import Interrupt, Interrupted
 from model import GPT, GPTConfig
@@ -387,7 +388,7 @@ def draw_log():
         score = ax.twinx()
         score.plot([r['step'] for r in rows if 'rollout' in r], [r['rollout'] for r in rows if 'rollout' in r], 's-', ms=3, color='tab:green')
         score.set_ylabel(f'achieved by {rollouts} rollouts', color='tab:green')
-    figure.savefig(os.path.join(out_dir, 'loss.png'), dpi=120)
+    save(os.path.join(out_dir, 'loss.png'), lambda f: figure.savefig(f, dpi=120, format='png'))
 
 
 # ------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ import subprocess
 import pytest
 
 PREPARE = ['--val_share=0.1', '--test_share=0.2', '--hold_out=0.05']
-TINY = ['config/toy_nav_cpu.py', '--n_embd=16', '--n_layer=1', '--n_head=2', '--batch_size=8', '--eval_batches=1', '--log_interval=1', '--mix=', '--drop_bd=0.7', '--optimizer=adamw',
+SMALL = ['--n_embd=16', '--n_layer=1', '--n_head=2', '--batch_size=8', '--eval_batches=1']
+TINY = ['config/toy_nav_cpu.py', *SMALL, '--log_interval=1', '--mix=', '--drop_bd=0.7', '--optimizer=adamw',
         '--rollouts=0']
 
 

@@ -5,14 +5,14 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, SMALL, run
 from gymnasium.utils.env_checker import check_env
 
 from data import archive
 
 NAMES = sorted(p.parent.name for p in (ROOT / 'data').glob('*/__init__.py'))
 SIZE = {'toy_nav': 0.01}.get # of what collect() makes by default
-TINY = ['--n_embd=16', '--n_layer=1', '--n_head=2', '--batch_size=8', '--eval_batches=1', '--log_interval=1', '--rollouts=2', '--max_iters=4', '--eval_interval=2', '--device=cpu']
+TINY = [*SMALL, '--log_interval=1', '--rollouts=2', '--max_iters=4', '--eval_interval=2', '--device=cpu']
 
 
 @pytest.fixture(scope='module', params=NAMES)

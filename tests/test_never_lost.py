@@ -71,6 +71,20 @@ def test_whatever_fails_the_last_good_one_is_intact(saved, monkeypatch, name, at
     assert after == before and newest_sound(saved)[1]['step'] in (3, 4)
 
 
+def test_a_step_that_could_not_be_saved_again_is_as_it_was(saved, monkeypatch):
+    before, real = hashes(saved), os.rename
+
+    def failing(a, b):
+        if str(a).endswith('.partial'):
+            raise OSError(errno.EIO, 'Input/output error')
+        return real(a, b)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, 'rename', failing)
+        with pytest.raises(OSError, match='Input/output error'):
+            write_checkpoint(saved, 'step_0000003', {'a': b'new'}, info(3), ['latest'])
+    assert hashes(saved) == before
+
+
 def test_a_step_that_is_saved_again_is_there_once(saved):
     write_checkpoint(saved, 'step_0000003', {'a': b'new'}, info(3), ['latest'])
     assert (saved / 'step_0000003' / 'a').read_bytes() == b'new' and [p.name for p in steps_of(saved)] == ['step_0000003', 'step_0000002', 'step_0000001']

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 from conftest import ROOT
+from conftest import SMALL as SMALL_MODEL
 
 SMALL = {'prepare.py': ['--size=0.01', '--val_share=0.1', '--test_share=0.1'],
-         'train.py': ['--max_iters=2', '--n_embd=16', '--n_layer=1', '--n_head=2', '--batch_size=8', '--eval_batches=1', '--rollouts=2', '--device=cpu'],
+         'train.py': [*SMALL_MODEL, '--max_iters=2', '--rollouts=2', '--device=cpu'],
          'sample_policy.py': ['--eval_episodes=4'], 'bench.py': ['--only=environment', '--pairs=1', '--force']}
 
 

@@ -28,6 +28,7 @@ from safetensors.torch import save as safetensors_bytes
 from tqdm import tqdm
 
 from checkpoint import newest_sound, read_tensors, write_checkpoint
+from conftest import TINY
 from data.prepared import SPEC
 
 
@@ -274,8 +275,7 @@ def fuzz(out, times=10_000, seconds=5, memory=1 << 30, only=None, batch=250):
 # signals, resumes
 
 
-TRAIN = ['config/toy_nav_cpu.py', '--n_embd=16', '--n_layer=1', '--n_head=2', '--batch_size=8', '--eval_batches=2', '--log_interval=1', '--mix=', '--drop_bd=0.7', '--optimizer=adamw',
-         '--dropout=0.1', '--gradient_accumulation_steps=2', '--rollouts=2', '--eval_interval=7']
+TRAIN = [*TINY, '--eval_batches=2', '--dropout=0.1', '--gradient_accumulation_steps=2', '--rollouts=2', '--eval_interval=7']
 
 
 def trained(prepared, out, *args, ranks=1, after=None, signum=signal.SIGTERM):

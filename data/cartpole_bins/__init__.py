@@ -13,7 +13,6 @@ from data.cartpole import OBS_NAMES, draw_episodes, play # noqa: F401, the pictu
 SOURCES = {'expert': 600, 'random': 6000} # what collect() makes, and how much of it by default
 DISTURBED = (0.0, 0.1, 0.2) # shares of actions that are not the expert's, each in a third of its episodes
 STEPS = 500
-VARIANTS = {} # there are no other environments to be scored in
 MEASURES = {'success': 'balanced to the end', 'return': 'return, % of 500'}
 
 
