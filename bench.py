@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from attention import PAD
 from cache import Cache
+from checkpoint import training_files, write_checkpoint
 from data import archive
 from data.batches import Batches
 from data.prepared import VERSION, NpyWriter, Prepared, SplitWriter
@@ -55,6 +56,8 @@ ROOT = Path(__file__).parent
 ANCESTOR = dict(text_len=226, n_layer=2, n_head=4, n_embd=360, chunk=1, n_obs=5, n_act=2, n_bd=2, n_ahead=0, max_steps=403, vocab_size=900)
 # Hugging Face's Decision Transformer as published for the Hopper: returns, states and actions of the last 20 steps
 HOPPER = dict(block_size=60, text_len=0, n_layer=3, n_head=1, n_embd=128, chunk=1, n_obs=11, n_act=3, n_bd=1, n_ahead=0, n_freq=0, max_steps=4096)
+# config/toy_nav.py
+DEFAULT = dict(block_size=64 + 50, text_len=64, fuse='sum', see_act=False, n_seen=1, n_layer=6, n_head=4, n_embd=128, chunk=8)
 
 
 def seconds(f):
@@ -207,12 +210,12 @@ def synthetic(folder, c, episodes=256):
     return Prepared(folder, 'train')
 
 
-def loop(c, batches, optimizer='adamw'):
-    """ the loop of train.py without its checkpoints -> a function that takes n steps """
+def loop(c, batches):
+    """ the loop of train.py -> a function that takes n steps, and one that writes a checkpoint into a directory """
     torch.manual_seed(seed)
     model, loader = GPT(c).train(), ThreadPoolExecutor(1)
-    optimizers = model.configure_optimizers(optimizer, 0.01, 1e-3, (0.9, 0.95))
-    averaged = [p.detach().clone() for p in model.parameters()]
+    optimizers = model.configure_optimizers('adamw', 0.01, 1e-3, (0.9, 0.95))
+    averaged = {k: p.detach().clone() for k, p in model.named_parameters()}
     state = {'step': 0, 'next': loader.submit(batches.batch, 0)}
 
     def steps(n):
@@ -227,8 +230,11 @@ def loop(c, batches, optimizer='adamw'):
             for o in optimizers:
                 o.step()
                 o.zero_grad(set_to_none=True)
-            torch._foreach_lerp_(averaged, [p.detach() for p in model.parameters()], 0.001)
-    return steps
+            torch._foreach_lerp_(list(averaged.values()), [p.detach() for p in model.parameters()], 0.001)
+
+    def save(folder):
+        write_checkpoint(folder, f"step_{state['step']:07d}", training_files(model, averaged, optimizers), {}, ['latest'])
+    return steps, save
 
 
 def nanogpt_loop(T, B, c, folder):
@@ -283,7 +289,7 @@ def training():
         folder = Path(folder)
         c = GPTConfig(block_size=256, text_len=64, vocab_size=65, max_steps=64, chunk=1, n_layer=4, n_head=4, n_embd=128, n_ahead=0)
         batches = Batches(synthetic(folder, c), 0, seed, B, 8, c.chunk, c.n_slots)
-        ours, name = loop(c, batches), 'training tokens, against nanoGPT; 4 x 128, 16 x 256 tokens, no compile'
+        (ours, _), name = loop(c, batches), 'training tokens, against nanoGPT; 4 x 128, 16 x 256 tokens, no compile'
         if nanogpt:
             rows.append(compare(name, partial(nanogpt_loop(256, B, c, folder), 8), partial(ours, 8), 1.15))
         else:
@@ -291,8 +297,11 @@ def training():
         rows.append(compare('a training step, against gathering its batch (a share of <= 2%)', partial(ours, 8), lambda: [batches.batch(i) for i in range(8)], 50))
         small = dict(text_len=0, max_steps=64, chunk=1, n_bd=1, n_layer=3, n_embd=64, n_ahead=0)
         layouts = [GPTConfig(block_size=3 * 20, **small), GPTConfig(fuse='sum', block_size=20, **small)]
-        stepped = [loop(c, Batches(synthetic(folder / c.fuse, c), 0, seed, 32, 8, c.chunk, c.n_slots)) for c in layouts]
+        stepped = [loop(c, Batches(synthetic(folder / c.fuse, c), 0, seed, 32, 8, c.chunk, c.n_slots))[0] for c in layouts]
         rows.append(compare('a training step of one token a step, against three; 3 x 64, 32 x 64 steps', *(partial(steps, 8) for steps in stepped), 2))
+        c = GPTConfig(**DEFAULT, max_steps=50)
+        ours, save = loop(c, Batches(synthetic(folder / 'default', c), 0, seed, 16, 8, c.chunk, c.n_slots, n_ahead=c.n_ahead))
+        rows.append(compare('1,000 training steps, against writing a checkpoint (a share of <= 1%); default model', partial(ours, 8), partial(save, folder), 100, 8 / 1000))
         matrices = [torch.nn.Parameter(torch.randn(shape)) for shape in ((384, 128), (128, 128), (512, 128), (128, 512)) * 4]
         for p in matrices:
             p.grad = torch.randn_like(p)
@@ -303,7 +312,7 @@ def training():
     with tempfile.TemporaryDirectory() as folder:
         c = GPTConfig(**HOPPER | {'max_steps': 20})
         batches = Batches(synthetic(Path(folder), c), 0, seed, 64, 8, c.chunk, c.n_slots)
-        return rows + [compare(name, partial(hugging_face_loop(theirs, batches), 8), partial(loop(c, batches), 8), 2)]
+        return rows + [compare(name, partial(hugging_face_loop(theirs, batches), 8), partial(loop(c, batches)[0], 8), 2)]
 
 
 # ------------------------------------------------------------------------------
@@ -426,6 +435,11 @@ def gpu(device='cuda', widths=(128, 256, 384, 512, 768), tokens=65536, size=8192
             optimizer.zero_grad(set_to_none=True)
         flops = 6 * sum(p.numel() for p in model.blocks.parameters()) + 12 * c.n_layer * width * 256 # a token: nanoGPT's estimate, without embeddings
         share = [100 * per_second(step, flops * B * 256) / per_second(lambda: a @ b, 2 * size ** 3) for _ in range(pairs)]
+        def deterministic():
+            torch.use_deterministic_algorithms(True)
+            step(), wait()
+            torch.use_deterministic_algorithms(False)
+        rows.append(compare(f'a training step with --deterministic, against one without, width {width}: its cost', deterministic, lambda: (step(), wait()), None))
         rows.append({'name': f'training in bfloat16, compiled, width {width}: share of the matmul ceiling', 'value': float(np.median(share)), 'low': min(share),
                      'high': max(share), 'unit': ' %', 'goal': goal})
     model = make(block_size=64 + 200, text_len=64, see_act=False, n_seen=1, n_layer=6, n_head=8, n_embd=256, chunk=4).to(device)

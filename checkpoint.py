@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
+from safetensors.torch import load as load_safetensors, save as safetensors_bytes
 
 from data.prepared import SPEC, is_a
 
@@ -54,6 +54,18 @@ def put(file, content):
         f.write(content)
         f.flush()
         os.fsync(f.fileno())
+
+
+def training_files(model, averaged, optimizers):
+    """
+    All that a run goes on from, as files {name: bytes}. model.safetensors is what acts: `averaged` {name of a parameter: its running mean} and the
+    buffers; train_state.safetensors holds the weights as they are trained, that mean, and the optimizers' moments.
+    """
+    weights = model.state_dict()
+    state = {f'model.{k}': v for k, v in weights.items()} | {f'ema.{k}': v for k, v in averaged.items()}
+    state |= {f'{m}.{k}': v for o in optimizers for k, p in model.named_parameters() for m, v in o.state.get(p, {}).items()}
+    return {'model.safetensors': safetensors_bytes({k: averaged.get(k, v).contiguous().cpu() for k, v in weights.items()}),
+            'train_state.safetensors': safetensors_bytes({k: v.contiguous().cpu().clone() for k, v in state.items()})}
 
 
 def write_checkpoint(out_dir, name, files, info, pointers=()):

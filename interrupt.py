@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 
 
-class Interrupted(Exception):
-    """Raised by a signal, but only within `with interrupt:`."""
+class Interrupted(BaseException):
+    """Raised by a signal, but only within `unless_asked`; no Exception, lest libraries deal with it."""
 
 
 class Interrupt:
@@ -38,11 +38,12 @@ class Interrupt:
         dist.all_reduce(asked, dist.ReduceOp.MAX, group=self.group)
         return asked.item()
 
-    def __enter__(self):
-        """ what is done here has no effect but its result: a signal need not wait """
-        if self.asked:
-            raise Interrupted
-        self.breakable = True
-
-    def __exit__(self, *_):
-        self.breakable = False
+    def unless_asked(self, f, *args):
+        """ f(*args), which has no effect but its result: None, at once, if a signal has come or comes """
+        try:
+            self.breakable = True
+            return None if self.asked else f(*args)
+        except Interrupted:
+            return None
+        finally:
+            self.breakable = False

@@ -314,7 +314,8 @@ class GPT(nn.Module):
         (B, N), n_slots = text.shape, self.config.n_slots
         steps = torch.arange(S, device=x.device)
         n_words = (text != PAD).sum(1, keepdim=True)
-        i = torch.arange(int((n_words + (S if real is None else n_steps(real)) * n_slots).max()), device=x.device)
+        n = n_words + (S if real is None else n_steps(real)) * n_slots
+        i = torch.arange(x.shape[1] if torch.compiler.is_compiling() else int(n.max()), device=x.device) # compiled code wants one shape
         of = torch.where(i < n_words, i, (i + N - n_words).clamp(max=x.shape[1] - 1))
         at = (n_words + self.config.decides + steps * n_slots).clamp(max=len(i) - 1)
         return tokens_at(x, of), at

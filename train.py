@@ -14,26 +14,26 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import asdict, fields
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from safetensors.torch import save as safetensors_bytes
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel as DDP
 from tqdm import tqdm
 
 import evaluation
-from checkpoint import find_checkpoint, load_weights, newest_sound, read_tensors, steps_of, write_checkpoint
+from checkpoint import find_checkpoint, load_weights, newest_sound, read_tensors, steps_of, training_files, write_checkpoint
 from data import bins, clusters
 from data.batches import Batches
 from data.pictures import save
 from data.prepared import Prepared, lock
-from interrupt import Interrupt, Interrupted
+from interrupt import Interrupt
 from model import GPT, GPTConfig
 from policy import Policy
 
@@ -104,6 +104,7 @@ ema = 0.999 # decay of the running mean of the weights, which is what checkpoint
 device = 'auto' # 'cpu', 'cuda', 'cuda:1'; 'auto': cuda where there is one
 dtype = 'auto' # 'float32' or 'bfloat16'; 'auto': bfloat16 on GPUs that have it, else float32 (CPUs are faster so)
 compile = False # torch.compile the model: worth it on GPUs
+deterministic = False # the same bytes from the same seed on GPUs too, and slower; CPUs always give them
 threads = 0 # of the CPU, for each rank; 0: torch's own choice
 seed = 1337
 config = settings.read(globals(), __file__)
@@ -129,6 +130,9 @@ if threads:
     torch.set_num_threads(threads)
 if on_gpu:
     torch.cuda.set_device(device)
+if deterministic:
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8') # read by cuBLAS when it starts
+    torch.use_deterministic_algorithms(True)
 if ddp:
     store, *_ = next(rendezvous('env://'))
     restarts = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) # of torchrun, whose store still has the addresses of those that are gone
@@ -221,6 +225,19 @@ def micro_batches(step):
     return [batch_of('train', step * gradient_accumulation_steps + i, mine) for i in range(gradient_accumulation_steps)]
 
 
+def ahead(f, *args):
+    """ compute f(*args) meanwhile, in a thread that the process does not wait for when it ends -> its Future """
+    future = Future()
+
+    def work():
+        try:
+            future.set_result(f(*args))
+        except BaseException as e:
+            future.set_exception(e)
+    threading.Thread(target=work, daemon=True).start()
+    return future
+
+
 def to_device(batch):
     return [a.pin_memory().to(device, non_blocking=True) if on_gpu else a for a in batch]
 
@@ -302,6 +319,21 @@ if n_latent and (stretch or stretch_from):
     say("note: the hidden state begins anew with every stretch; acting carries it through whole episodes")
 
 
+def add_gradients(micro, n_step):
+    """ of micro-batches of n_step real steps, over all ranks -> this rank's share of the loss """
+    loss_sum = torch.zeros((), device=device)
+    for i, (*batch, _) in enumerate(micro):
+        batch = to_device(batch)
+        last = i == gradient_accumulation_steps - 1
+        with nullcontext() if last or not ddp else model.no_sync(), autocast:
+            _, loss = model(*batch)
+        # DDP averages over ranks: weigh by this rank's share of the steps, so that each counts once
+        share = loss * (batch[4].sum() / n_step)
+        (share * world_size).backward()
+        loss_sum += share.detach()
+    return loss_sum
+
+
 def learning_rate_at(it):
     if it < warmup_iters:
         return learning_rate * (it + 1) / warmup_iters
@@ -344,8 +376,7 @@ def roll_out():
     acting = copy.deepcopy(raw_model).eval().by_columns()
     swap_in_average()
     policy = Policy(acting, {'dataset': dataset, 'data': about, 'obs_columns': columns}, val.tokenizer(), device)
-    with interrupt:
-        return evaluation.quick(policy, val, rollouts, seed)
+    return evaluation.quick(policy, val, rollouts, seed)
 
 
 def git_commit():
@@ -357,12 +388,7 @@ def git_commit():
 
 def save_checkpoint(val_loss, pointers):
     """ all there is, and let the pointers, 'latest' and others, name it; then remove what is not to be kept. val_loss: None if it was not measured """
-    state = {f'model.{k}': v for k, v in raw_model.state_dict().items()}
-    state |= {f'ema.{k}': v for k, v in averaged.items()}
-    state |= {f'{m}.{k}': v for o in optimizers for k, p in parameters.items() for m, v in o.state.get(p, {}).items()}
-    acts_with = {k: averaged.get(k, v) for k, v in raw_model.state_dict().items()}
-    files = {'model.safetensors': safetensors_bytes({k: v.contiguous().cpu() for k, v in acts_with.items()}),
-             'train_state.safetensors': safetensors_bytes({k: v.contiguous().cpu().clone() for k, v in state.items()})}
+    files = training_files(raw_model, averaged, optimizers)
     if language:
         files['tokenizer.model'] = train.tokenizer().model
     info = {'model': asdict(raw_model.config), 'settings': config, 'dataset': dataset, 'data': about, 'obs_columns': columns, 'step': step, 'val_loss': val_loss,
@@ -424,12 +450,14 @@ def log(**row):
 interrupt.install()
 bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5, disable=None if master else True) # None: only in a terminal
 model.train()
-loader = ThreadPoolExecutor(1)
-upcoming = loader.submit(micro_batches, step)
+began, upcoming = step, ahead(micro_batches, step)
 since, waited, env_steps, skipped = time.time(), 0.0, 0, 0
 saved_at = resumed['step'] if resumed else None
 validated_at = saved_at if resumed and resumed['val_loss'] is not None else None
 while True:
+    asked = time.time()
+    micro = interrupt.unless_asked(upcoming.result) # before ranks wait for each other
+    waited += time.time() - asked
     signalled = interrupt.by_any()
     if signalled:
         if master and saved_at != step:
@@ -438,10 +466,7 @@ while True:
     if (step % eval_interval == 0 and (step or max_iters == 0) or step == max_iters) and step != validated_at:
         val_loss, achieved = validate(), None
         if master:
-            try:
-                achieved = roll_out() if rollouts else -val_loss
-            except Interrupted:
-                pass
+            achieved = interrupt.unless_asked(roll_out) if rollouts else -val_loss
         if interrupt.by_any():
             continue
         if not math.isfinite(val_loss):
@@ -462,20 +487,15 @@ while True:
     torch.manual_seed((seed * 1_000_003 + step) * 4099 + rank) # for dropout and the like: a step depends on its number alone
     for group in (group for o in optimizers for group in o.param_groups):
         group['lr'] = learning_rate_at(step)
-    asked = time.time()
-    micro, upcoming = upcoming.result(), loader.submit(micro_batches, step + 1) # gathered while this step is computed
-    waited += time.time() - asked
+    upcoming = ahead(micro_batches, step + 1)
     n_step = sum(n_real for *_, n_real in micro) # real steps in the whole batch, over ranks and micro-batches
-    loss_sum = torch.zeros((), device=device)
-    for i, (*batch, _) in enumerate(micro):
-        batch = to_device(batch)
-        last = i == gradient_accumulation_steps - 1
-        with nullcontext() if last or not ddp else model.no_sync(), autocast:
-            _, loss = model(*batch)
-        # DDP averages over ranks: weigh by this rank's share of the steps, so that each counts once
-        share = loss * (batch[4].sum() / n_step)
-        (share * world_size).backward()
-        loss_sum += share.detach()
+    if compile and step == began:
+        loss_sum = interrupt.unless_asked(add_gradients, micro, n_step)
+        if loss_sum is None: # this run has nothing yet that could be lost
+            say(f"stopped by signal {interrupt.asked} while compiling: all is as it was at step {step}")
+            os._exit(128 + interrupt.asked) # another rank may wait for this one, and this one for it
+    else:
+        loss_sum = add_gradients(micro, n_step)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip or math.inf).item() # the same on every rank: what is wrong on one is wrong on all
     step += 1
     skipped = 0 if math.isfinite(norm) else skipped + 1
@@ -501,7 +521,6 @@ while True:
             tqdm.write(f"step {step:6d} | loss {loss_now:.4f} | lr {learning_rate_at(step - 1):.1e} | {1e3 * took / log_interval:6.1f} ms | {env_steps / took / 1e3:.0f}k steps/s | data {100 * waited / took:.1f}%")
         since, waited, env_steps = time.time(), 0.0, 0
 bar.close()
-loader.shutdown(cancel_futures=True)
 if master and not signalled and rollouts and len(scores) > 2:
     from scipy.stats import spearmanr
     say(f"rank correlation of validation loss and rollouts over {len(scores)} checkpoints: {spearmanr(*zip(*scores)).statistic:.2f} (-1: the loss tells the best)")

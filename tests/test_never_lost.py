@@ -166,22 +166,16 @@ def test_stopped_anywhere_and_gone_on_it_is_the_same_run(train, tmp_path, optimi
             assert (tmp_path / out / file).read_bytes() == (tmp_path / 'straight' / file).read_bytes(), (k, file)
 
 
-def started(prepared, cwd, ranks, *args):
-    how = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}'] if ranks > 1 else []
-    return subprocess.Popen([sys.executable, *how, str(ROOT / 'train.py'), str(ROOT / TINY[0]), *TINY[1:], f'--data_dir={prepared}', '--out_dir=o', *args],
-                            cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
 def wait_for(process, words):
     for line in process.stdout:
         if words in line:
             return line
-    raise AssertionError(process.stderr.read())
+    raise AssertionError(process.wait())
 
 
 @pytest.mark.parametrize('ranks, signum', [(1, signal.SIGTERM), (1, signal.SIGINT), (2, signal.SIGTERM)])
 def test_a_signal_ends_all_ranks_and_saves(prepared, tmp_path, ranks, signum):
-    process = started(prepared, tmp_path, ranks, '--max_iters=100000', '--eval_interval=50')
+    process = torture.launched(prepared, tmp_path / 'o', '--max_iters=100000', '--eval_interval=50', ranks=ranks, stderr=subprocess.PIPE)
     wait_for(process, 'step     60')
     t = time.time()
     process.send_signal(signum)
@@ -191,7 +185,7 @@ def test_a_signal_ends_all_ranks_and_saves(prepared, tmp_path, ranks, signum):
     assert time.time() - t < 10 and 'Traceback' not in (err if ranks == 1 else ''), err
     assert process.returncode == 128 + signum if ranks == 1 else process.returncode
     step = newest_sound(tmp_path / 'o')[1]['step']
-    assert step >= 60 and f'all of step {step} is in o' in out
+    assert step >= 60 and f'all of step {step} is in' in out
     done = run('train.py', str(ROOT / TINY[0]), *TINY[1:], f'--data_dir={prepared}', '--out_dir=o', '--max_iters=100000', '--init_from=resume', '--help', cwd=tmp_path)
     assert done.returncode == 0
 
@@ -210,7 +204,7 @@ def test_a_signal_in_a_rollout_breaks_it_off(train, tmp_path, monkeypatch):
 
 
 def test_two_runs_in_one_directory(prepared, tmp_path):
-    process = started(prepared, tmp_path, 1, '--max_iters=100000', '--eval_interval=50')
+    process = torture.launched(prepared, tmp_path / 'o', '--max_iters=100000', '--eval_interval=50')
     try:
         wait_for(process, 'step     10')
         refused(run('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=o', '--max_iters=2', cwd=tmp_path), 'another process is writing to o')
@@ -232,9 +226,7 @@ def test_torchrun_begins_again_where_a_rank_was_lost(prepared, tmp_path):
     """kill -9 of one of two ranks; with --max-restarts the end is that of an undisturbed run"""
     args = ['--max_iters=60', '--eval_interval=10', '--dropout=0.1']
     def run_both(out, disturbed):
-        process = subprocess.Popen([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '--max-restarts=1', str(ROOT / 'train.py'), str(ROOT / TINY[0]),
-                                    *TINY[1:], f'--data_dir={prepared}', f'--out_dir={out}', *args], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        said = []
+        process, said = torture.launched(prepared, tmp_path / out, *args, ranks=2, restarts=1), []
         for line in process.stdout:
             said.append(line)
             if disturbed and 'step     25' in line:
@@ -272,6 +264,36 @@ def test_a_loss_that_is_nan_ends_the_run_before_the_update(train, tmp_path, monk
         train('o', '--max_iters=10', '--eval_interval=2', '--log_interval=100')
     where, info = newest_sound(tmp_path / 'o')
     assert info['step'] == 4 and all(v.isfinite().all() for k, v in checkpoints.read_tensors(where, 'model.safetensors', info).items() if not k.startswith('act_'))
+
+
+def test_a_nan_on_one_of_two_ranks_ends_both(prepared, tmp_path):
+    """one observation of one episode is nan"""
+    shutil.copytree(prepared, tmp_path / 'p')
+    obs = np.load(tmp_path / 'p' / 'train' / 'obs.npy', mmap_mode='r+')
+    obs[len(obs) // 2:len(obs) // 2 + 20] = np.nan
+    obs.flush()
+    process = torture.launched(tmp_path / 'p', tmp_path / 'o', '--max_iters=1000', '--eval_interval=1', ranks=2)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode and said.count('the gradient is nan at step') == 2
+    where, info = newest_sound(tmp_path / 'o')
+    assert f"at step {info['step'] + 1}, batches" in said
+    assert all(v.isfinite().all() for k, v in checkpoints.read_tensors(where, 'train_state.safetensors', info).items() if not k.startswith('model.act_'))
+
+
+def test_slow_data_is_not_waited_for(train, tmp_path, monkeypatch):
+    from data.batches import Batches
+    real = Batches.batch
+
+    def batch(self, step, share=slice(None)):
+        if step == 3 and self.which == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return real(self, step, share)
+    monkeypatch.setattr(Batches, 'batch', batch)
+    t = time.time()
+    with pytest.raises(SystemExit) as e:
+        train('o', '--max_iters=8')
+    assert e.value.code == 143 and time.time() - t < 20 and newest_sound(tmp_path / 'o')[1]['step'] in (2, 3)
 
 
 def test_some_may_be_left_out(train, tmp_path, monkeypatch):

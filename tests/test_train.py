@@ -382,7 +382,7 @@ def test_checkpoints_act_with_the_running_mean(train, tmp_path):
 
 
 @pytest.mark.parametrize('args', [['--head=kmeans', '--n_clusters=8'], ['--fuse=interleave', '--block_size=214'], ['--dtype=bfloat16'],
-                                  ['--chunk=1', '--stretch=20'], ['--n_ahead=0', '--n_freq=0'], ['--bias', '--bucket=1', '--threads=1'],
+                                  ['--chunk=1', '--stretch=20'], ['--n_ahead=0', '--n_freq=0'], ['--bias', '--bucket=1', '--threads=1', '--deterministic'],
                                   ['--believe_names=x,y,cos,sin', '--see_act'], ['--head=kmeans', '--focal=2', '--joint=False', '--n_clusters=4']],
                          ids=lambda a: ' '.join(a))
 def test_every_setting_trains(args, train, tmp_path):

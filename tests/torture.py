@@ -217,10 +217,10 @@ def forbid(event, args):
             os._exit(66)
 
 
-def fuzz(out, times=10_000, seconds=5, memory=1 << 30, only=None, batch=250):
+def fuzz(out, times=10_000, seconds=5, memory=64, only=None, batch=250):
     """
-    So many mutations of the input of each parser, in processes that do nothing else -> {name: {'fine', 'refused', 'wrong'}}; wrong is all but success and
-    an error of one line: another exception, a crash, a hang of so many seconds, more memory than that
+    So many mutations of the input of each parser, in processes that do nothing else -> {name: {'fine', 'refused', 'wrong', 'MB'}}; wrong is all but success
+    and an error of one line: another exception, a crash, a hang of so many seconds, a process that grows by more than so many MB
     """
     import json
     import resource
@@ -228,7 +228,7 @@ def fuzz(out, times=10_000, seconds=5, memory=1 << 30, only=None, batch=250):
     for name, (sound, parse) in parsers(out).items():
         if only and name not in only:
             continue
-        counted, wrong = Counter(), []
+        counted, wrong, most = Counter(), [], 0
         for first in tqdm(range(0, times, batch), desc=f'fuzz {name}', disable=None):
             read, write = os.pipe()
             child = os.fork()
@@ -250,10 +250,10 @@ def fuzz(out, times=10_000, seconds=5, memory=1 << 30, only=None, batch=250):
                         except BaseException as e:
                             odd.append((i, type(e).__name__, str(e)[:300]))
                         signal.alarm(0)
-                    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+                    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before >> 10
                     if grown > memory:
-                        odd.append((first, 'memory', f'{grown >> 20} MB'))
-                    os.write(write, json.dumps([mine, odd[:20], len(odd)]).encode())
+                        odd.append((first, 'memory', f'{grown} MB'))
+                    os.write(write, json.dumps([mine, odd[:20], grown]).encode())
                     status = 0
                 finally:
                     os._exit(status)
@@ -264,10 +264,11 @@ def fuzz(out, times=10_000, seconds=5, memory=1 << 30, only=None, batch=250):
             if status:
                 wrong.append((first, 'died', f'status {status}'))
             else:
-                mine, odd, _ = json.loads(said)
+                mine, odd, grown = json.loads(said)
                 counted.update(mine)
+                most = max(most, grown)
                 wrong += odd
-        found[name] = {**counted, 'wrong': wrong}
+        found[name] = {**counted, 'wrong': wrong, 'MB': most}
     return found
 
 
@@ -275,19 +276,22 @@ def fuzz(out, times=10_000, seconds=5, memory=1 << 30, only=None, batch=250):
 # signals, resumes
 
 
-TRAIN = [*TINY, '--eval_batches=2', '--dropout=0.1', '--gradient_accumulation_steps=2', '--rollouts=2', '--eval_interval=7']
+TRAIN = ['--eval_batches=2', '--dropout=0.1', '--gradient_accumulation_steps=2', '--rollouts=2', '--eval_interval=7']
 
 
-def trained(prepared, out, *args, ranks=1, after=None, signum=signal.SIGTERM):
-    """ train.py in a process; after so many lines that it prints it is sent a signal -> exit code, seconds from the signal to the end, what it said """
-    how = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}'] if ranks > 1 else []
-    process = subprocess.Popen([sys.executable, *how, 'train.py', *TRAIN, f'--data_dir={prepared}', f'--out_dir={out}', *args], cwd=ROOT, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True)
-    said, t = [], time.time()
+def launched(prepared, out, *args, ranks=1, restarts=0, stderr=subprocess.STDOUT):
+    """ train.py with a tiny model in a process of its own, or of torchrun with so many ranks -> its Popen """
+    how = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}', f'--max-restarts={restarts}'] if ranks > 1 else []
+    return subprocess.Popen([sys.executable, *how, 'train.py', *TINY, f'--data_dir={prepared}', f'--out_dir={out}', *args], cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+
+def trained(prepared, out, *args, ranks=1, after=None, delay=0.1, signum=signal.SIGTERM):
+    """ train.py in a process; after so many lines that it prints, and a delay of up to so many seconds, it is sent a signal -> exit code, seconds from the signal to the end, what it said """
+    process, said, t = launched(prepared, out, *TRAIN, *args, ranks=ranks), [], time.time()
     for line in process.stdout:
         said.append(line)
         if len(said) == after:
-            time.sleep(random.random() * 0.1)
+            time.sleep(random.random() * delay)
             process.send_signal(signum)
             t = time.time()
     return process.wait(), time.time() - t, ''.join(said)
@@ -299,12 +303,13 @@ def signals(prepared, times=25):
     with tempfile.TemporaryDirectory() as there:
         for ranks in 1, 2:
             for i in tqdm(range(times), desc=f'signals, {ranks} rank(s)', disable=None):
-                signum, out = rng.choice([signal.SIGTERM, signal.SIGINT]), f'{there}/{ranks}_{i}'
-                code, took, said = trained(prepared, out, '--max_iters=100000', ranks=ranks, after=rng.randrange(6, 60), signum=signum)
+                signum, out, compiling = rng.choice([signal.SIGTERM, signal.SIGINT]), f'{there}/{ranks}_{i}', i % 5 == 4
+                when = {'after': 5, 'delay': 10} if compiling else {'after': rng.randrange(6, 60)}
+                code, took, said = trained(prepared, out, '--max_iters=100000', f'--compile={compiling}', ranks=ranks, signum=signum, **when)
                 sent += 1
-                if took > 10 or ranks == 1 and code != 128 + signum or 'goes on' not in said:
+                if took > 10 or ranks == 1 and code != 128 + signum or 'goes on' not in said and 'while compiling' not in said:
                     wrong.append((ranks, i, code, round(took, 1), said[-300:]))
-                else:
+                elif 'goes on' in said:
                     newest_sound(out)
     return sent, wrong
 
