@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn as nn
 from torch.nn import functional as F
 
-from attention import PAD, sees
+from attention import sees
+from data.text import padded
+from model import kinds
 
 
 class Cache:
@@ -23,11 +24,11 @@ class Cache:
     where there are any, the ring has K + 1 places.
     """
 
-    def __init__(self, model, n):
-        """ of n rows for a GPT, on its device """
+    def __init__(self, model, n, padded=padded):
+        """ of n rows for a GPT, on its device; padded: how lists of token ids become what GPT.words reads """
         config, device, dtype = model.config, model.time.weight.device, model.time.weight.dtype
         K, n_slots, N = config.window, config.n_slots, config.text_len
-        self.model, self.N, self.ring = model, N, K + config.act_token
+        self.model, self.N, self.ring, self.padded = model, N, K + config.act_token, padded
         shape = (config.n_layer, n, config.n_head, N + self.ring * n_slots, config.n_embd // config.n_head)
         self.k, self.v = torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
         self.bd = torch.zeros(n, 1, config.n_embd, device=device, dtype=dtype) # embedded
@@ -82,8 +83,8 @@ class Cache:
         self.longest, self.alike = max(map(len, self.prompts)), len(set(self.prompts)) == 1
         if not new:
             return
-        text = nn.utils.rnn.pad_sequence([torch.tensor(prompt) for prompt in new], batch_first=True, padding_value=PAD).to(device)
-        x, attend = self.model.words(text), self.model.attention_of(text, 0, 'dense')
+        text = torch.from_numpy(self.padded(new)).to(device)
+        x, attend = self.model.words(text), self.model.attention_of(kinds(text), 0, 'dense')
         place = {prompt: i for i, prompt in enumerate(new)}
         goes = [(row, place[prompt], len(prompt)) for row, prompt in asked.items() if prompt in place]
         for k_all, v_all, block in zip(self.k, self.v, self.model.blocks):

@@ -160,7 +160,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
 
     -> {'rows': the scores, 'kinds': how the prompts ended, counted}
     """
-    seed, rows, kinds, drawn, known = how['seed'], [], {}, [], set()
+    world, seed, rows, kinds, drawn, known = world_of(policy), how['seed'], [], {}, [], set()
     fresh = {**how, 'seed': seed + TEST_SEEDS} if split.split == 'test' else how # where nothing but a seed is asked, the test's are not those that chose the checkpoint
     rng, every = np.random.default_rng(seed), episodes_of(split, policy)
 
@@ -197,12 +197,15 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
             ask('held-out phrasing', [e for e in some if e['held_out']], lambda e: one_of(e['held_out'], rng))
             mistyped = [{**e, 'said': mistype(e['said'], rng)} for e in some]
             ask('typing mistakes', [e for e in mistyped if policy.fits(e['said'])])
+            for name, most in (('a word never seen', 1), ('words never seen', None)) if hasattr(world, 'reword') else ():
+                others = np.random.default_rng([seed, most or 0])
+                ask(name, [{**e, 'said': said} for e in some if (said := world.reword(e['said'], others, most)) and policy.fits(said)])
             ask('held-out combination', [e for e in once if e['novel'] == 'combination'])
             ask('longer than trained', longer)
             ask('something to avoid', bans)
             loose = [{**e, 'asked': json.dumps(json.loads(e['asked'])[-1:])} for e in some if e['loose']]
             ask('destination only', loose, lambda e: e['loose'][0])
-            for name, changes in getattr(world_of(policy), 'VARIANTS', {}).items(): # elites may all have one seed: they begin where demonstrations do
+            for name, changes in getattr(world, 'VARIANTS', {}).items(): # elites may all have one seed: they begin where demonstrations do
                 elsewhere = [{**e, 'seed': seed + i} for i, e in enumerate(some)]
                 ask(name, elsewhere, env_kwargs={**policy.about['env_kwargs'], **changes})
         if policy.config.n_bd:
@@ -210,8 +213,8 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
             row(f'{source}: bd', some, [None] * len(some), True)
             if policy.config.text_len:
                 row(f'{source}: prompt and bd', some, [e['said'] for e in some], True)
-    measures = getattr(world_of(policy), 'MEASURES', {})
-    trials = {'unseen starts': {}, **getattr(world_of(policy), 'VARIANTS', {})} if measures else {}
+    measures = getattr(world, 'MEASURES', {})
+    trials = {'unseen starts': {}, **getattr(world, 'VARIANTS', {})} if measures else {}
     known |= {*trials, *['returns'] * ('discount' in policy.about)}
     if set(only) - known:
         raise ValueError(f"rows={', '.join(only)}: there is no {sorted(set(only) - known)[0]!r}. There are: {', '.join(sorted(known))}")

@@ -37,6 +37,7 @@ class GPTConfig:
     block_size: int = 364    # tokens in view: the prompt's text_len, and K steps of n_slots tokens
     text_len: int = 64       # prompt tokens at most, 0: no language
     vocab_size: int = 900
+    text_width: int = 0      # of the states that a frozen encoder gives for each token (data/encoders.py); 0: tokens are ids
     max_steps: int = 100     # steps an episode can have, each of `chunk` environment steps
     chunk: int = 4           # environment steps in one step of the sequence
     fuse: str = 'interleave' # 'interleave': 3 tokens a step; 'sum': one, of bd, obs and the action before; 'bins': every number a token (bins.py)
@@ -161,6 +162,11 @@ def n_steps(real):
     return (real.any(2) * torch.arange(1, real.shape[1] + 1, device=real.device)).amax(1, keepdim=True)
 
 
+def kinds(text):
+    """ text as GPT.words reads it -> (B, N) int64, PAD where there is no token """
+    return text if text.ndim == 2 else text[..., 0].long()
+
+
 def tokens_at(x, at):
     """ x (B, T, C), at (B, S) -> (B, S, C); faster than gather, in its gradient too """
     B, T, C = x.shape
@@ -182,6 +188,7 @@ class GPT(nn.Module):
         C, n_out = config.n_embd, config.chunk * config.n_act
         n_waves = 2 * config.n_freq
         self.text_in = nn.Embedding(config.vocab_size, C) if config.text_len else None
+        self.states_in = nn.Linear(config.text_width, C) if config.text_len and config.text_width else None
         self.text_pos = nn.Embedding(config.text_len, C) if config.text_len else None
         self.time = nn.Embedding(config.max_steps, C) # absolute, shared by the three tokens of a step
         self.bins = Bins(config.n_obs, config.n_bins, config.n_act, C) if config.fuse == 'bins' else None
@@ -275,7 +282,9 @@ class GPT(nn.Module):
         return torch.where(given, self.bd_in(torch.cat([bd, waves(bd, self.octaves)], dim=-1)), self.bd_not_given)
 
     def words(self, text):
-        return self.text_in(text) + self.text_pos.weight[:text.shape[1]]
+        """ text (B, N), or (B, N, 1 + text_width): what kind of token each is, and its frozen states -> (B, N, C) """
+        x = self.text_in(kinds(text)) + self.text_pos.weight[:text.shape[1]]
+        return x if self.states_in is None else x + self.states_in(text[..., 1:])
 
     def numbers(self, obs, before, begun, b, now):
         """ a step's tokens where every number is one, embedded: as Bins.tokens', with bd b and time now (B, S, C) -> (B, S, n_slots, C) """
@@ -322,7 +331,7 @@ class GPT(nn.Module):
 
     def forward(self, text, obs, act, bd=None, real=None, ahead=None, first=None, over=None, execution=None):
         """
-        text (B, N) int64, ended by padding (N = 0: no language); obs (B, S, chunk, n_obs), up to each decision, and in
+        text (B, N) int64, ended by padding (N = 0: no language), or with a frozen encoder's states (B, N, 1 + text_width); obs (B, S, chunk, n_obs), up to each decision, and in
         training what is to be believed after them, n_obs + n_believed in all;
         act (B, S, chunk, n_act) float, or (B, S, chunk) int64 with the ce head, from each decision on;
         bd (B, S or 1, n_bd), nan where not given; real (B, S, chunk) bool, False where an episode is over or not to be imitated; ahead
@@ -340,6 +349,7 @@ class GPT(nn.Module):
                 truth = ((obs[:, :, -1] - self.obs_mean) / self.obs_std)[..., self.config.n_obs:]
             believed = self.belief(self.told(obs, delayed(self.done(act))), truth)
         x = self.tokens(text, obs, act, bd, first, None if believed is None else believed.detach())
+        text = kinds(text)
         execution = execution or self.execution(N, S, x.device)
         attend, seen = self.attention_of(text, S, execution), None
         if execution == 'causal' and N:

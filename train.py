@@ -163,7 +163,7 @@ unknown = [n for n in [*obs_names.split(','), *believed] if n and n not in meta[
 if unknown:
     raise ValueError(f"there is no observation {unknown[0]!r} in {data_dir}. There are: {', '.join(meta['obs_names'])}")
 about = {k: meta[k] for k in ('env_kwargs', 'obs_names', 'act_names', 'bd_names', 'bd_low', 'bd_high', 'act_low', 'act_high', 'continuous', 'words',
-                              'archives', 'normaliser', 'discount', 'obs_period') if k in meta} # what checkpoints say of the data
+                              'archives', 'normaliser', 'discount', 'obs_period', 'text_encoder') if k in meta} # what checkpoints say of the data
 columns = [meta['obs_names'].index(n) for n in obs_names.split(',') if n] or [i for i, n in enumerate(meta['obs_names']) if n not in believed]
 with_believed = columns + [meta['obs_names'].index(n) for n in believed] # what batches hold
 continuous, language = meta['continuous'], meta['text_len'] > 0
@@ -199,7 +199,7 @@ if fuse not in ('interleave', 'sum', 'bins'):
     raise ValueError(f"fuse={fuse!r} is not known: 'interleave', 'sum' or 'bins'")
 beyond = int(fuse == 'bins') # the step after the last, which says that it was the last
 max_steps = math.ceil(max(meta['longest'], meta['max_steps']) / chunk) + beyond
-model_args = dict(block_size=block_size, text_len=text_len, vocab_size=meta['vocab_size'], max_steps=max_steps, chunk=chunk, fuse=fuse, n_bins=n_bins, n_latent=n_latent,
+model_args = dict(block_size=block_size, text_len=text_len, vocab_size=meta['vocab_size'], text_width=train.text_width, max_steps=max_steps, chunk=chunk, fuse=fuse, n_bins=n_bins, n_latent=n_latent,
                   see_act=see_act, n_seen=n_seen, n_obs=len(columns), n_believed=len(believed), n_act=len(meta['act_names']), n_bd=len(meta['bd_names']), head=head,
                   n_clusters=n_clusters, joint=joint, focal=focal, offset_weight=offset_weight, next_obs=next_obs, n_ahead=n_ahead, n_freq=n_freq, n_layer=n_layer,
                   n_head=n_head, n_embd=n_embd, dropout=dropout, bias=bias)

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from data.metrics import to_go
-from data.text import NOT_GIVEN, PAD
+from data.text import PAD
 
 
 class Batches:
@@ -82,7 +82,7 @@ class Batches:
         """
         share: the rows of it to return -> arrays
 
-        text (B, N), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), or (B, S, 1) for
+        text (B, N) or (B, N, 1 + text_width), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), or (B, S, 1) for
         returns, real (B, S, chunk) and to be
         imitated, ahead (B, S, n_ahead, n_bd), first (B,) the step a stretch begins at, over (B, S), True after the last step of
         an episode that ended by itself, and the number of real environment steps in the whole of it
@@ -112,17 +112,8 @@ class Batches:
         bd = np.where(no_bd[:, None, None], np.float32(np.nan), bd)
         ended = (first + length == split.length[episodes]) & (split.length[episodes] < split.meta['max_steps']) # not just cut off
         over = ended[:, None] & (np.arange(S) == np.ceil(length[:, None] / chunk))
-        return self.prompts(text), obs.reshape(B, S, chunk, -1), act, bd, real.reshape(B, S, chunk), ahead, first // chunk, over, n_real
-
-    def prompts(self, text):
-        """ numbers of texts (B,), -1: none -> their tokens, padded (B, N) """
-        if not self.split.meta['text_len']:
-            return np.full((len(text), 0), PAD)
-        prompts = [[NOT_GIVEN] if k < 0 else self.split.prompt(k) for k in text]
-        tokens = np.full((len(text), self.fixed or max(map(len, prompts))), PAD)
-        for row, prompt in zip(tokens, prompts):
-            row[:len(prompt)] = prompt
-        return tokens
+        prompts = split.prompts(text, self.fixed) if split.meta['text_len'] else np.full((B, 0), PAD)
+        return prompts, obs.reshape(B, S, chunk, -1), act, bd, real.reshape(B, S, chunk), ahead, first // chunk, over, n_real
 
 
 def shares(said, sources, name, most=math.inf):

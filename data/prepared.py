@@ -6,6 +6,7 @@ Prepared data: flat arrays that training opens as memory maps, `data/<name>/prep
     bd.npy (episodes, n_bd)  start.npy (episodes + 1) where each one begins  source.npy (episodes) which of meta's sources
     hard.npy (episodes) how difficult each is, 0 to 1, nan: nobody says
     text.npy (tokens) uint16, prompts end to end  text_start.npy (texts + 1)  episode_text.npy (episodes + 1) whose texts are whose
+    of a frozen encoder also states.npy (rows, width) float16, its states, and state_start.npy (texts) where a prompt's begin
     episodes.parquet: for reading and scoring, the words, what was asked, the annotation
     ../meta.json: version, shapes, normaliser, tokenizer, archives with their SHA-256, split rule, counts
 """
@@ -15,13 +16,16 @@ import json
 import os
 from array import array
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
-from data.text import Tokenizer
+from data.encoders import opened
+from data.text import NOT_GIVEN, padded
 
 VERSION = 3
 SPLITS = ('train', 'val', 'test')
@@ -98,6 +102,25 @@ class SplitWriter:
         np.save(self.folder / 'start.npy', np.array(self.start))
 
 
+def write_states(folder, tokenizer):
+    """ of the prompts that a split's folder holds, each distinct one once: states.npy (tokens, width) float16, state_start.npy (texts,) where each one's begin """
+    text, start = (np.load(folder / f'{name}.npy', mmap_mode='r') for name in ('text', 'text_start'))
+    begin, known, n = np.empty(len(start) - 1, np.int64), {}, 0
+    rows, bar = NpyWriter(folder / 'states.npy', (tokenizer.text_width,), np.float16), tqdm(total=len(begin), desc=f'encode {folder.name}', unit='texts', disable=None)
+    for first in range(0, len(begin), 4096):
+        prompts = [text[a:b] for a, b in pairwise(start[first:first + 4097])]
+        new = list({p.tobytes(): p for p in prompts if p.tobytes() not in known}.values())
+        for prompt, states in zip(new, tokenizer.states(new)):
+            known[prompt.tobytes()] = n
+            rows.append(states)
+            n += len(states)
+        begin[first:first + len(prompts)] = [known[p.tobytes()] for p in prompts]
+        bar.update(len(prompts))
+    bar.close()
+    rows.close()
+    np.save(folder / 'state_start.npy', begin)
+
+
 class Rows:
     """Some columns of a split's episodes.parquet, to be iterated over any number of times, never all in memory."""
 
@@ -114,9 +137,10 @@ class Prepared:
     """One split, opened: obs act bd start text text_start episode_text as memory maps, `meta`, `tokenizer`."""
 
     def __init__(self, folder, split):
-        self.folder, self.split = Path(folder), split
+        self.folder, self.split, self._tokenizer = Path(folder), split, None
         self.meta = load_meta(folder)
-        for name in ARRAYS:
+        self.text_width = self.meta.get('text_width', 0)
+        for name in ARRAYS + ('states', 'state_start') * (self.text_width > 0):
             file = self.folder / split / f'{name}.npy'
             try:
                 setattr(self, name, np.load(file, mmap_mode='r', allow_pickle=False))
@@ -134,7 +158,9 @@ class Prepared:
 
     def tokenizer(self):
         """ None where the data set has no language """
-        return Tokenizer((self.folder / 'tokenizer.model').read_bytes(), self.meta['words']) if self.meta['text_len'] else None
+        if self._tokenizer is None and self.meta['text_len']:
+            self._tokenizer = opened(self.meta.get('text_encoder', 'learned'), (self.folder / 'tokenizer.model').read_bytes(), self.meta['words'])
+        return self._tokenizer
 
     def episodes(self, columns=None):
         """ the episodes' words and annotation -> list of dicts """
@@ -143,6 +169,13 @@ class Prepared:
     def prompt(self, k):
         """ tokens of text number k """
         return self.text[self.text_start[k]:self.text_start[k + 1]]
+
+    def prompts(self, texts, n=None):
+        """ numbers of texts (B,), -1: none -> what GPT.words reads, padded to the longest, or to n tokens """
+        ids = [[NOT_GIVEN] if k < 0 else self.prompt(k) for k in texts]
+        if not self.text_width:
+            return padded(ids, n)
+        return padded(ids, n, [None if k < 0 else self.states[self.state_start[k]:][:len(i)] for k, i in zip(texts, ids)], self.text_width)
 
 
 def is_a(value, kind):

@@ -5,8 +5,10 @@ The parts: world.py physics, env.py environments, places.py landmarks, itinerary
 demonstrations, qd.py the quality-diversity archive, draw.py pictures.
 """
 import json
+import re
 from collections import Counter
 from functools import lru_cache
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -119,6 +121,24 @@ def describe(episode, rng, kwargs, n=8):
 def paraphrase(asked, rng, n=4):
     """ the same in phrasings that no training text has -> n sentences """
     return descriptions(Itinerary.from_json(asked), rng, n, held_out=True)
+
+
+@lru_cache(maxsize=1)
+def unseen_words():
+    """ words of descriptions, longest first -> others that mean the same and are never trained on """
+    said = json.loads((Path(__file__).parent / 'unseen_words.json').read_text())
+    return dict(sorted(said.items(), key=lambda pair: -len(pair[0])))
+
+
+def reword(text, rng, most=None):
+    """ a sentence in words that no training text has, wherever there are any, or in `most` places, drawn from rng; None where there are none """
+    others = unseen_words()
+    found = list(re.finditer(rf"(?<![\w-])({'|'.join(map(re.escape, others))})(?!\w)", text, re.I)) # south-west of stays what it is
+    chosen = sorted(rng.permutation(len(found))[:most])
+    for k in reversed(chosen):
+        options, match = others[found[k][0].lower()], found[k]
+        text = text[:match.start()] + options[int(rng.integers(len(options)))] + text[match.end():]
+    return text if chosen else None
 
 
 def score(asked, path, reference, kwargs):

