@@ -1,5 +1,5 @@
 """
-Share what was made: prepared data as a folder for the Hugging Face hub. Files only: nothing here goes online.
+Share what was made: prepared data as a folder for the Hugging Face hub, and the card beside a policy. Files only: nothing here goes online.
 
 $ python prepare.py --export=hub/toy_nav                     # Parquet, README.md, pictures: datasets.load_dataset('hub/toy_nav')
 $ python prepare.py --archive=hub/toy_nav --describe=keep    # and back: the same arrays in the same splits
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data import archive
+from data.pictures import save
 from data.prepared import SPLITS, Prepared, begin, finish
 
 ROWS = 1024 # episodes in memory at a time, and in a row group
@@ -24,6 +25,7 @@ SHARD = 200e6 # bytes: a file that has reached them is the last but for another
 HUB = {'train': 'train', 'val': 'validation', 'test': 'test'} # what the hub calls the splits
 MARK = "<!-- written by nanoPilot, which writes it anew: delete this line to keep it as it is -->"
 SETTINGS = ('size', 'describe', 'texts', 'text_len', 'vocab_size', 'val_share', 'test_share', 'hold_out', 'seed') # of prepare.py that cards name: no paths
+TRAINED = ('max_iters', 'optimizer', 'learning_rate', 'batch_size', 'gradient_accumulation_steps', 'mix', 'data_share', 'drop_text', 'drop_bd', 'seed') # .. and of train.py
 SIZES = ((1e3, 'n<1K'), (1e4, '1K<n<10K'), (1e5, '10K<n<100K'), (1e6, '100K<n<1M'), (1e7, '1M<n<10M'), (float('inf'), 'n>10M'))
 TEXT = pa.list_(pa.string())
 WORDS = {'source': pa.string(), 'seed': pa.int64(), 'asked': pa.string(), 'novel': pa.string(), 'text': TEXT, 'loose': TEXT, 'held_out': TEXT, 'visits': pa.string()}
@@ -243,3 +245,36 @@ def data_card(splits, written, name, world, licence, replay):
                 '## Prompts' if prompts else '', "Of the test split, some in phrasings that are held out:" if prompts else '', listed(prompts),
                 '## How it was made', table(('setting of prepare.py', 'value'), [(k, f'`{meta["settings"][k]}`') for k in SETTINGS]),
                 "From the archives " + ', '.join(f"`{a['file']}` (SHA-256 `{a['sha256']}`)" for a in meta['archives']) + '.')
+
+
+def model_card(out_dir, info, n_params, n_episodes, prompt, rows):
+    """ the README.md of a training run. info: a checkpoint's JSON; prompt: an example, or None; rows: of log.jsonl, dicts """
+    name, data, about = Path(out_dir).resolve().name, info['dataset'], info['data']
+    validations = [r for r in rows if 'val' in r]
+    rolled = any('rollout' in r for r in validations)
+    bd = None if prompt or not about['bd_names'] else [round(x) for x in about['normaliser']['bd']['mean']]
+    asked = f' --prompt {json.dumps(prompt)}' if prompt else f" --bd={','.join(map(str, bd))}" if bd else ''
+    head = {'license': 'mit', 'library_name': 'nanopilot', 'pipeline_tag': 'robotics', **({'language': ['en']} if info['model']['text_len'] else {}),
+            'tags': ['nanopilot', 'imitation-learning', *(['language-conditioned'] if info['model']['text_len'] else []), data], 'datasets': [data]}
+    return card(head, f'# {name}', f"A policy for {data}, a simulated environment: a GPT of {n_params:,} parameters, trained by imitation with nanoPilot. It sees "
+                + ', '.join(about['obs_names'][i] for i in info['obs_columns']) + f", and does {' or '.join(about['act_names']) if not about['continuous'] else ', '.join(about['act_names'])}.",
+                f"Step {info['step']:,} of {info['settings']['max_iters']:,}, validation loss {info['val_loss']:.4f}; the lowest so far {info['best']['loss']:.4f}"
+                + (f", and the best rollouts {info['best']['rollout']:.3f}" if rolled else '') + '.',
+                '![loss](loss.png)', '## Use it', f"In nanoPilot's folder, with this one in it as `{name}`:",
+                f"    python sample_policy.py --out_dir={name}{asked}",
+                f"```python\nfrom data.{data} import make_vec\nfrom policy import Policy\n\npolicy = Policy.load('{name}')\nenv = make_vec(1, **policy.about['env_kwargs'])\nobs, _ = env.reset(seed=0)\n"
+                f"policy.reset([{prompt!r}]{f', [{bd}]' if bd else ''})\nobs, *_ = env.step(policy.act(obs)) # and so on, until the episode is over\n```",
+                '## Intended use and limits', f"For study, in this simulated environment: it has driven no real robot, and knows no safety. It knows what its data show, and no {'words' if prompt else 'goals'} beyond. "
+                + ("What it does of what it is asked is in `eval_test.json`, by `sample_policy.py --eval=test`." if (Path(out_dir) / 'eval_test.json').is_file() else
+                   f"It has not been scored on the test split yet: `python sample_policy.py --out_dir={name} --eval=test`."),
+                '## Validation', table(('step', 'loss', *(['rollouts'] if rolled else [])), [(r['step'], f"{r['val']:.4f}", *([f"{r.get('rollout', float('nan')):.3f}"] if rolled else [])) for r in validations]),
+                '## Trained on', f"{n_episodes:,} episodes of {data}, from the archives " + ', '.join(f"`{a['file']}` (SHA-256 `{a['sha256']}`)" for a in about['archives']) + '.',
+                table(('setting of train.py', 'value'), [(k, f"`{info['settings'][k]}`") for k in TRAINED if info['settings'][k] != '']),
+                '## Architecture', table(('setting', 'value'), [(k, f'`{v}`') for k, v in info['model'].items()]))
+
+
+def save_model_card(out_dir, *what):
+    """ beside the checkpoints, unless a README.md is there that someone else has written """
+    file = Path(out_dir) / 'README.md'
+    if not file.exists() or ours(file):
+        save(file, lambda f: Path(f).write_text(model_card(out_dir, *what), encoding='utf-8'))

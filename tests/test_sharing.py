@@ -1,5 +1,6 @@
 """Sharing: what is exported is what was prepared, others can load it, it can be prepared again, and a card's numbers are right."""
 import errno
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ os.environ['HF_HUB_OFFLINE'] = '1' # before datasets is imported: nobody is call
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import PREPARE, ROOT, hashes
+from conftest import PREPARE, ROOT, TINY, hashes
 
 import sharing
 from data import cartpole, cartpole_bins, toy_nav
@@ -92,9 +93,9 @@ def test_the_cards_numbers_are_right(exported, prepared):
         assert (exported / picture).stat().st_size > 1000
 
 
-def test_no_path_of_the_machine_is_told(exported, prepared):
-    told = b''.join(f.read_bytes() for f in exported.rglob('*') if f.is_file())
-    for path in exported.parent, prepared, ROOT, os.path.expanduser('~'):
+def test_no_path_of_the_machine_is_told(exported, prepared, trained):
+    told = b''.join(f.read_bytes() for f in exported.rglob('*') if f.is_file()) + (trained / 'README.md').read_bytes()
+    for path in exported.parent, prepared, trained, ROOT, os.path.expanduser('~'):
         assert str(path).encode() not in told or str(path) in ('/', '/root')
 
 
@@ -210,3 +211,37 @@ def test_trajectories_that_cannot_be_replayed(tmp_path, script):
     assert 'could not be replayed' in (tmp_path / 'hub' / 'README.md').read_text()
     script('prepare.py', '--dataset=cartpole', '--archive=hub', '--out_dir=q')
     assert all(np.array_equal(Prepared(tmp_path / 'q', s).path, Prepared(tmp_path / 'p', s).path) for s in SPLITS)
+
+
+# ------------------------------------------------------------------------------
+# a policy
+
+
+def test_the_model_card_says_what_the_run_did(trained, checkpoint, prepared):
+    said, card, info = head(trained / 'README.md'), (trained / 'README.md').read_text(), json.loads((checkpoint / 'checkpoint.json').read_text())
+    assert said['library_name'] == 'nanopilot' and said['pipeline_tag'] == 'robotics' and said['datasets'] == ['toy_nav'] and said['license'] == 'mit'
+    rows = [json.loads(line) for line in open(trained / 'log.jsonl')]
+    validated = [(str(r['step']), f"{r['val']:.4f}") for r in rows if 'val' in r]
+    assert [v[0] for v in validated] == ['40', '60'] and re.findall(r'^\| (\d+) \| (\d+\.\d{4}) \|$', card, re.M) == validated
+    assert f"Step 60 of 60, validation loss {info['val_loss']:.4f}; the lowest so far {info['best']['loss']:.4f}." in card
+    assert f'{len(Prepared(prepared, "train"))} episodes' in card and info['data']['archives'][0]['sha256'] in card and '| n_embd | `16` |' in card
+    from model import GPT
+    assert f'{GPT.from_checkpoint(checkpoint, "cpu")[0].num_params():,} parameters' in card
+
+
+def test_the_model_cards_example_runs(trained, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    example, = re.findall(r'```python\n(.*?)```', (trained / 'README.md').read_text(), re.S)
+    names = {}
+    exec(example, names)
+    assert names['obs'].shape == (1, 9) and names['policy'].prompts[0]
+
+
+def test_a_card_of_ones_own_is_kept(script, prepared, tmp_path):
+    (tmp_path / 'o').mkdir()
+    (tmp_path / 'o' / 'README.md').write_text('mine')
+    train = [*TINY, f'--data_dir={prepared}', '--max_iters=1', '--eval_interval=1']
+    script('train.py', *train, '--out_dir=o')
+    assert (tmp_path / 'o' / 'README.md').read_text() == 'mine'
+    script('train.py', *train, '--out_dir=other', '--rollouts=2')
+    assert re.search(r'^\| step \| loss \| rollouts \|$', (tmp_path / 'other' / 'README.md').read_text(), re.M)
