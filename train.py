@@ -484,7 +484,7 @@ while True:
             draw_log()
             prompt = next((text for row in Rows(val.folder / 'val', ['text']) for text in row['text']), None) if language else None
             with open(log_file) as f:
-                sharing.save_model_card(out_dir, info, raw_model.num_params(), len(train), prompt, map(json.loads, f))
+                sharing.save_model_card(out_dir, info, raw_model.num_params(), int(len(train) * data_share), prompt, map(json.loads, f))
         since, waited, env_steps = time.time(), 0.0, 0
     if step >= max_iters:
         break
