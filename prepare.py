@@ -5,6 +5,7 @@ $ python prepare.py                                       # toy_nav: collect, ve
 $ python prepare.py --archive=mine.parquet,more.parquet   # the same from archives you have
 $ python prepare.py --dataset=cartpole --archive=mine.pkl # .. or from pickled trajectories, of which nothing is executed (data/pickles.py)
 $ python prepare.py --size=0.02                           # a small one, to try things out
+$ python prepare.py --export=hub/toy_nav                  # also as a folder for the Hugging Face hub (sharing.py); --archive=hub/toy_nav reads it
 $ python prepare.py --suggest_k --chunk=8                 # how many clusters for the kmeans head and chunks of 8?
 """
 import config as settings # first: it turns mistakes into one line
@@ -23,18 +24,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+import sharing
 from data import archive as archives, clusters, encoders, pickles
-from data.prepared import SPLITS, VERSION, NpyWriter, Prepared, Rows, SplitWriter, lock, sha256, write_states
+from data.prepared import SPLITS, VERSION, NpyWriter, Prepared, Rows, SplitWriter, begin, finish, load_meta, sha256, write_states
 
 # ------------------------------------------------------------------------------
 dataset = 'toy_nav' # folder in data/
-archive = '' # Parquet files, or pickles of trajectories, separated by commas; '': collect them with the data set's own means
+archive = '' # Parquet files, folders that were exported, or pickles of trajectories, separated by commas; '': collect them with the data set's own means
 size = 1.0 # how much to collect, as a multiple of the data set's default
 recollect = False # collect again although the archives are there
 env_kwargs = '{}' # arguments of the environment, JSON: {"scene": "my_room.json", "start_anywhere": true}
 out_dir = '' # where the prepared data goes; '': data/<dataset>/prepared
 archive_dir = '' # where collected archives go; '': data/<dataset>/archives
-describe = 'offline' # 'offline': the data set's own words; 'keep': the text column of the archive
+describe = 'offline' # 'offline': the data set's own words; 'keep': those of the archive
 texts = 8 # descriptions an episode
 text_len = 64 # longer descriptions are left out, counted
 text_encoder = 'learned' # or 'bpe', also learned; 'tiktoken': GPT-2's BPE; 'bert': the states of a frozen BERT (data/encoders.py)
@@ -46,6 +48,8 @@ test_share = 0.03 # of the episodes
 suggest_k = False # no preparing, but a table for n_clusters of the kmeans head, from the data that is prepared ..
 chunk = 8 # .. for chunks of so many actions
 hold_out = 0.02 # share of pairs of landmarks (the fridge and the purple tile) that occur in the test split only
+export = '' # also write what was prepared to this new folder, for the Hugging Face hub; what is prepared already, with the same settings, is taken as it is
+licence = 'mit' # of the export, as the hub calls it
 seed = 1337
 config = settings.read(globals(), __file__)
 globals().update(config)
@@ -55,6 +59,7 @@ out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
 collected = Path(archive_dir or ROOT / 'data' / dataset / 'archives')
 partial = out.with_name(f'{out.name}.partial') # moved into place when all of it is there
 held = [] # its lock
+NOT_OF_DATA = ('out_dir', 'archive_dir', 'export', 'licence', 'recollect', 'suggest_k', 'chunk') # settings that change nothing in it
 
 
 def archive_meta(data, kwargs):
@@ -161,6 +166,17 @@ def split_of(words):
     return ('test' if novel or u < test_share else 'val' if u < test_share + val_share else 'train'), novel
 
 
+def prepared_already(kwargs):
+    """ with the same settings? """
+    try:
+        meta = load_meta(out)
+    except (OSError, ValueError):
+        return False
+    apart = {*NOT_OF_DATA, 'env_kwargs'} # which may be spelt otherwise
+    had, want = ({k: v for k, v in s.items() if k not in apart} for s in (meta.get('settings', {}), config))
+    return had == want and meta['env_kwargs'] == kwargs and not recollect
+
+
 class Moments:
     """Mean and standard deviation of rows that are seen once."""
 
@@ -208,13 +224,17 @@ def main():
         raise ValueError(f"describe={describe!r} is not known: 'offline' or 'keep'")
     if suggest_k:
         return clusters.suggest(Prepared(out, 'train'), chunk, seed)
+    if export:
+        sharing.check(export, licence)
+        if prepared_already(kwargs):
+            return sharing.export(out, export, data, archive_meta(data, kwargs), licence)
     started = time.time()
-    partial.mkdir(parents=True, exist_ok=True)
-    held.append(lock(partial)) # until this process ends
+    held.append(begin(partial)) # until this process ends
 
     # --------------------------------------------------------------------------
     # collect
     files = [Path(f.strip()) for f in archive.split(',')] if archive else collect_archives(data, kwargs)
+    files = [file for f in files for file in (sorted(f.glob('data/*.parquet')) or [f])] # of an export
     files = [import_pickle(f, data, kwargs) if f.suffix in ('.pkl', '.pickle') else f for f in files]
     opened = [archives.Archive(f) for f in files]
     for a in opened:
@@ -225,8 +245,6 @@ def main():
 
     # --------------------------------------------------------------------------
     # verify, annotate, describe and split, one row group at a time
-    for left in partial.iterdir(): # by one that was killed
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
     width = {'obs': (len(meta['obs_names']),), 'act': (len(meta['act_names']),) if meta['continuous'] else (),
              'bd': (len(meta['bd_names']),), 'path': (len(meta['bd_names']),), 'taught': (), 'hard': ()}
     dtype = {'taught': bool} | ({} if meta['continuous'] else {'act': np.int64})
@@ -247,13 +265,15 @@ def main():
                 n_texts = texts if describe == 'offline' else 0
                 words = data.describe(e, np.random.default_rng([seed, k]), kwargs, n_texts) if hasattr(data, 'describe') else {}
                 if describe == 'keep':
-                    words = {**words, 'text': list(e.get('text') or []), 'loose': []}
-                split, novel = split_of({'group': k, 'names': (), 'novel': '', **words})
+                    words = {**words, 'text': list(e.get('text') or []), 'loose': list(e.get('loose') or [])}
+                split, novel = opened_archive.meta.get('split'), e.get('novel') or ''
+                if split not in SPLITS: # not of an export, whose test episodes stay such
+                    split, novel = split_of({'group': k, 'names': (), 'novel': '', **words})
                 if len(e['bd']) and 'discount' not in meta and split_of_end.setdefault(e['bd'].tobytes(), split) != split: # a return says nothing of how it came about
                     dropped[e['source'], 'ends exactly where one of another split does'] += 1
                     continue
-                held_out = data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1])) \
-                    if split == 'test' and hasattr(data, 'paraphrase') and describe != 'keep' else []
+                held_out = list(e.get('held_out') or []) if describe == 'keep' else data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1])) \
+                    if split == 'test' and hasattr(data, 'paraphrase') else []
                 splits[split].append({**e, 'act': e['act'] if meta['continuous'] else e['act'][:, 0], 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0, 'hard': e.get('hard', words.get('hard', np.nan))},
                                      {'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'novel': novel,
                                       'text': words.get('text', []), 'loose': words.get('loose', []), 'held_out': held_out,
@@ -313,19 +333,11 @@ def main():
     meta.update(version=VERSION, normaliser=normaliser, sources=sources, counts=counts, text_len=text_len if language else 0,
                 vocab_size=tokenizer.vocab_size if language else 0, text_encoder=text_encoder if language else '', text_width=tokenizer.text_width if language else 0, words=sorted(tokenizer.words) if language else [],
                 longest_text=max((n for n in lengths if n <= text_len), default=0),
-                longest=int(max(np.diff(split.start).max() for split in splits.values())), settings={**config, 'out_dir': '', 'archive_dir': ''},
-                archives=[{'file': f.name, 'sha256': sha256(f)} for f in files],
+                longest=int(max(np.diff(split.start).max() for split in splits.values())), settings={k: v for k, v in config.items() if k not in NOT_OF_DATA},
+                archives=[{'file': a.file.name, 'sha256': sha256(a.file), 'replay': a.meta.get('replay', True)} for a in opened],
                 split_rule="by sha256 of the itinerary; pairs of landmarks below hold_out are test only")
     (partial / 'meta.json').write_text(json.dumps(meta, indent=1))
-    for file in filter(Path.is_file, partial.rglob('*')): # on the disk before it is in its place
-        with open(file, 'rb') as f:
-            os.fsync(f.fileno())
-    old = out.with_name(f'{out.name}.old')
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.rename(out, old) # what was there stays whole until the new is in its place
-    os.rename(partial, out)
-    shutil.rmtree(old, ignore_errors=True)
+    finish(partial, out)
 
     # --------------------------------------------------------------------------
     # report
@@ -345,6 +357,8 @@ def main():
             data.draw_archive(picture, values[:, :-1], values[:, -1], kwargs)
             print(f"picture of the archive: {picture}")
     print(f"prepared {out} in {time.time() - started:.0f} s. Next: python train.py config/{dataset}.py")
+    if export:
+        sharing.export(out, export, data, archive_meta(data, kwargs), licence)
 
 
 if __name__ == '__main__':

@@ -28,11 +28,12 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 from tqdm import tqdm
 
 import evaluation
+import sharing
 from checkpoint import find_checkpoint, load_weights, newest_sound, read_tensors, steps_of, training_files, write_checkpoint
 from data import bins, clusters
 from data.batches import Batches
 from data.pictures import save
-from data.prepared import Prepared, lock
+from data.prepared import Prepared, Rows, lock
 from interrupt import Interrupt
 from model import GPT, GPTConfig
 from policy import Policy
@@ -387,7 +388,7 @@ def git_commit():
 
 
 def save_checkpoint(val_loss, pointers):
-    """ all there is, and let the pointers, 'latest' and others, name it; then remove what is not to be kept. val_loss: None if it was not measured """
+    """ all there is, and let the pointers, 'latest' and others, name it; then remove what is not to be kept. val_loss: None if it was not measured -> its JSON """
     files = training_files(raw_model, averaged, optimizers)
     if language:
         files['tokenizer.model'] = train.tokenizer().model
@@ -398,6 +399,7 @@ def save_checkpoint(val_loss, pointers):
     for folder in steps_of(out_dir)[keep_last:]:
         if folder.name not in named and not (keep_every and int(folder.name[5:]) % keep_every == 0):
             shutil.rmtree(folder)
+    return info
 
 
 def draw_log():
@@ -478,8 +480,11 @@ while True:
             scores.append((val_loss, achieved))
             tqdm.write(f"step {step:6d} | val {val_loss:.4f} | best {best['loss']:.4f}" + (f" | rollouts {achieved:.3f} | best {best['rollout']:.3f}" if rollouts else ''))
             log(val=val_loss, **({'rollout': achieved} if rollouts else {}))
-            save_checkpoint(val_loss, ['latest', *named])
+            info = save_checkpoint(val_loss, ['latest', *named])
             draw_log()
+            prompt = next((text for row in Rows(val.folder / 'val', ['text']) for text in row['text']), None) if language else None
+            with open(log_file) as f:
+                sharing.save_model_card(out_dir, info, raw_model.num_params(), int(len(train) * data_share), prompt, map(json.loads, f))
         since, waited, env_steps = time.time(), 0.0, 0
     if step >= max_iters:
         break

@@ -5,6 +5,9 @@ Columns: obs (T * n_obs), act (T * n_act), bd (n_bd), path ((T + 1) * n_bd), rew
 the action is not to be imitated), flat lists of float32; text, a list
 of descriptions; asked and visits, JSON; seed, policy, source; hard, how difficult it is, from 0 to 1, for a curriculum. The schema's metadata says
 format version, data set, environment arguments and shapes. Nothing in an archive is ever executed.
+
+Exports (sharing.py) are archives, too: obs, act and path are lists of lists there, one a step, with loose, held_out and novel beside text, and the
+metadata say which split a file is, so that a test episode stays one.
 """
 import json
 import os
@@ -17,8 +20,8 @@ import pyarrow.parquet as pq
 VERSION = 1
 ROW_GROUP = 2048 # episodes read at a time: flat memory however long the archive
 LIST = pa.list_(pa.float32())
-COLUMNS = {'obs': LIST, 'act': LIST, 'bd': LIST, 'path': LIST, 'reward': LIST, 'taught': LIST, 'policy': LIST, 'text': pa.list_(pa.string()),
-           'asked': pa.string(), 'visits': pa.string(), 'seed': pa.int64(), 'source': pa.string(), 'spread': pa.float32(), 'hard': pa.float32()}
+COLUMNS = {'obs': LIST, 'act': LIST, 'bd': LIST, 'path': LIST, 'reward': LIST, 'taught': LIST, 'policy': LIST, 'text': pa.list_(pa.string()), 'loose': pa.list_(pa.string()),
+           'held_out': pa.list_(pa.string()), 'novel': pa.string(), 'asked': pa.string(), 'visits': pa.string(), 'seed': pa.int64(), 'source': pa.string(), 'spread': pa.float32(), 'hard': pa.float32()}
 REQUIRED = ('obs', 'act', 'bd', 'seed', 'source')
 META = ('dataset', 'env_kwargs', 'n_obs', 'n_act', 'n_bd')
 WIDTH = {'obs': 'n_obs', 'act': 'n_act', 'path': 'n_bd'} # columns of vectors: which metadata key is their width
@@ -92,7 +95,10 @@ class Archive:
                 for name, column in zip(names, columns.columns):
                     # a column of lists is one flat array and offsets: far faster than a Python object a number
                     if COLUMNS[name] == LIST:
-                        flat, ends = column.values.to_numpy(zero_copy_only=False), column.offsets.to_numpy()
+                        flat, ends = column.values, column.offsets.to_numpy()
+                        if pa.types.is_list(flat.type) or pa.types.is_large_list(flat.type): # a list a step
+                            flat, ends = flat.values, flat.offsets.to_numpy()[ends]
+                        flat = flat.to_numpy(zero_copy_only=False)
                         values = [flat[a:b].reshape(self.shape(name)) for a, b in zip(ends[:-1], ends[1:])]
                     else:
                         values = column.to_pylist()

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from array import array
 from collections import Counter
 from itertools import pairwise
@@ -212,6 +213,33 @@ def lock(folder):
         os.close(held)
         raise OSError(f"another process is writing to {folder}. Wait until it is done, or write elsewhere") from None
     return held
+
+
+def begin(partial):
+    """ an empty directory to write in, which this process alone does -> its lock (os.close) """
+    partial.mkdir(parents=True, exist_ok=True)
+    held = lock(partial)
+    for left in partial.iterdir(): # by one that was killed
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return held
+
+
+def finish(partial, out):
+    """ all of it is there: it becomes `out`, and what was there stays whole until then """
+    for file in filter(Path.is_file, partial.rglob('*')): # on the disk before it is in its place
+        with open(file, 'rb') as f:
+            os.fsync(f.fileno())
+    old = out.with_name(f'{out.name}.old')
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.rename(out, old)
+    try:
+        os.rename(partial, out)
+    except OSError:
+        if old.exists():
+            os.rename(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256(file):

@@ -70,7 +70,7 @@ def test_it_says_what_it_decided(training):
 def test_a_run_leaves_its_best_and_its_latest_checkpoint(trained):
     names = {f.name for f in trained.iterdir()}
     pointed = {(trained / p).read_text().strip() for p in ('latest', 'best', 'best_loss')}
-    assert names == {'log.jsonl', 'loss.png', 'latest', 'best', 'best_loss', 'step_0000040', 'step_0000060'} | pointed and (trained / 'best').read_text() == (trained / 'best_loss').read_text() and 'step_0000060' in pointed
+    assert names == {'log.jsonl', 'loss.png', 'README.md', 'latest', 'best', 'best_loss', 'step_0000040', 'step_0000060'} | pointed and (trained / 'best').read_text() == (trained / 'best_loss').read_text() and 'step_0000060' in pointed
     assert {f.name for f in newest(trained).iterdir()} == {'model.safetensors', 'train_state.safetensors', 'tokenizer.model', 'checkpoint.json'}
 
 
