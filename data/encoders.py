@@ -3,7 +3,7 @@ Other ways to read a prompt than the vocabulary that is learned by default (text
 
     bpe       byte-level BPE, learned from the training texts
     tiktoken  GPT-2's BPE, of which what the training texts need is kept: any other word falls to smaller pieces, down to bytes
-    bert      a frozen BERT: a prompt is the last hidden states of its tokens (torch is imported when it is asked for them)
+    bert      a frozen BERT: a prompt is the hidden states of its tokens (torch is imported when it is asked for them)
 
 Which one a data set was prepared with is in its meta.json, and in the checkpoints of what was trained on it.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from data.text import END, NOT_GIVEN, RESERVED, Tokenizer, clean, learnt_from, padded
 
+LAYER = -2 # of a BERT's hidden states: what the last one adds serves what it was trained for, not the words (data/toy_nav/readme.md)
 AT_ONCE = 64 # prompts of one length that a frozen encoder reads together
 
 
@@ -116,15 +117,15 @@ def halves(token, ranks):
 
 
 class Frozen(Tokenizer):
-    """A frozen BERT of transformers. `model`: JSON of its name, its width and the SHA-256 of its weights; these stay where they are."""
+    """A frozen BERT of transformers. `model`: JSON of its name, layer and width, and the SHA-256 of its weights; these stay where they are."""
 
     vocab_size = RESERVED # what the policy embeds is what kind of token there is
 
     def open(self, name=''):
         try:
             said = json.loads(self.model)
-            self.name, self.text_width, self.sha256 = name or said['name'], said['width'], said['sha256']
-            if not isinstance(self.name, str) or not isinstance(self.text_width, int) or self.text_width < 1:
+            self.name, self.layer, self.text_width, self.sha256 = name or said['name'], said['layer'], said['width'], said['sha256']
+            if not isinstance(self.name, str) or not all(isinstance(n, int) for n in (self.layer, self.text_width)) or self.text_width < 1:
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise ValueError("the tokenizer's file is damaged. Run: python prepare.py") from None
@@ -135,7 +136,7 @@ class Frozen(Tokenizer):
         _, known, _ = learnt_from(texts)
         bert = loaded('AutoModel', name, download=True, use_safetensors=True).eval()
         loaded('AutoTokenizer', name, download=True)
-        return cls(json.dumps({'name': name, 'width': bert.config.hidden_size, 'sha256': digest(bert)}).encode(), known)
+        return cls(json.dumps({'name': name, 'layer': LAYER, 'width': bert.config.hidden_size, 'sha256': digest(bert)}).encode(), known)
 
     @cached_property
     def reader(self):
@@ -166,7 +167,7 @@ class Frozen(Tokenizer):
             while some := list(islice(same, AT_ONCE)): # none is padded: each is read as it would be alone
                 ids = torch.tensor(some) - RESERVED
                 with torch.inference_mode():
-                    out = self.bert(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+                    out = self.bert(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states[self.layer]
                 found.update(zip(some, out.half().numpy()))
         return [found[tuple(map(int, p))] for p in prompts]
 

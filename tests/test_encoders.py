@@ -148,7 +148,7 @@ def test_states_are_those_of_the_prompt_alone(bert, texts):
     found = bert.states([bert.encode(t) for t in some] + [[NOT_GIVEN]])
     for text, states in zip(some, found):
         with torch.inference_mode():
-            alone = model(**reader(clean(text), return_tensors='pt')).last_hidden_state[0]
+            alone = model(**reader(clean(text), return_tensors='pt'), output_hidden_states=True).hidden_states[encoders.LAYER][0]
         assert states.dtype == np.float16 and np.allclose(states, alone.numpy(), atol=2e-3, rtol=2e-3)
     assert found[-1] is None
 
@@ -199,7 +199,7 @@ def test_other_weights_are_refused_by_name(bert, tmp_path):
     with pytest.raises(ValueError, match='other weights than those the prompts were read with. Set --bert_model'):
         tokenizer.states([tokenizer.encode('go to the bed')])
     with pytest.raises(OSError, match='no BERT at bert_model=.*Give a folder') as e:
-        opened('bert', json.dumps({'name': 'nobody/nowhere', 'width': 8, 'sha256': ''}).encode(), []).encode('go')
+        opened('bert', json.dumps({'name': 'nobody/nowhere', 'layer': -1, 'width': 8, 'sha256': ''}).encode(), []).encode('go')
     assert '\n' not in str(e.value)
 
 
