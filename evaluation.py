@@ -158,7 +158,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
     Score a Prepared split in every way of asking, or in those named in only, n_episodes of each source at most (0: all); print the tables and the
     verdict, and draw a sheet of episodes and one of failures to <pictures>.png and <pictures>_failures.png.
 
-    -> {'rows': the scores, 'kinds': how the prompts ended, counted}
+    -> {'rows': the scores, 'kinds': how the prompts ended, counted, 'drawn': the episodes that a prompt alone was driven for}
     """
     world, seed, rows, kinds, drawn, known = world_of(policy), how['seed'], [], {}, [], set()
     fresh = {**how, 'seed': seed + TEST_SEEDS} if split.split == 'test' else how # where nothing but a seed is asked, the test's are not those that chose the checkpoint
@@ -190,7 +190,8 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
                 judged, paths = prompted
                 ended = [j[0].get('kind') for j in judged]
                 kinds[source] = dict(Counter(ended).most_common())
-                drawn += [{'prompt': e['said'], 'bd': None, 'path': p[0], 'reference': e['path'], 'kind': kind} for e, p, kind in zip(some, paths, ended)]
+                drawn += [{'prompt': e['said'], 'bd': None, 'path': p[0], 'reference': e['path'], 'kind': kind, 'verdict': j[0], 'source': source,
+                           'asked': e['asked'], 'group': e['group']} for e, p, kind, j in zip(some, paths, ended, judged)]
             ask('no prompt', some, lambda e: None)
             if len(some) > 1:
                 row(f'{source}: swapped prompt', some, [some[i]['said'] for i in metrics.swapped([e['group'] for e in some], seed)])
@@ -230,7 +231,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
     print(verdict(rows, split.meta['sources']))
     if drawn:
         sheets(policy, drawn, pictures)
-    return {'rows': rows, 'kinds': kinds}
+    return {'rows': rows, 'kinds': kinds, 'drawn': drawn}
 
 
 def trial(policy, name, changes, n, picture=None, **how):

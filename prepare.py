@@ -4,6 +4,7 @@ Make or import archives of episodes, and turn them into what train.py reads.
 $ python prepare.py                                       # toy_nav: collect, verify, annotate, describe, split, tokenize, pack
 $ python prepare.py --archive=mine.parquet,more.parquet   # the same from archives you have
 $ python prepare.py --dataset=cartpole --archive=mine.pkl # .. or from pickled trajectories, of which nothing is executed (data/pickles.py)
+$ python prepare.py --describe=llm --llm=gpt-4o-mini      # half of the descriptions by a language model; its server: data/llm.py
 $ python prepare.py --size=0.02                           # a small one, to try things out
 $ python prepare.py --export=hub/toy_nav                  # also as a folder for the Hugging Face hub (sharing.py); --archive=hub/toy_nav reads it
 $ python prepare.py --suggest_k --chunk=8                 # how many clusters for the kmeans head and chunks of 8?
@@ -26,6 +27,8 @@ from tqdm import tqdm
 
 import sharing
 from data import archive as archives, clusters, encoders, pickles
+from data.kept import Kept
+from data.llm import LLM, until_right
 from data.prepared import SPLITS, VERSION, NpyWriter, Prepared, Rows, SplitWriter, begin, finish, load_meta, sha256, write_states
 
 # ------------------------------------------------------------------------------
@@ -36,7 +39,10 @@ recollect = False # collect again although the archives are there
 env_kwargs = '{}' # arguments of the environment, JSON: {"scene": "my_room.json", "start_anywhere": true}
 out_dir = '' # where the prepared data goes; '': data/<dataset>/prepared
 archive_dir = '' # where collected archives go; '': data/<dataset>/archives
-describe = 'offline' # 'offline': the data set's own words; 'keep': those of the archive
+describe = 'offline' # 'offline': the data set's own words; 'keep': those of the archive; 'llm': a language model's and the data set's own
+llm = '' # the language model's name; where it is and its key: OPENAI_BASE_URL, OPENAI_API_KEY
+llm_share = 0.5 # of an episode's descriptions that the language model writes, the rest is the data set's own
+llm_at_once = 8 # requests to its server
 texts = 8 # descriptions an episode
 text_len = 64 # longer descriptions are left out, counted
 text_encoder = 'learned' # or 'bpe', also learned; 'tiktoken': GPT-2's BPE; 'bert': the states of a frozen BERT (data/encoders.py)
@@ -59,7 +65,7 @@ out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
 collected = Path(archive_dir or ROOT / 'data' / dataset / 'archives')
 partial = out.with_name(f'{out.name}.partial') # moved into place when all of it is there
 held = [] # its lock
-NOT_OF_DATA = ('out_dir', 'archive_dir', 'export', 'licence', 'recollect', 'suggest_k', 'chunk') # settings that change nothing in it
+NOT_OF_DATA = ('out_dir', 'archive_dir', 'export', 'licence', 'recollect', 'suggest_k', 'chunk', 'llm_at_once') # settings that change nothing in it
 
 
 def archive_meta(data, kwargs):
@@ -177,6 +183,25 @@ def prepared_already(kwargs):
     return had == want and meta['env_kwargs'] == kwargs and not recollect
 
 
+def describe_by_llm(model, data, described, kwargs, counted):
+    """ a language model writes llm_share of the texts of each of `described`, once for those that ask for the same; what it gets wrong stays as it is """
+    jobs = {} # what is asked: where the answer belongs
+    for words in described:
+        n = round(llm_share * len(words['text']))
+        for i in range(n):
+            style, number = data.LLM_STYLES[i % len(data.LLM_STYLES)], i // len(data.LLM_STYLES)
+            jobs.setdefault((words['asked'], style, number), []).append((words['text'], len(words['text']) - n + i))
+
+    def ask(job):
+        asked, style, number = job
+        messages = [{'role': 'user', 'content': data.llm_prompt(asked, style, kwargs)}]
+        return until_right(model, messages, lambda text: data.complaint(text, asked, kwargs), number)
+    for (answer, tries), places in zip(model.each(ask, list(jobs), 'described by the language model'), jobs.values()):
+        counted['no answer' if not tries else 'wrong' if answer is None else 'right at first' if tries == 1 else 'right after a complaint'] += 1
+        for text, i in places if answer else ():
+            text[i] = answer
+
+
 class Moments:
     """Mean and standard deviation of rows that are seen once."""
 
@@ -220,14 +245,21 @@ def main():
         raise ValueError(f"env_kwargs={env_kwargs!r}: {e}") from None
     if text_encoder not in encoders.ENCODERS:
         raise ValueError(f"text_encoder={text_encoder!r} is not known: {', '.join(encoders.ENCODERS)}")
-    if describe not in ('offline', 'keep'):
-        raise ValueError(f"describe={describe!r} is not known: 'offline' or 'keep'")
+    if describe not in ('offline', 'keep', 'llm'):
+        raise ValueError(f"describe={describe!r} is not known: 'offline', 'keep' or 'llm'")
     if suggest_k:
         return clusters.suggest(Prepared(out, 'train'), chunk, seed)
     if export:
         sharing.check(export, licence)
         if prepared_already(kwargs):
             return sharing.export(out, export, data, archive_meta(data, kwargs), licence)
+    model, counted = None, Counter()
+    if describe == 'llm':
+        if not hasattr(data, 'llm_prompt'):
+            raise ValueError(f"{dataset} cannot ask a language model for descriptions. Leave out --describe=llm")
+        if not llm or not 0 <= llm_share <= 1 or llm_at_once < 1:
+            raise ValueError(f"{llm=} must name a language model, {llm_share=} be from 0 to 1, {llm_at_once=} 1 or more")
+        model = LLM(llm, Kept(collected / 'llm.sqlite'), temperature=1.0, at_once=llm_at_once)
     started = time.time()
     held.append(begin(partial)) # until this process ends
 
@@ -254,6 +286,7 @@ def main():
     bar = tqdm(total=n_total, desc='verify, annotate, describe', unit='ep', mininterval=1, disable=None)
     for opened_archive in opened:
         for episodes in opened_archive.groups():
+            described = [] # of this row group, those that are kept
             for e, wrong in zip(episodes, verify(data, episodes, kwargs, meta, opened_archive.meta.get('replay', True))):
                 k += 1
                 digest = hashlib.sha256(np.ascontiguousarray(e['act']).tobytes() + np.ascontiguousarray(e['obs']).tobytes()).digest()
@@ -262,22 +295,29 @@ def main():
                     dropped[e['source'], wrong] += 1
                     continue
                 seen.add(digest)
-                n_texts = texts if describe == 'offline' else 0
+                n_texts = 0 if describe == 'keep' else texts
                 words = data.describe(e, np.random.default_rng([seed, k]), kwargs, n_texts) if hasattr(data, 'describe') else {}
                 if describe == 'keep':
                     words = {**words, 'text': list(e.get('text') or []), 'loose': list(e.get('loose') or [])}
-                split, novel = opened_archive.meta.get('split'), e.get('novel') or ''
-                if split not in SPLITS: # not of an export, whose test episodes stay such
-                    split, novel = split_of({'group': k, 'names': (), 'novel': '', **words})
-                if len(e['bd']) and 'discount' not in meta and split_of_end.setdefault(e['bd'].tobytes(), split) != split: # a return says nothing of how it came about
+                words = {'group': str(k), 'names': (), 'novel': '', 'number': k, **words}
+                if opened_archive.meta.get('split') in SPLITS: # of an export, whose test episodes stay such
+                    words['split'], words['novel'] = opened_archive.meta['split'], e.get('novel') or ''
+                else:
+                    words['split'], words['novel'] = split_of(words)
+                if len(e['bd']) and 'discount' not in meta and split_of_end.setdefault(e['bd'].tobytes(), words['split']) != words['split']: # a return says nothing of how it came about
                     dropped[e['source'], 'ends exactly where one of another split does'] += 1
                     continue
-                held_out = list(e.get('held_out') or []) if describe == 'keep' else data.paraphrase(words['asked'], np.random.default_rng([seed, k, 1])) \
+                described.append((e, words))
+            if model:
+                describe_by_llm(model, data, [words for _, words in described], kwargs, counted)
+            for e, words in described:
+                split = words['split']
+                held_out = list(e.get('held_out') or []) if describe == 'keep' else data.paraphrase(words['asked'], np.random.default_rng([seed, words['number'], 1])) \
                     if split == 'test' and hasattr(data, 'paraphrase') else []
                 splits[split].append({**e, 'act': e['act'] if meta['continuous'] else e['act'][:, 0], 'path': e['path'][1:], 'taught': e.get('taught', np.ones(len(e['act']))) != 0, 'hard': e.get('hard', words.get('hard', np.nan))},
-                                     {'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'novel': novel,
+                                     {'source': e['source'], 'seed': e['seed'], 'asked': words.get('asked', ''), 'novel': words['novel'],
                                       'text': words.get('text', []), 'loose': words.get('loose', []), 'held_out': held_out,
-                                      'visits': json.dumps(words.get('visits', [])), 'group': words.get('group', str(k)), 'bd': e['bd'].tolist()})
+                                      'visits': json.dumps(words.get('visits', [])), 'group': words['group'], 'bd': e['bd'].tolist()})
                 if split == 'train':
                     for name, m in moments.items():
                         m.add(e[name])
@@ -320,7 +360,7 @@ def main():
         np.save(partial / s / 'text_start.npy', np.array(text_start))
         np.save(partial / s / 'episode_text.npy', np.array(episode_text))
         if language and tokenizer.text_width:
-            write_states(partial / s, tokenizer)
+            write_states(partial / s, tokenizer, Kept(collected / 'states.sqlite'))
 
     # --------------------------------------------------------------------------
     # pack: what training needs to know
@@ -350,6 +390,10 @@ def main():
         print(f"texts: {len(distinct)}, {len(np.unique(distinct))} distinct; tokens median {median:.0f}, longest {max(lengths)}, "
               f"{too_long} longer than text_len={text_len} left out; "
               + (f"states of {tokenizer.name}, {tokenizer.text_width} wide" if tokenizer.text_width else f"vocabulary {tokenizer.vocab_size}"))
+    if model:
+        print(f"language model: {sum(counted.values())} descriptions asked for, {counted['right at first']} right at first, {counted['right after a complaint']} after a complaint; "
+              f"{counted['wrong'] + counted['no answer']} replaced by offline ones ({counted['wrong']} wrong, {counted['no answer']} without an answer); "
+              f"{model.requests} requests, {model.tokens} tokens, {model.cached} answers from {model.kept.file}")
     print(f"constant observations: {', '.join(constant) or 'none'}")
     for source, values in spreads.items():
         if hasattr(data, 'draw_archive'):

@@ -6,6 +6,7 @@ $ python sample_policy.py --bd=150,40 --prompt "pass by the stove, then stop nea
 $ python sample_policy.py --prompts=wishes.txt --json=done.json   # one prompt a line, or JSON lines with prompt and bd
 $ python sample_policy.py --out_dir=out-cartpole-bins --dream=100 # episodes that a model of every number makes up, beside real ones
 $ python sample_policy.py --eval=test                             # score the test split; --eval=archive: how much of a QD archive it recovers
+$ python sample_policy.py --eval=test --judge=gpt-4o-mini --human # .. by a language model, and by you (judge.py)
 """
 import config as settings # first: it turns mistakes into one line
 
@@ -19,8 +20,11 @@ import torch
 
 import dreams
 import evaluation
+from data.kept import Kept
+from data.llm import LLM
 from data.pictures import save
 from data.prepared import Prepared, load_meta
+from judge import agreement, judged_by, read_scores, write_page
 from policy import Policy
 
 # ------------------------------------------------------------------------------
@@ -39,6 +43,9 @@ dream = 0 # episodes to make up, drawn at a temperature of 1 unless another is g
 eval = '' # 'test' or 'val': score this split instead; 'archive': an episode for every cell of the QD archive
 eval_episodes = 400 # of each source, at most; 0: all
 rows = '' # of the tables of --eval, separated by commas: 'prompt,prompt and bd'; '': all
+judge = '' # also a language model scores rollouts of --eval: its name; where it is and its key: OPENAI_BASE_URL, OPENAI_API_KEY
+judge_episodes = 50 # that it scores, or a person
+human = False # also a page for a person to score them, blind: human.html
 data_dir = '' # for --eval and --dream; '': data/<dataset>/prepared
 batch_size = 256 # episodes driven at once
 bert_model = '' # where the frozen encoder is that the prompts were prepared with, if one was; '': where it was then
@@ -116,16 +123,33 @@ def evaluate(policy):
     trained_on, meta = {a['sha256'] for a in policy.about['archives']}, load_meta(folder)
     if {a['sha256'] for a in meta['archives']} != trained_on:
         print(f"warning: {folder} was prepared from other archives than {out_dir} was trained on: its test episodes may have been trained on", file=sys.stderr)
-    pictures = Path(out_dir) / f'eval_{eval}'
+    pictures, person = Path(out_dir) / f'eval_{eval}', read_scores(Path(out_dir) / 'human.json') if judge or human else None
+    llm = LLM(judge, Kept(Path(out_dir) / 'llm.sqlite')) if judge else None
     if eval == 'archive':
         found = evaluation.recover(policy, folder, pictures, **how)
     else:
         found = evaluation.evaluate(policy, Prepared(folder, eval), pictures, eval_episodes, num_samples, [r.strip() for r in rows.split(',') if r.strip()], **how)
         if policy.model.next_obs is not None:
             found['predictions'] = predict(policy, Prepared(folder, eval))
-    file = f'{pictures}.json'
-    write_json(file, {'split': eval, 'checkpoint': str(checkpoint), 'step': policy.info['step'], 'settings': config, 'trained': policy.info['settings'], **found})
+    rollouts, file = found.pop('drawn', []), f'{pictures}.json'
+    found = {'split': eval, 'checkpoint': str(checkpoint), 'step': policy.info['step'], 'settings': config, 'trained': policy.info['settings'], **found}
+    write_json(file, found)
+    if llm or human: # a server that fails now costs no score
+        some = [e for e in rollouts if e['source'] == rollouts[0]['source']][:judge_episodes]
+        write_json(file, {**found, **opinions(policy, some, llm, person)})
     print(f"\nwritten: {file} ({time.time() - t:.0f} s)")
+
+
+def opinions(policy, rollouts, llm, person):
+    """ what a language model thinks of rollouts, a page for a person to score them, and whether the two agree """
+    world, kwargs, found = evaluation.world_of(policy), policy.about['env_kwargs'], {}
+    if llm:
+        found['judge'] = judged_by(llm, world, rollouts, kwargs, seed)
+    if human:
+        write_page(Path(out_dir) / 'human.html', world, rollouts, kwargs, seed)
+    if person is not None:
+        found['agreement'] = agreement(person, rollouts, found['judge']['scores'] if llm else None)
+    return found
 
 
 def predict(policy, split):
@@ -153,7 +177,12 @@ def main():
         raise ValueError(f"{batch_size=} must be 1 or more, {device=} 'cpu' or, where there is a GPU, 'cuda'")
     if eval and num_samples > 1 and not temperature:
         raise ValueError(f"num_samples={num_samples} episodes of one request are all the same at temperature=0. Raise it, or leave num_samples out")
+    if (judge or human) and (eval not in ('test', 'val') or min(judge_episodes, eval_episodes or 2) < 2 or rows and 'prompt' not in [r.strip() for r in rows.split(',')]):
+        raise ValueError(f"--judge and --human score what --eval=test or --eval=val drives for its row 'prompt', got {eval=}, {rows=}, and 2 or more of it, "
+                         f"got {judge_episodes=}, {eval_episodes=}")
     policy = Policy.load(out_dir, checkpoint, device, guidance, bert_model)
+    if (judge or human) and not (policy.config.text_len and hasattr(evaluation.world_of(policy), 'told')):
+        raise ValueError(f"{out_dir} is not asked in words that could be judged. Leave out --judge and --human")
     if temperature and policy.config.head == 'mse':
         raise ValueError(f"temperature={temperature}, but the mse head of {out_dir} has nothing to draw from. Leave it out")
     if dream and (eval or prompt or bd or prompts or guidance != 1):

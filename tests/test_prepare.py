@@ -233,7 +233,7 @@ MISTAKES = {
     'env_kwargs unknown': (['--env_kwargs={"gravity": 9.8}'], ['gravity']),
     'env_kwargs a list': (['--env_kwargs=[1]'], ['env_kwargs']),
     'scene missing': (['--env_kwargs={"scene": "none.json"}'], ['none.json']),
-    'unknown describe': (['--describe=llm'], ["'llm'", 'offline']),
+    'unknown describe': (['--describe=vlm'], ["'vlm'", 'offline', 'llm']),
     'another environment': (['--env_kwargs={"start_anywhere": true}', '--archive=whole.parquet'], ['another environment']),
     'too few episodes': (['--archive=few.parquet'], ['too few episodes']),
     'vocabulary too small': (['--archive=whole.parquet', '--vocab_size=5', *PREPARE], ['vocab']),

@@ -2,7 +2,7 @@
 toy_nav: a robot in a furnished room, steered by words. What a data set offers (data/README.md), and the Gymnasium id.
 
 The parts: world.py physics, env.py environments, places.py landmarks, itinerary.py words and scores, driver.py
-demonstrations, qd.py the quality-diversity archive, draw.py pictures.
+demonstrations, qd.py the quality-diversity archive, draw.py pictures, llm.py what language models are asked and told.
 """
 import json
 import re
@@ -14,9 +14,11 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
-from data.toy_nav.env import ToyNav, ToyNavVec
 from data.metrics import lcs_f1
+from data.toy_nav import llm
+from data.toy_nav.env import ToyNav, ToyNavVec
 from data.toy_nav.itinerary import MAX_PLACES, Itinerary, descriptions, from_visits, not_understood, parse, stopped
+from data.toy_nav.llm import LLM_STYLES, spot
 from data.toy_nav.places import Places
 from data.toy_nav.world import ACT_NAMES, BD_NAMES, OBS_NAMES, World
 
@@ -141,6 +143,21 @@ def reword(text, rng, most=None):
     return text if chosen else None
 
 
+def llm_prompt(asked, style, kwargs):
+    """ what a language model is asked, to describe an itinerary (JSON) in one of LLM_STYLES """
+    return llm.llm_prompt(Itinerary.from_json(asked), style, places(kwargs))
+
+
+def complaint(text, asked, kwargs):
+    """ what is wrong with a language model's description of an itinerary (JSON), for it to be told; None where it is right """
+    return llm.complaint(text, Itinerary.from_json(asked), places(kwargs))
+
+
+def told(path, kwargs):
+    """ a path (T + 1, 2) in words, for a language model to judge: no verdict, no coordinates """
+    return llm.told(path, places(kwargs))
+
+
 def score(asked, path, reference, kwargs):
     """
     What was asked for (JSON of an itinerary), the path (T, 2) that was driven, and that of the episode it was taken from ->
@@ -173,11 +190,11 @@ def judge(prompt, bd, path, kwargs):
     where, end = places(kwargs), path[-1]
     itinerary, visits = parse(prompt, where) if prompt else None, where.visits(path)
     verdict = itinerary.match(path, where) if itinerary else {}
-    passed = [f"{v['side']} of the {v['place']} (step {v['step']})" for v in visits[:-1] if v['place']]
+    passed = [f"{spot(v)} (step {v['step']})" for v in visits[:-1] if v['place']]
     last = visits[-1]
     lines = [f'"{prompt}"' if prompt else 'no prompt', f"  passed: {', '.join(passed) or 'nothing'}",
              f"  {'stopped' if stopped(path) else 'was still driving'} at ({end[0]:.0f}, {end[1]:.0f}), "
-             f"{last['side'] + ' of the ' + last['place'] if last['place'] else 'near nothing'} on the {last['tile']} tile, after {len(path) - 1} steps"]
+             f"{spot(last)} on the {last['tile']} tile, after {len(path) - 1} steps"]
     if bd is not None:
         verdict['bd_distance'] = float(np.hypot(*(end - np.array(bd))))
         lines.append(f"  {verdict['bd_distance']:.1f} units from the asked ({bd[0]:g}, {bd[1]:g})")

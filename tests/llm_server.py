@@ -1,0 +1,54 @@
+"""
+A language model server that follows a script, on this machine: it answers as an OpenAI-compatible one does, or misbehaves.
+
+    with serve(lambda body, n: 'hello') as server: server.url, server.requests
+"""
+import http.server
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+
+def completion(text, **changes):
+    return {'id': 'x', 'object': 'chat.completion', 'created': 1, 'model': 'scripted', 'usage': {'prompt_tokens': 3, 'completion_tokens': 4, 'total_tokens': 7},
+            'choices': [{'index': 0, 'finish_reason': 'stop', 'message': {'role': 'assistant', 'content': text}}], **changes}
+
+
+@contextmanager
+def serve(answer):
+    """
+    answer(body, n), of the n-th request from 0 -> str: what the model says; (status, headers, body): that instead; a float:
+    seconds of silence, then nothing
+    """
+    requests, lock = [], threading.Lock()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
+            with lock:
+                requests.append({**body, 'path': self.path, 'authorization': self.headers['Authorization']})
+                n = len(requests) - 1
+            said = answer(body, n)
+            if isinstance(said, float):
+                time.sleep(said)
+                return
+            status, headers, said = said if isinstance(said, tuple) else (200, {}, json.dumps(completion(said)))
+            said = said.encode()
+            self.send_response(status)
+            for name, value in {'Content-Type': 'application/json', 'Content-Length': len(said), **headers}.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *said):
+            pass
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    server.daemon_threads, server.requests, server.url = True, requests, f'http://127.0.0.1:{server.server_port}/v1'
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
