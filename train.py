@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 import evaluation
 import sharing
-from checkpoint import find_checkpoint, load_weights, newest_sound, read_tensors, steps_of, training_files, write_checkpoint
+from checkpoint import find_checkpoint, load_weights, newest_sound, read_file, read_tensors, steps_of, training_files, write_checkpoint
 from data import bins, clusters
 from data.batches import Batches
 from data.pictures import save
@@ -263,6 +263,8 @@ if init_from == 'resume':
         raise ValueError(f"{folder} was trained with optimizer={resumed['settings'].get('optimizer')!r}, this run has {optimizer!r}. Resume with the same")
     if differs:
         raise ValueError(f"{folder} has {differs[0]}={had[differs[0]]!r}, this run {model_args[differs[0]]!r}. Resume with the same settings")
+    if language and read_file(folder, 'tokenizer.model', resumed) != train.tokenizer().model:
+        raise ValueError(f"{folder} reads prompts with another vocabulary than that of {data_dir}. Resume with the data it was trained on, or begin anew")
     saved = read_tensors(folder, 'train_state.safetensors', resumed)
     load_weights(model, {k[6:]: v for k, v in saved.items() if k.startswith('model.')}, folder)
     step, best, scores = resumed['step'], resumed['best'], resumed['scores']

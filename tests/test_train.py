@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import evaluation
 from attention import PAD
 from data.prepared import Prepared
-from data.text import NOT_GIVEN
+from data.text import NOT_GIVEN, Tokenizer
 from checkpoint import load_weights, read_checkpoint, read_tensors
 from model import GPT, GPTConfig
 from policy import Policy
@@ -439,6 +439,14 @@ def test_resuming_another_architecture_is_refused(train, refuses_to_train, train
     before = hashes(tmp_path / 'o')
     refuses_to_train('--init_from=resume', '--max_iters=70', '--n_embd=32', words=['n_embd=16', '32'])
     assert hashes(tmp_path / 'o') == before
+
+
+def test_resuming_with_another_vocabulary_is_refused(refuses_to_train, trained, prepared, tmp_path):
+    """the ids would mean other pieces"""
+    shutil.copytree(trained, tmp_path / 'o')
+    shutil.copytree(prepared, tmp_path / 'other')
+    (tmp_path / 'other' / 'tokenizer.model').write_bytes(Tokenizer.train(['go to the moon and back']).model)
+    refuses_to_train('--init_from=resume', '--max_iters=70', f"--data_dir={tmp_path / 'other'}", words=['another vocabulary', 'Resume with the data'])
 
 
 def test_a_belief_goes_on_to_the_bit_and_on_the_same_observations(train, refuses_to_train, tmp_path):
