@@ -198,9 +198,9 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how)
             ask('held-out phrasing', [e for e in some if e['held_out']], lambda e: one_of(e['held_out'], rng))
             mistyped = [{**e, 'said': mistype(e['said'], rng)} for e in some]
             ask('typing mistakes', [e for e in mistyped if policy.fits(e['said'])])
-            for name, most in (('a word never seen', 1), ('words never seen', None)) if hasattr(world, 'reword') else ():
-                others = np.random.default_rng([seed, most or 0])
-                ask(name, [{**e, 'said': said} for e in some if (said := world.reword(e['said'], others, most)) and policy.fits(said)])
+            for name, changes in getattr(world, 'REWORDED', {}).items():
+                others = np.random.default_rng([seed, 1])
+                ask(name, [{**e, 'said': said} for e in some if (said := world.reword(e['said'], others, **changes)) and policy.fits(said)])
             ask('held-out combination', [e for e in once if e['novel'] == 'combination'])
             ask('longer than trained', longer)
             ask('something to avoid', bans)

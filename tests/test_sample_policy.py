@@ -218,7 +218,7 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     done = json.loads((out / 'eval_test.json').read_text())
     rows = {r['name']: r for r in done['rows']}
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
-    kinds = ['themselves', 'prompt', 'no prompt', 'swapped prompt', 'held-out phrasing', 'typing mistakes', 'a word never seen', 'words never seen', 'held-out combination', 'longer than trained',
+    kinds = ['themselves', 'prompt', 'no prompt', 'swapped prompt', 'held-out phrasing', 'typing mistakes', 'a word never seen', 'words never seen', 'a thing never seen', 'a colour never seen', 'a direction never seen', 'held-out combination', 'longer than trained',
              'something to avoid', 'destination only', 'random starts', 'bd', 'prompt and bd']
     assert list(rows) == [f'demonstrations: {k}' for k in kinds]
     for name, row in rows.items():

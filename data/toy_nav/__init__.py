@@ -29,6 +29,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
 SOURCES = {'demonstrations': 30000, 'elites': 1} # what collect() makes, and how much of it by default
 COLLECTED = 3 # raised when collect() makes other episodes than before: archives of another number are made again
 VARIANTS = {'random starts': {'start_anywhere': True}} # other environments to score a policy in
+REWORDED = {'a word never seen': {'most': 1}, 'words never seen': {}, **{f'a {kind} never seen': {'most': 1, 'kind': kind} for kind in ('thing', 'colour', 'direction')}} # of reword
 QD_SOURCE = 'elites' # which of them is a quality-diversity archive
 make_env, make_vec = ToyNav, ToyNavVec
 
@@ -127,15 +128,15 @@ def paraphrase(asked, rng, n=4):
 
 @lru_cache(maxsize=1)
 def unseen_words():
-    """ words of descriptions, longest first -> others that mean the same and are never trained on """
-    said = json.loads((Path(__file__).parent / 'unseen_words.json').read_text())
-    return dict(sorted(said.items(), key=lambda pair: -len(pair[0])))
+    """ kinds of words -> words of descriptions and others that mean the same and are never trained on """
+    return json.loads((Path(__file__).parent / 'unseen_words.json').read_text())
 
 
-def reword(text, rng, most=None):
-    """ a sentence in words that no training text has, wherever there are any, or in `most` places, drawn from rng; None where there are none """
-    others = unseen_words()
-    found = list(re.finditer(rf"(?<![\w-])({'|'.join(map(re.escape, others))})(?!\w)", text, re.I)) # south-west of stays what it is
+def reword(text, rng, most=None, kind=''):
+    """ a sentence in words that no training text has, wherever there are any (of a kind), or in `most` places, drawn from rng; None where there are none """
+    others = {word: said for k, words in unseen_words().items() if kind in ('', k) for word, said in words.items()}
+    known = '|'.join(map(re.escape, sorted((word for words in unseen_words().values() for word in words), key=len, reverse=True))) # file cabinet before cabinet
+    found = [m for m in re.finditer(rf'(?<![\w-])({known})(?!\w)', text, re.I) if m[0].lower() in others] # south-west of stays what it is
     chosen = sorted(rng.permutation(len(found))[:most])
     for k in reversed(chosen):
         options, match = others[found[k][0].lower()], found[k]
