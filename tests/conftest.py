@@ -25,6 +25,12 @@ TINY = ['config/toy_nav_cpu.py', *SMALL, '--log_interval=1', '--mix=', '--drop_b
         '--rollouts=0']
 
 
+def pytest_collection_modifyitems(items):
+    """ the files that take longest come first, lest one process waits for the other at the end """
+    longest = ['test_readme.py', 'test_never_lost.py', 'test_train.py', 'test_sample_policy.py', 'test_datasets.py', 'test_prepare.py']
+    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
+
+
 def run(*command, cwd, env=()):
     """ a script of the project as a user runs it -> CompletedProcess with text """
     command = [str(ROOT / c) if c.endswith('.py') and (ROOT / c).exists() else str(c) for c in command]
