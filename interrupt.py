@@ -41,9 +41,10 @@ class Interrupt:
     def unless_asked(self, f, *args):
         """ f(*args), which has no effect but its result: None, at once, if a signal has come or comes """
         try:
-            self.breakable = True
-            return None if self.asked else f(*args)
-        except Interrupted:
+            try:
+                self.breakable = True
+                return None if self.asked else f(*args)
+            finally:
+                self.breakable = False
+        except Interrupted: # maybe just before it could not be raised any more
             return None
-        finally:
-            self.breakable = False

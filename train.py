@@ -379,7 +379,7 @@ def roll_out():
     acting = copy.deepcopy(raw_model).eval().by_columns()
     swap_in_average()
     policy = Policy(acting, {'dataset': dataset, 'data': about, 'obs_columns': columns}, val.tokenizer(), device)
-    return evaluation.quick(policy, val, rollouts, seed)
+    return interrupt.unless_asked(evaluation.quick, policy, val, rollouts, seed) # not the exchange above: weights are never left half exchanged
 
 
 def git_commit():
@@ -470,7 +470,7 @@ while True:
     if (step % eval_interval == 0 and (step or max_iters == 0) or step == max_iters) and step != validated_at:
         val_loss, achieved = validate(), None
         if master:
-            achieved = interrupt.unless_asked(roll_out) if rollouts else -val_loss
+            achieved = roll_out() if rollouts else -val_loss
         if interrupt.by_any():
             continue
         if not math.isfinite(val_loss):

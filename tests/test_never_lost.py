@@ -1,4 +1,5 @@
 """Runs that are never lost: killed, stopped, out of room, damaged, twice at once. The long versions are in tests/torture.py."""
+import copy
 import errno
 import json
 import os
@@ -11,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 import torture
 from conftest import PREPARE, ROOT, TINY, flip, hashes, refused, run
 
@@ -201,6 +203,31 @@ def test_a_signal_in_a_rollout_breaks_it_off(train, tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         train('o', '--max_iters=4', '--eval_interval=2', '--rollouts=2')
     assert time.time() - t < 20 and newest_sound(tmp_path / 'o')[1]['step'] == 2 and newest_sound(tmp_path / 'o')[1]['val_loss'] is None
+
+
+@pytest.mark.parametrize('where', ['copy.deepcopy', 'swap'])
+def test_a_signal_before_a_rollout_leaves_the_weights_as_they_are(train, tmp_path, monkeypatch, where):
+    """while the averaged weights are exchanged for the trained ones, or copied"""
+    args = ['--max_iters=4', '--eval_interval=2', '--rollouts=2']
+    train('straight', *args)
+    real, calls = (copy.deepcopy if where == 'copy.deepcopy' else torch.Tensor.copy_), []
+
+    def signalled(*a, **k):
+        out = real(*a, **k)
+        if isinstance(a[0], GPT if where == 'copy.deepcopy' else torch.nn.Parameter):
+            calls.append(0)
+            if len(calls) == (1 if where == 'copy.deepcopy' else 3 * len(parameters) - 2): # in the third exchange, the rollouts' first
+                os.kill(os.getpid(), signal.SIGTERM)
+        return out
+    parameters = list(GPT.from_checkpoint(tmp_path / 'straight' / 'step_0000004')[0].parameters())
+    with monkeypatch.context() as patched:
+        patched.setattr(*((copy, 'deepcopy') if where == 'copy.deepcopy' else (torch.Tensor, 'copy_')), signalled)
+        with pytest.raises(SystemExit):
+            train('o', *args)
+    assert calls and newest_sound(tmp_path / 'o')[1]['step'] == 2
+    train('o', *args, '--init_from=resume')
+    for file in 'log.jsonl', 'step_0000004/train_state.safetensors':
+        assert (tmp_path / 'o' / file).read_bytes() == (tmp_path / 'straight' / file).read_bytes()
 
 
 def test_two_runs_in_one_directory(prepared, tmp_path):
