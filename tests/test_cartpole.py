@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import refused, run
+from conftest import run
 
 import evaluation
 from data import cartpole, metrics
@@ -78,9 +78,9 @@ def test_returns_are_scored_and_drawn(folder):
     assert (folder / 'o' / 'eval_test_returns.png').read_bytes()[:4] == b'\x89PNG'
 
 
-def test_what_cannot_be_asked(folder):
-    done = run('sample_policy.py', '--out_dir=o', '--bd=900', cwd=folder)
-    assert done.returncode == 0 and 'out of the range' in done.stderr
-    refused(run('sample_policy.py', '--out_dir=o', '--prompt=balance', cwd=folder), 'without language')
-    refused(run('sample_policy.py', '--out_dir=o', '--bd=nan', cwd=folder), 'nan')
-    refused(run('prepare.py', '--dataset=cartpole', '--env_kwargs={"discount": 0.9}', cwd=folder), 'discount')
+def test_what_cannot_be_asked(folder, script, refuses, capsys):
+    script('sample_policy.py', f"--out_dir={folder / 'o'}", '--bd=900')
+    assert 'out of the range' in capsys.readouterr().err
+    refuses('sample_policy.py', f"--out_dir={folder / 'o'}", '--prompt=balance', words=['without language'])
+    refuses('sample_policy.py', f"--out_dir={folder / 'o'}", '--bd=nan', words=['nan'])
+    refuses('prepare.py', '--dataset=cartpole', '--env_kwargs={"discount": 0.9}', words=['discount'])

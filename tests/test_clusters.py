@@ -1,4 +1,6 @@
 """Clusters of actions: what they leave, and which are of use."""
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,8 @@ def test_the_sample_is_of_the_training_actions_normalised(prepared):
         assert any(np.allclose(train.act[i:i + 8, 0], flat, atol=1e-5) for i in near)
 
 
-def test_a_table_for_choosing_k(prepared, script, capsys):
+def test_a_table_for_choosing_k(prepared, script, capsys, monkeypatch):
+    monkeypatch.setattr(clusters, 'sample', partial(clusters.sample, n=4000))
     script('prepare.py', '--suggest_k', '--chunk=4', f'--out_dir={prepared}')
     said = capsys.readouterr().out
     assert '| k, chunk 4 |' in said and '| 64 |' in said and 'suggested: ' in said

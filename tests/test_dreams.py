@@ -25,14 +25,14 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_dreams_are_drawn_beside_what_happened(folder):
+def test_dreams_are_drawn_beside_what_happened(folder, refuses):
     done = run('sample_policy.py', '--out_dir=out_cartpole_bins', '--dream=5', '--data_dir=cartpole_bins', cwd=folder)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / 'out_cartpole_bins' / 'dream.json').read_text())['possible']
     assert found['real']['mean'] == 1 and found['shuffled']['mean'] < 0.6 and found['dreamt']['mean'] < 0.6 # it has learned nothing
     assert (folder / 'out_cartpole_bins' / 'dream.png').read_bytes()[:4] == b'\x89PNG'
-    refused(run('sample_policy.py', '--out_dir=out_swingup', '--dream=5', '--data_dir=swingup', cwd=folder), 'cannot dream')
-    refused(run('sample_policy.py', '--out_dir=out_cartpole_bins', '--dream=5', '--eval=test', cwd=folder), 'asked nothing')
+    refuses('sample_policy.py', f"--out_dir={folder / 'out_swingup'}", '--dream=5', f"--data_dir={folder / 'swingup'}", words=['cannot dream'])
+    refuses('sample_policy.py', f"--out_dir={folder / 'out_cartpole_bins'}", '--dream=5', '--eval=test', words=['asked nothing'])
 
 
 def test_a_dream_is_what_the_model_says_of_it(folder):

@@ -12,6 +12,7 @@ from conftest import SMALL as SMALL_MODEL
 SMALL = {'prepare.py': ['--size=0.01', '--val_share=0.1', '--test_share=0.1'],
          'train.py': [*SMALL_MODEL, '--max_iters=2', '--rollouts=2', '--device=cpu'],
          'sample_policy.py': ['--eval_episodes=4'], 'bench.py': ['--only=environment', '--pairs=1', '--force']}
+MORE = {'cartpole_bins --': ['--size=0.05'], '--text_encoder': ['--size=0.004'], 'out-swingup --eval': ['--rows=unseen starts'], '--eval=test --eval_episodes': ['--rows=prompt,prompt and bd']}
 
 
 def commands(text):
@@ -48,7 +49,7 @@ def test_the_readmes_commands_run(folder):
         if words[0] == 'torchrun':
             words = ['-m', 'torch.distributed.run', *words[1:]]
         words = [w.replace('nproc_per_node=8', 'nproc_per_node=2') for w in words if w != 'python']
-        small = SMALL[script] + (['--init_from=scratch'] if script == 'train.py' else []) + (['--size=0.05'] if script == 'prepare.py' and 'cartpole_bins' in command else [])
+        small = SMALL[script] + (['--init_from=scratch'] if script == 'train.py' else []) + [a for part, args in MORE.items() if part in command + ' --' for a in args]
         ran([sys.executable, *words, *small], folder)
 
 
