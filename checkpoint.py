@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors, save as safetensors_bytes
 
-from data.prepared import SPEC, is_a
+from data.prepared import SPEC, is_a, sync
 
 FORMAT = 2
 NEEDED = {'model', 'settings', 'dataset', 'data', 'obs_columns', 'step', 'val_loss', 'best', 'scores'} # of the JSON
@@ -29,23 +29,15 @@ def read_checkpoint(folder):
     try:
         data = file.read_bytes()
         info = json.loads(data)
+        if seal(data.replace(info['sha256']['checkpoint.json'].encode(), UNSEALED)) != data:
+            raise KeyError
         if info['format'] != FORMAT:
             raise ValueError(f"{file} has format {info['format']}, this program reads {FORMAT}")
-        sound = seal(data.replace(info['sha256']['checkpoint.json'].encode(), UNSEALED)) == data and NEEDED <= set(info)
-        if not sound or not all(is_a(info['data'][k], kind) for k, kind in SPEC.items()) or not info['dataset'].isidentifier():
+        if not NEEDED <= set(info) or not all(is_a(info['data'][k], kind) for k, kind in SPEC.items()) or not info['dataset'].isidentifier():
             raise KeyError
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{file} is damaged. {others(folder)}") from None
     return info
-
-
-def sync(folder):
-    """ what was renamed in a directory has been so even if the power fails now """
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def put(file, content):

@@ -17,7 +17,7 @@ import torch
 from cache import Cache
 from checkpoint import find_checkpoint, read_file
 from data.encoders import opened
-from data.text import NOT_GIVEN, words
+from data.text import NOT_GIVEN, padded, words
 from model import GPT
 
 
@@ -96,7 +96,7 @@ class Policy:
     def reset(self, prompts, bd=None):
         """ begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each """
         n, c = len(prompts), self.config
-        self.cache = Cache(self.model, n if self.guidance == 1 else 2 * n, **({'padded': self.tokenizer.padded} if c.text_len else {}))
+        self.cache = Cache(self.model, n if self.guidance == 1 else 2 * n, self.tokenizer.padded if self.tokenizer else padded)
         self.prompts, self.bd = [None] * n, np.full((n, c.n_bd), np.nan, np.float32)
         self.recent = np.zeros((n, c.chunk, c.n_obs), np.float32) # the last `chunk` observations
         self.plan = np.zeros((n, c.chunk) if c.head == 'ce' else (n, c.chunk, c.n_act), np.int64 if c.head == 'ce' else np.float32)

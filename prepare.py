@@ -359,8 +359,11 @@ def main():
         tokens.close()
         np.save(partial / s / 'text_start.npy', np.array(text_start))
         np.save(partial / s / 'episode_text.npy', np.array(episode_text))
-        if language and tokenizer.text_width:
-            write_states(partial / s, tokenizer, Kept(collected / 'states.sqlite'))
+    if language and tokenizer.text_width:
+        kept = Kept(collected / 'states.sqlite')
+        for s in SPLITS:
+            write_states(partial / s, tokenizer, kept)
+        kept.close()
 
     # --------------------------------------------------------------------------
     # pack: what training needs to know

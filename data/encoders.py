@@ -15,7 +15,7 @@ from functools import cached_property
 from itertools import groupby, islice, pairwise
 from pathlib import Path
 
-from data.text import END, NOT_GIVEN, RESERVED, Tokenizer, clean, learnt_from, padded
+from data.text import DAMAGED, END, NOT_GIVEN, RESERVED, Tokenizer, clean, learnt_from, padded
 
 LAYER = -2 # of a BERT's hidden states: what the last one adds serves what it was trained for, not the words (data/toy_nav/readme.md)
 AT_ONCE = 64 # prompts of one length that a frozen encoder reads together
@@ -33,10 +33,10 @@ class Ranks(Tokenizer):
         from tiktoken_ext.openai_public import r50k_pat_str
         try:
             ranks = read_ranks(self.model)
+            if sorted(ranks.values()) != list(range(len(ranks))):
+                raise ValueError
         except ValueError:
-            ranks = {}
-        if sorted(ranks.values()) != list(range(len(ranks))) or not all(bytes([b]) in ranks for b in range(256)):
-            raise ValueError("the tokenizer's file is damaged. Run: python prepare.py")
+            raise ValueError(DAMAGED) from None
         self.pieces = tiktoken.Encoding('bpe', pat_str=r50k_pat_str, mergeable_ranks=ranks, special_tokens={})
 
     @classmethod
@@ -128,15 +128,16 @@ class Frozen(Tokenizer):
             if not isinstance(self.name, str) or not all(isinstance(n, int) for n in (self.layer, self.text_width)) or self.text_width < 1:
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise ValueError("the tokenizer's file is damaged. Run: python prepare.py") from None
+            raise ValueError(DAMAGED) from None
 
     @classmethod
     def of(cls, texts, name):
         """ name: a folder, an installed package that carries a model, or a name on the hub, which may then be downloaded from """
         _, known, _ = learnt_from(texts)
-        bert = loaded('AutoModel', name, download=True, use_safetensors=True).eval()
-        loaded('AutoTokenizer', name, download=True)
-        return cls(json.dumps({'name': name, 'layer': LAYER, 'width': bert.config.hidden_size, 'sha256': digest(bert)}).encode(), known)
+        reader, bert = loaded('AutoTokenizer', name, download=True), loaded('AutoModel', name, download=True, use_safetensors=True).eval()
+        made = cls(json.dumps({'name': name, 'layer': LAYER, 'width': bert.config.hidden_size, 'sha256': digest(bert)}).encode(), known)
+        made.reader, made.bert = reader, bert
+        return made
 
     @cached_property
     def reader(self):

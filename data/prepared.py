@@ -223,6 +223,15 @@ def lock(folder):
     return held
 
 
+def sync(file):
+    """ what was written to a file, or renamed in a directory, is on the disk even if the power fails now """
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def begin(partial):
     """ an empty directory to write in, which this process alone does -> its lock (os.close) """
     partial.mkdir(parents=True, exist_ok=True)
@@ -235,8 +244,7 @@ def begin(partial):
 def finish(partial, out):
     """ all of it is there: it becomes `out`, and what was there stays whole until then """
     for file in filter(Path.is_file, partial.rglob('*')): # on the disk before it is in its place
-        with open(file, 'rb') as f:
-            os.fsync(f.fileno())
+        sync(file)
     old = out.with_name(f'{out.name}.old')
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():

@@ -14,6 +14,7 @@ import numpy as np
 LEARN_FROM = 500_000 # texts at most: they are in memory while the vocabulary is learned
 PAD, UNKNOWN, NOT_GIVEN, END = 0, 1, 2, 3
 RESERVED = 4
+DAMAGED = "the tokenizer's file is damaged. Run: python prepare.py"
 
 
 class Tokenizer:
@@ -30,7 +31,7 @@ class Tokenizer:
         try:
             self.pieces = sentencepiece.SentencePieceProcessor(model_proto=self.model)
         except RuntimeError:
-            raise ValueError("the tokenizer's file is damaged. Run: python prepare.py") from None
+            raise ValueError(DAMAGED) from None
 
     @classmethod
     def train(cls, texts, vocab_size=900):

@@ -2,12 +2,37 @@
 A language model server that follows a script, on this machine: it answers as an OpenAI-compatible one does, or misbehaves.
 
     with serve(lambda body, n: 'hello') as server: server.url, server.requests
+
+A test file that imports the fixtures `keys` and `serving` has a key, and servers that end with its tests.
 """
 import http.server
 import json
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+openai = pytest.importorskip('openai', reason="the openai package is not installed: pip install '.[llm]'")
+KEY = 'sk-the-key-that-nobody-may-see'
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch):
+    monkeypatch.setenv('OPENAI_API_KEY', KEY)
+    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+    monkeypatch.setattr(openai._base_client, 'INITIAL_RETRY_DELAY', 0.01)
+
+
+@pytest.fixture
+def serving(monkeypatch):
+    """ serving(answer) starts a server that follows a script, for what asks a language model from now on """
+    with ExitStack() as running:
+        def call(answer):
+            server = running.enter_context(serve(answer))
+            monkeypatch.setenv('OPENAI_BASE_URL', server.url)
+            return server
+        yield call
 
 
 def completion(text, **changes):

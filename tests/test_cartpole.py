@@ -17,11 +17,10 @@ def episodes():
     return list(cartpole.collect('noisy', 0.015, 3, cartpole.env_kwargs()))
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    """ discounted; tests/test_datasets.py has it without """
+@pytest.fixture(scope='module', params=[1.0, 0.99])
+def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp('cartpole')
-    kwargs = json.dumps({'discount': 0.99})
+    kwargs = json.dumps({'discount': request.param})
     done = run('prepare.py', '--dataset=cartpole', '--size=0.02', f'--env_kwargs={kwargs}', '--out_dir=p', '--archive_dir=a', '--val_share=0.2', '--test_share=0.2', cwd=folder)
     assert done.returncode == 0, done.stderr
     done = run('train.py', 'config/cartpole.py', '--data_dir=p', '--max_iters=3', '--n_layer=1', '--batch_size=4', '--out_dir=o', cwd=folder)

@@ -12,37 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run
-from llm_server import serve
+from llm_server import KEY, keys, serve, serving # noqa: F401, fixtures
 
 import data.toy_nav as toy_nav
 import evaluation
 import judge
 from data.kept import Kept
 from data.toy_nav.itinerary import parse
-
-openai = pytest.importorskip('openai', reason="the openai package is not installed: pip install '.[llm]'")
-KEY = 'sk-the-key-that-nobody-may-see'
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch):
-    monkeypatch.setenv('OPENAI_API_KEY', KEY)
-    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
-    monkeypatch.setattr(openai._base_client, 'INITIAL_RETRY_DELAY', 0.01)
-
-
-@pytest.fixture
-def serving(monkeypatch):
-    """ serving(answer) starts a server that follows a script, for what asks a language model from now on """
-    running = []
-    def call(answer):
-        running.append(serve(answer))
-        server = running[-1].__enter__()
-        monkeypatch.setenv('OPENAI_BASE_URL', server.url)
-        return server
-    yield call
-    for server in running:
-        server.__exit__(None, None, None)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, flip, hashes, refused, run
-from llm_server import completion, serve
+from llm_server import KEY, completion, keys, serve, serving # noqa: F401, fixtures
 
 import data.toy_nav as toy_nav
 from data.archive import save
@@ -14,31 +14,18 @@ from data.kept import Kept
 from data.prepared import SPLITS, Prepared
 from data.toy_nav.itinerary import Itinerary, parse
 
-openai = pytest.importorskip('openai', reason="the openai package is not installed: pip install '.[llm]'")
-KEY = 'sk-the-key-that-nobody-may-see'
 SOON = {'Retry-After': '0.01'}
 
 
-@pytest.fixture(autouse=True)
-def keys(monkeypatch):
-    monkeypatch.setenv('OPENAI_API_KEY', KEY)
-    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
-    monkeypatch.setattr(openai._base_client, 'INITIAL_RETRY_DELAY', 0.01)
-
-
 @pytest.fixture
-def ask(monkeypatch, tmp_path):
+def ask(serving, tmp_path):
     """ ask(answer, ...) starts a server that follows a script -> an LLM that asks it, and the server """
     from data.llm import LLM
-    running = []
+
     def call(answer, file='kept.sqlite', **how):
-        running.append(serve(answer))
-        server = running[-1].__enter__()
-        monkeypatch.setenv('OPENAI_BASE_URL', server.url)
+        server = serving(answer)
         return LLM('scripted', Kept(tmp_path / file), **{'timeout': 0.3, **how}), server
-    yield call
-    for server in running:
-        server.__exit__(None, None, None)
+    return call
 
 
 def said(text):

@@ -501,7 +501,7 @@ def test_a_flipped_bit_in_the_json_is_refused(copy):
             GPT.from_checkpoint(copy)
             accepted.append((whole[i - 20:i].decode(), chr(whole[i]), chr(whole[i] ^ 1)))
         except ValueError as e:
-            assert re.search('damaged|has format', str(e)) and '\n' not in str(e)
+            assert 'damaged' in str(e) and '\n' not in str(e)
     assert not accepted, accepted[:4]
 
 
