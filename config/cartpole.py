@@ -5,14 +5,14 @@
 out_dir = 'out-cartpole'
 dataset = 'cartpole'
 text_len = 0
-block_size = 3 * 20 # 20 steps of up to 500
+block_size = 3 * 20  # 20 steps of up to 500
 chunk = 1
-stretch = 40
+segment_len = 40
 head = 'ce'
 n_layer = 3
 n_head = 4
 n_embd = 64
-n_ahead = 0
+n_future = 0
 batch_size = 32
 learning_rate = 1e-3
 max_iters = 1500

@@ -5,17 +5,17 @@
 # 6 to 7 minutes on one core; mean return 500 of 500 in each of 5 seeds, see data/cartpole_bins/readme.md
 out_dir = 'out-cartpole-bins'
 dataset = 'cartpole_bins'
-mix = 'expert=1,random=0' # expert=0,random=1: from random actions alone
+source_weights = 'expert=1,random=0'  # expert=0,random=1: from random actions alone
 text_len = 0
 fuse = 'bins'
-block_size = 5 * 20 # 20 steps, each of the action before and 4 numbers
+block_size = 5 * 20  # 20 steps, each of the action before and 4 numbers
 chunk = 1
-stretch = 40
+segment_len = 40
 head = 'ce'
 n_layer = 3
 n_head = 4
 n_embd = 64
-n_ahead = 0
+n_future = 0
 batch_size = 32
 learning_rate = 1e-3
 max_iters = 1500

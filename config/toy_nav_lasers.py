@@ -4,17 +4,17 @@
 # 53 minutes on one CPU core, about half of it on two; carries out 67% of unseen prompts: data/toy_nav/readme.md.
 out_dir = 'out-toy-nav-lasers'
 obs_names = 'laser_left,laser_ahead,laser_right,bumper_left,bumper_right'
-believe_names = 'x,y,cos,sin'
-mix = 'demonstrations=0.75,elites=0.25'
+privileged_obs = 'x,y,cos,sin'
+source_weights = 'demonstrations=0.75,elites=0.25'
 n_layer = 6
 n_head = 4
 n_embd = 128
 chunk = 8
 fuse = 'sum'
-see_act = False
-n_seen = 1
+past_actions = False
+obs_stack = 1
 text_len = 64
-block_size = 64 + 50 # 50 steps of 8: the whole episode
+block_size = 64 + 50  # 50 steps of 8: the whole episode
 batch_size = 16
 optimizer = 'muon'
 learning_rate = 2e-3

@@ -1,18 +1,20 @@
 """
 What data sets draw alike: files that are never half-written, and a panel for each episode.
 """
+
 import os
 
 
 def save(file, write):
-    """ under another name first: whoever reads the file meanwhile never sees half of it """
+    """under another name first: whoever reads the file meanwhile never sees half of it"""
     write(f'{file}.tmp')
     os.replace(f'{file}.tmp', file)
 
 
 def panels(file, episodes, draw, columns=3):
-    """ a PNG with a panel for each episode, which draw(ax, episode) fills; the last has the legend """
+    """a PNG with a panel for each episode, which draw(ax, episode) fills; the last has the legend"""
     from matplotlib.figure import Figure
+
     rows = -(-len(episodes) // columns)
     figure = Figure(figsize=(4 * columns, 2.6 * rows), layout='constrained')
     for ax, episode in zip(figure.subplots(rows, columns, squeeze=False).flat, episodes):

@@ -4,11 +4,12 @@ What the tests share: small data, prepared and trained on once a session, and tw
 $ python -m pytest                        # all of them
 $ python -m pytest tests/test_model.py -k window --durations=10
 """
+
 import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault('OMP_NUM_THREADS', '1') # before torch is imported: same bits whatever the machine
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported: same bits whatever the machine
 os.environ.pop('NANOPILOT_DEBUG', None)
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -21,24 +22,41 @@ import pytest
 
 PREPARE = ['--val_share=0.1', '--test_share=0.2', '--hold_out=0.05']
 SMALL = ['--n_embd=16', '--n_layer=1', '--n_head=2', '--batch_size=8', '--eval_batches=1']
-TINY = ['config/toy_nav_cpu.py', *SMALL, '--log_interval=1', '--mix=', '--drop_bd=0.7', '--optimizer=adamw',
-        '--rollouts=0']
+TINY = [
+    'config/toy_nav_cpu.py',
+    *SMALL,
+    '--log_interval=1',
+    '--source_weights=',
+    '--drop_bd=0.7',
+    '--optimizer=adamw',
+    '--rollouts=0',
+]
 
 
 def pytest_collection_modifyitems(items):
-    """ the files that take longest come first, lest one process waits for the other at the end """
-    longest = ['test_readme.py', 'test_never_lost.py', 'test_train.py', 'test_sample_policy.py', 'test_datasets.py', 'test_prepare.py']
+    """the files that take longest come first, lest one process waits for the other at the end"""
+    longest = [
+        'test_readme.py',
+        'test_never_lost.py',
+        'test_train.py',
+        'test_sample_policy.py',
+        'test_datasets.py',
+        'test_prepare.py',
+    ]
     items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
 
 
 def run(*command, cwd, env=()):
-    """ a script of the project as a user runs it -> CompletedProcess with text """
+    """a script of the project, or a module as 'bench.speed', as a user runs it -> CompletedProcess with text"""
     command = [str(ROOT / c) if c.endswith('.py') and (ROOT / c).exists() else str(c) for c in command]
-    return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, **dict(env)})
+    if command[0].startswith('bench.'):
+        command = ['-m', *command]
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), **dict(env)}
+    return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300, env=env)
 
 
 def refused(process, *words):
-    """ it ended with one line that says what was wrong """
+    """it ended with one line that says what was wrong"""
     said = process.stderr.strip().splitlines()
     assert process.returncode != 0, process.stdout
     assert 'Traceback' not in process.stderr, process.stderr
@@ -48,11 +66,15 @@ def refused(process, *words):
 
 
 def hashes(folder):
-    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(Path(folder).rglob('*')) if f.is_file()}
+    return {
+        str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in sorted(Path(folder).rglob('*'))
+        if f.is_file()
+    }
 
 
 def flip(file, where=0.5):
-    """ one bit of one byte, at a share of the file """
+    """one bit of one byte, at a share of the file"""
     data = bytearray(Path(file).read_bytes())
     data[min(int(len(data) * where), len(data) - 1)] ^= 1
     Path(file).write_bytes(bytes(data))
@@ -60,29 +82,35 @@ def flip(file, where=0.5):
 
 @pytest.fixture
 def script(monkeypatch, tmp_path):
-    """ script('train.py', '--key=value') runs it in this process, from another directory -> its variables. Errors come through """
+    """script('train.py', '--key=value') runs it in this process, from another directory -> its variables. Errors come through"""
+
     def call(file, *args, name='__main__'):
         monkeypatch.chdir(tmp_path)
         args = [str(ROOT / a) if a.startswith('config/') else str(a) for a in args]
         monkeypatch.setattr(sys, 'argv', [str(ROOT / file), *args])
-        names = {'__name__': name, '__file__': str(ROOT / file)} # runpy would empty it on return, and functions would find nothing
+        names = {
+            '__name__': name,
+            '__file__': str(ROOT / file),
+        }  # runpy would empty it on return, and functions would find nothing
         handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             exec(compile((ROOT / file).read_text(), str(ROOT / file), 'exec'), names)
-        except BaseException as e: # a process that died would have let go
+        except BaseException as e:  # a process that died would have let go
             if isinstance(names.get('held'), int) and not isinstance(e, SystemExit):
                 os.close(names['held'])
             raise
-        finally: # pytest's own are back
+        finally:  # pytest's own are back
             for s, handler in handlers.items():
                 signal.signal(s, handler)
         return names
+
     return call
 
 
 @pytest.fixture
 def refuses(script):
-    """ refuses('train.py', '--head=ce', words=['head']): the script ends in an error that is one line """
+    """refuses('train.py', '--head=ce', words=['head']): the script ends in an error that is one line"""
+
     def call(file, *args, words=()):
         with pytest.raises((ValueError, OSError, ImportError)) as e:
             script(file, *args)
@@ -91,6 +119,7 @@ def refuses(script):
         for word in words:
             assert word in said, said
         return said
+
     return call
 
 
@@ -101,36 +130,42 @@ def refuses(script):
 @pytest.fixture(scope='session')
 def kwargs():
     from data import toy_nav
+
     return toy_nav.env_kwargs()
 
 
 @pytest.fixture(scope='session')
 def places(kwargs):
     from data import toy_nav
+
     return toy_nav.places(kwargs)
 
 
 @pytest.fixture(scope='session')
 def ways(places):
-    from data.toy_nav.driver import Ways
-    return Ways(places)
+    from data.toy_nav.driver import PathPlanner
+
+    return PathPlanner(places)
 
 
 @pytest.fixture(scope='session')
 def archive_meta(kwargs):
     from data import toy_nav
+
     return {'dataset': 'toy_nav', 'env_kwargs': kwargs, 'n_obs': 9, 'n_act': 2, 'n_bd': 2, **toy_nav.spec(kwargs)}
 
 
 @pytest.fixture(scope='session')
 def demos(kwargs):
     from data import toy_nav
+
     return list(toy_nav.collect('demonstrations', 150 / toy_nav.SOURCES['demonstrations'], 3, kwargs))
 
 
 @pytest.fixture(scope='session')
 def demo_archive(demos, archive_meta, tmp_path_factory):
     from data import archive
+
     file = tmp_path_factory.mktemp('archives') / 'demos.parquet'
     archive.save(file, demos, archive_meta)
     return file
@@ -138,7 +173,7 @@ def demo_archive(demos, archive_meta, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def preparing(demo_archive, tmp_path_factory):
-    """ prepare.py on the demonstrations -> its process and its folder """
+    """prepare.py on the demonstrations -> its process and its folder"""
     folder = tmp_path_factory.mktemp('prepared') / 'prepared'
     process = run('prepare.py', f'--archive={demo_archive}', f'--out_dir={folder}', *PREPARE, cwd=folder.parent)
     assert process.returncode == 0, process.stderr
@@ -152,17 +187,26 @@ def prepared(preparing):
 
 @pytest.fixture(scope='session')
 def training(prepared, tmp_path_factory):
-    """ train.py for 60 steps -> its process and its folder """
+    """train.py for 60 steps -> its process and its folder"""
     cwd = tmp_path_factory.mktemp('training')
-    process = run('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--max_iters=60', '--eval_interval=40', '--warmup_iters=10',
-                  '--learning_rate=1e-2', cwd=cwd)
+    process = run(
+        'train.py',
+        *TINY,
+        f'--data_dir={prepared}',
+        '--out_dir=out',
+        '--max_iters=60',
+        '--eval_interval=40',
+        '--warmup_iters=10',
+        '--learning_rate=1e-2',
+        cwd=cwd,
+    )
     assert process.returncode == 0, process.stderr
     return process, cwd / 'out'
 
 
 @pytest.fixture(scope='session')
 def trained(training):
-    """ the directory of a training run. Copy it before you write to it """
+    """the directory of a training run. Copy it before you write to it"""
     return training[1]
 
 

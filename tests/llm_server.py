@@ -5,6 +5,7 @@ A language model server that follows a script, on this machine: it answers as an
 
 A test file that imports the fixtures `keys` and `serving` has a key, and servers that end with its tests.
 """
+
 import http.server
 import json
 import threading
@@ -26,18 +27,27 @@ def keys(monkeypatch):
 
 @pytest.fixture
 def serving(monkeypatch):
-    """ serving(answer) starts a server that follows a script, for what asks a language model from now on """
+    """serving(answer) starts a server that follows a script, for what asks a language model from now on"""
     with ExitStack() as running:
+
         def call(answer):
             server = running.enter_context(serve(answer))
             monkeypatch.setenv('OPENAI_BASE_URL', server.url)
             return server
+
         yield call
 
 
 def completion(text, **changes):
-    return {'id': 'x', 'object': 'chat.completion', 'created': 1, 'model': 'scripted', 'usage': {'prompt_tokens': 3, 'completion_tokens': 4, 'total_tokens': 7},
-            'choices': [{'index': 0, 'finish_reason': 'stop', 'message': {'role': 'assistant', 'content': text}}], **changes}
+    return {
+        'id': 'x',
+        'object': 'chat.completion',
+        'created': 1,
+        'model': 'scripted',
+        'usage': {'prompt_tokens': 3, 'completion_tokens': 4, 'total_tokens': 7},
+        'choices': [{'index': 0, 'finish_reason': 'stop', 'message': {'role': 'assistant', 'content': text}}],
+        **changes,
+    }
 
 
 @contextmanager

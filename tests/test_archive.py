@@ -1,4 +1,5 @@
 """Archives: what is written is read, and what is broken is said."""
+
 import json
 
 import numpy as np
@@ -14,8 +15,16 @@ META = {'dataset': 'toy', 'env_kwargs': {}, 'n_obs': 3, 'n_act': 2, 'n_bd': 2}
 
 def episode(i, T=4):
     rng = np.random.default_rng(i)
-    return {'obs': rng.normal(size=(T, 3)).astype(np.float32), 'act': rng.normal(size=(T, 2)).astype(np.float32), 'bd': np.float32([i, -i]),
-            'path': rng.normal(size=(T + 1, 2)).astype(np.float32), 'text': [f'episode {i}', 'ünïcode'], 'seed': i, 'source': 'made', 'asked': '[]'}
+    return {
+        'obs': rng.normal(size=(T, 3)).astype(np.float32),
+        'act': rng.normal(size=(T, 2)).astype(np.float32),
+        'bd': np.float32([i, -i]),
+        'path': rng.normal(size=(T + 1, 2)).astype(np.float32),
+        'text': [f'episode {i}', 'ünïcode'],
+        'seed': i,
+        'source': 'made',
+        'asked': '[]',
+    }
 
 
 def test_round_trip(tmp_path):
@@ -54,13 +63,15 @@ def test_an_interrupted_writing_leaves_the_old_file(tmp_path):
     file = tmp_path / 'a.parquet'
     save(file, [episode(1)], META)
     before = hashes(tmp_path)
+
     def breaks():
         for i in range(ROW_GROUP + 1):
             yield episode(i)
         raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         save(file, breaks(), META)
-    assert hashes(tmp_path) == before # and nothing beside it
+    assert hashes(tmp_path) == before  # and nothing beside it
 
 
 def test_no_episodes_are_refused(tmp_path):

@@ -1,4 +1,5 @@
 """What a step learns from: short and easy first, if a curriculum says so; what is over, and where."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,30 +14,49 @@ class Split(SimpleNamespace):
 
 
 def make(length, hard=None, source=None, **how):
-    """ batches of episodes of such lengths; every observation is its episode's number, and its step """
+    """batches of episodes of such lengths; every observation is its episode's number, and its step"""
     length, start = np.array(length), np.concatenate([[0], np.cumsum(length)])
     n, T = len(length), start[-1]
-    obs = np.stack([np.repeat(np.arange(n), length), np.arange(T) - np.repeat(start[:-1], length)], 1).astype(np.float32)
+    obs = np.stack([np.repeat(np.arange(n), length), np.arange(T) - np.repeat(start[:-1], length)], 1).astype(
+        np.float32
+    )
     split = Split(
-        obs=obs, act=np.zeros((T, 1), np.float32), path=np.zeros((T, 0), np.float32), taught=np.ones(T, bool), bd=np.zeros((n, 0), np.float32), start=start, length=length,
-        source=np.zeros(n, np.uint8) if source is None else source, hard=np.full(n, np.nan) if hard is None else np.array(hard), text_start=np.array([0]), episode_text=np.zeros(n + 1, int),
-        meta={'sources': ['a', 'b'][:1 if source is None else 2], 'longest': int(length.max()), 'max_steps': 40, 'text_len': 0})
+        obs=obs,
+        act=np.zeros((T, 1), np.float32),
+        path=np.zeros((T, 0), np.float32),
+        taught=np.ones(T, bool),
+        bd=np.zeros((n, 0), np.float32),
+        start=start,
+        length=length,
+        source=np.zeros(n, np.uint8) if source is None else source,
+        hard=np.full(n, np.nan) if hard is None else np.array(hard),
+        text_start=np.array([0]),
+        episode_text=np.zeros(n + 1, int),
+        meta={
+            'sources': ['a', 'b'][: 1 if source is None else 2],
+            'longest': int(length.max()),
+            'max_steps': 40,
+            'text_len': 0,
+        },
+    )
     return Batches(split, 0, 1337, 8, 2, 2, 1, **how)
 
 
 def test_stretches_double_until_they_are_whole():
-    batches = make([40] * 20, curriculum=60, stretch_from=3)
+    batches = make([40] * 20, curriculum=60, segment_from=3)
     longest = [batches.batch(step)[1].shape[1] for step in range(0, 80, 2)]
-    assert longest[0] == 3 and longest[-1] == 20 and sorted(set(longest)) == [3, 6, 12, 20] and longest == sorted(longest)
+    assert (
+        longest[0] == 3 and longest[-1] == 20 and sorted(set(longest)) == [3, 6, 12, 20] and longest == sorted(longest)
+    )
     assert longest.index(20) * 2 < 60 and all(x == 20 for x in longest[30:])
     begins = {int(b) for step in range(6) for b in batches.batch(step)[6]}
-    assert len(begins) > 5 # from anywhere in an episode
+    assert len(begins) > 5  # from anywhere in an episode
     assert [len(a) for a in batches.batch(3)[:-1]] == [8] * 8
 
 
 def test_harder_episodes_come_in_later():
     hard = np.linspace(0, 1, 200)
-    batches = make([10] * 200, hard, curriculum=100, hard_from=0.3)
+    batches = make([10] * 200, hard, curriculum=100, difficulty_from=0.3)
     for step in range(0, 140, 2):
         most = 0.3 + 0.7 * min(1, step / 100)
         seen = hard[batches.batch(step)[1][:, 0, -1, 0].astype(int)]
@@ -47,13 +67,15 @@ def test_harder_episodes_come_in_later():
 
 def test_a_curriculum_wants_to_know_what_is_hard():
     with pytest.raises(ValueError, match='hard'):
-        make([10] * 20, curriculum=100, hard_from=0.3)
+        make([10] * 20, curriculum=100, difficulty_from=0.3)
     with pytest.raises(ValueError, match='of a is that easy'):
-        make([10] * 20, np.ones(20), curriculum=100, hard_from=0.3)
+        make([10] * 20, np.ones(20), curriculum=100, difficulty_from=0.3)
 
 
 def test_a_batch_of_a_curriculum_depends_on_its_number_alone():
-    one, other = (make([40, 30, 20] * 9, np.arange(27) / 27, curriculum=20, stretch_from=2, hard_from=0.5) for _ in range(2))
+    one, other = (
+        make([40, 30, 20] * 9, np.arange(27) / 27, curriculum=20, segment_from=2, difficulty_from=0.5) for _ in range(2)
+    )
     for step in (13, 2, 7, 2, 30):
         other.batch(step + 1)
         for a, b in zip(one.batch(step)[:-1], other.batch(step)[:-1]):
@@ -68,15 +90,15 @@ def test_what_is_over():
         for b in range(8):
             episode, at = int(obs[b, 0, -1, 0]), np.flatnonzero(over[b])
             assert at.tolist() == {0: [], 1: [6], 2: [4]}[episode] and over.shape[1] == real.shape[1]
-    halves = make([12] * 5, stretch=4, beyond=1)
+    halves = make([12] * 5, segment_len=4, beyond=1)
     _, obs, _, _, _, _, first, over, _ = halves.batch(0)
     assert (over.any(1) == (first == 2)).all() and len(set(first)) > 1
 
 
 def test_sources_keep_their_shares_in_a_curriculum():
-    """ one of them is hard, the other easy """
+    """one of them is hard, the other easy"""
     hard, source = np.r_[np.linspace(0.2, 1, 100), np.linspace(0, 0.5, 300)], np.repeat([0, 1], [100, 300])
-    batches = make([10] * 400, hard, source, curriculum=100, hard_from=0.3, mix='a=0.25,b=0.75')
-    for steps in range(0, 40), range(100, 140):
+    batches = make([10] * 400, hard, source, curriculum=100, difficulty_from=0.3, source_weights='a=0.25,b=0.75')
+    for steps in range(40), range(100, 140):
         seen = np.concatenate([batches.batch(step)[1][:, 0, -1, 0].astype(int) for step in steps])
         assert (source[seen] == 0).mean() == pytest.approx(0.25, abs=0.06)

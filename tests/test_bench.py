@@ -1,4 +1,5 @@
 """bench.py: its comparisons do not fall back, and it publishes nothing from a busy machine. Gates are at half the goal, or of what is reached."""
+
 import json
 import re
 import sys
@@ -12,7 +13,7 @@ from conftest import ROOT
 
 @pytest.fixture
 def bench(script):
-    names = script('bench.py', '--pairs=3', '--threads=1', '--force', name='tested')
+    names = script('bench/speed.py', '--pairs=3', '--threads=1', '--force', name='tested')
     torch.set_num_threads(1)
     return names
 
@@ -23,8 +24,12 @@ def test_cached_rollouts_stay_fast(bench):
     text, obs, act, bd = bench['inputs'](model.config, 1, 403, 226)
     steps = bench['in_flight'](model, 1, 226, 10)
     with torch.inference_mode():
-        row = bench['compare']('cached', lambda: model(text, obs, act, bd, execution='dense'), partial(steps, 20), 100, n_fast=20)
-        many = bench['compare']('batch', partial(steps, 20), partial(bench['in_flight'](model, 64, 226, 70), 4), 4, 20, 4 * 64)
+        row = bench['compare'](
+            'cached', lambda: model(text, obs, act, bd, execution='dense'), partial(steps, 20), 100, n_fast=20
+        )
+        many = bench['compare'](
+            'batch', partial(steps, 20), partial(bench['in_flight'](model, 64, 226, 70), 4), 4, 20, 4 * 64
+        )
     assert row['ratio'] >= 25 and row['low'] <= row['ratio'] <= row['high']
     assert many['ratio'] >= 2
 
@@ -56,16 +61,20 @@ def test_it_compares_in_turn_and_takes_the_median(bench):
 
 
 def test_it_writes_and_draws_what_it_prints(script, tmp_path, capsys):
-    script('bench.py', '--only=environment', '--pairs=1', '--force', '--out_file=b/bench.json')
+    script('bench/speed.py', '--only=environment', '--pairs=1', '--force', '--out_file=b/bench.json')
     done, said = json.loads((tmp_path / 'b/bench.json').read_text()), capsys.readouterr().out
-    assert done['rows'][0]['name'] in said and f"{done['rows'][1]['value']:,.0f}/s | >= 500,000/s" in said and done['about']['torch']
+    assert (
+        done['rows'][0]['name'] in said
+        and f'{done["rows"][1]["value"]:,.0f}/s | >= 500,000/s' in said
+        and done['about']['torch']
+    )
     assert (tmp_path / 'b/bench.png').stat().st_size > 1000
 
 
 def test_the_slow_parts_ask_the_scripts_for_what_they_know(bench, tmp_path):
     """preparing, two ranks and a cold start, their processes replaced: each setting that is passed exists"""
     calls = []
-    (tmp_path / 'a.parquet').write_bytes(b'0' * 10 ** 6)
+    (tmp_path / 'a.parquet').write_bytes(b'0' * 10**6)
 
     def script(name, *args, ranks=0):
         calls.append((name, ranks))
@@ -73,6 +82,7 @@ def test_the_slow_parts_ask_the_scripts_for_what_they_know(bench, tmp_path):
             key = arg[2:].split('=')[0]
             assert not arg.startswith('--') or re.search(rf'^{key} = ', (ROOT / name).read_text(), re.M), (name, arg)
         return f'step     12 | loss 1.0 | lr 1e-3 | {200 - 50 * ranks:6.1f} ms | 10k steps/s | data 0.1%'
+
     bench.update(script=script, demonstrations=lambda: tmp_path)
     prepare, ranks, start = bench['prepare']() + bench['ranks']() + bench['start']()
     assert ranks['ratio'] == 2 and calls.count(('train.py', 2)) == calls.count(('prepare.py', 0)) == 3
@@ -81,7 +91,7 @@ def test_the_slow_parts_ask_the_scripts_for_what_they_know(bench, tmp_path):
 
 def test_a_busy_machine_is_refused(refuses, monkeypatch):
     monkeypatch.setattr('os.getloadavg', lambda: (1.5, 1.5, 1.5))
-    refuses('bench.py', '--only=environment', words=('busy', '1.50', '--force'))
-    refuses('bench.py', '--only=sorcery', '--force', words=('sorcery', 'rollout'))
-    refuses('bench.py', '--nanogpt=nowhere', '--force', words=('nowhere', 'model.py'))
+    refuses('bench/speed.py', '--only=environment', words=('busy', '1.50', '--force'))
+    refuses('bench/speed.py', '--only=sorcery', '--force', words=('sorcery', 'rollout'))
+    refuses('bench/speed.py', '--nanogpt=nowhere', '--force', words=('nowhere', 'model.py'))
     assert 'nanogpt_model' not in sys.modules

@@ -1,15 +1,16 @@
 """CartPole asked for returns: one function says what is left, in training and in acting; the driver and his noise."""
+
 import json
 
 import numpy as np
 import pytest
 from conftest import run
 
-import evaluation
+from nanopilot import evaluate as evaluation
 from data import cartpole, metrics
 from data.batches import Batches
 from data.prepared import Prepared
-from policy import Policy
+from nanopilot.policy import Policy
 
 
 @pytest.fixture(scope='module')
@@ -21,9 +22,28 @@ def episodes():
 def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp('cartpole')
     kwargs = json.dumps({'discount': request.param})
-    done = run('prepare.py', '--dataset=cartpole', '--size=0.02', f'--env_kwargs={kwargs}', '--out_dir=p', '--archive_dir=a', '--val_share=0.2', '--test_share=0.2', cwd=folder)
+    done = run(
+        'prepare.py',
+        '--dataset=cartpole',
+        '--size=0.02',
+        f'--env_kwargs={kwargs}',
+        '--out_dir=p',
+        '--archive_dir=a',
+        '--val_share=0.2',
+        '--test_share=0.2',
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
-    done = run('train.py', 'config/cartpole.py', '--data_dir=p', '--max_iters=3', '--n_layer=1', '--batch_size=4', '--out_dir=o', cwd=folder)
+    done = run(
+        'train.py',
+        'config/cartpole.py',
+        '--data_dir=p',
+        '--max_iters=3',
+        '--n_layer=1',
+        '--batch_size=4',
+        '--out_dir=o',
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -35,17 +55,17 @@ def test_less_noise_balances_longer(episodes):
 
 
 def test_each_step_is_told_what_is_left(folder):
-    """the discounted sum of the rewards from there on, whatever stretch it is in"""
+    """the discounted sum of the rewards from there on, whatever segment_len it is in"""
     split = Prepared(folder / 'p', 'train')
     discount = split.meta['discount']
-    batches = Batches(split, 0, 1, 4, 2, 1, 3, stretch=30)
+    batches = Batches(split, 0, 1, 4, 2, 1, 3, segment_len=30)
     for step in range(4):
         text, obs, act, bd, real, ahead, first, over, n = batches.batch(step)
         episodes, length, begin, _, _ = (a[step % 2] for a in batches.group(step // 2))
         for b in range(4):
             T = split.length[episodes[b]]
             for s in range(length[b]):
-                expected = sum(discount ** k for k in range(T - begin[b] - s))
+                expected = sum(discount**k for k in range(T - begin[b] - s))
                 assert bd[b, s, 0] == pytest.approx(expected, rel=2e-3, abs=2e-3)
 
 
@@ -54,8 +74,8 @@ def test_acting_is_told_the_same(folder, monkeypatch):
     policy, told = Policy.load(folder / 'o'), []
     act = policy.act
     monkeypatch.setattr(policy, 'act', lambda obs, bd, **how: told.append(bd[:, 0].copy()) or act(obs, bd, **how))
-    driven = evaluation.drive(policy, [None] * 3, [[8.0], [5.0], None], [1, 2, 3])
-    discount = policy.about['discount']
+    driven = evaluation.rollout(policy, [None] * 3, [[8.0], [5.0], None], [1, 2, 3])
+    discount = policy.data_spec['discount']
     left = [8.0, 5.0]
     for t in range(min(len(d['act']) for d in driven[:2])):
         assert told[t][:2] == pytest.approx(left, rel=1e-3, abs=1e-3) and np.isnan(told[t][2])
@@ -78,8 +98,8 @@ def test_returns_are_scored_and_drawn(folder):
 
 
 def test_what_cannot_be_asked(folder, script, refuses, capsys):
-    script('sample_policy.py', f"--out_dir={folder / 'o'}", '--bd=900')
+    script('sample_policy.py', f'--out_dir={folder / "o"}', '--bd=900')
     assert 'out of the range' in capsys.readouterr().err
-    refuses('sample_policy.py', f"--out_dir={folder / 'o'}", '--prompt=balance', words=['without language'])
-    refuses('sample_policy.py', f"--out_dir={folder / 'o'}", '--bd=nan', words=['nan'])
+    refuses('sample_policy.py', f'--out_dir={folder / "o"}', '--prompt=balance', words=['without language'])
+    refuses('sample_policy.py', f'--out_dir={folder / "o"}', '--bd=nan', words=['nan'])
     refuses('prepare.py', '--dataset=cartpole', '--env_kwargs={"discount": 0.9}', words=['discount'])

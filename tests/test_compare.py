@@ -1,4 +1,5 @@
 """compare.py: what differs, with the intervals of one run and the range of several seeds."""
+
 import json
 
 import pytest
@@ -12,47 +13,72 @@ def score(mean):
 def evaluated(folder, name, carried_out, **trained):
     (folder / name).mkdir()
     rows = [{'name': 'demonstrations: prompt', 'bd_error': score(0.2), 'carried_out': score(carried_out)}]
-    how = {'guidance': 1.0, 'temperature': 0.0, 'num_samples': 1, 'eval_episodes': 0, 'checkpoint': 'best', 'out_dir': name}
-    (folder / name / 'eval_val.json').write_text(json.dumps({'settings': how, 'rows': rows, 'trained': {'dataset': 'toy_nav', 'out_dir': name, 'seed': 0, 'n_layer': 2, 'data_share': 1.0, **trained}}))
+    how = {
+        'guidance': 1.0,
+        'temperature': 0.0,
+        'num_samples': 1,
+        'eval_episodes': 0,
+        'checkpoint': 'best',
+        'out_dir': name,
+    }
+    (folder / name / 'eval_val.json').write_text(
+        json.dumps(
+            {
+                'settings': how,
+                'rows': rows,
+                'trained': {
+                    'dataset': 'toy_nav',
+                    'out_dir': name,
+                    'seed': 0,
+                    'n_layer': 2,
+                    'data_fraction': 1.0,
+                    **trained,
+                },
+            }
+        )
+    )
 
 
 @pytest.fixture
 def runs(tmp_path):
     evaluated(tmp_path, 'a', 0.5)
     evaluated(tmp_path, 'b', 0.7, seed=1)
-    evaluated(tmp_path, 'c', 0.2, data_share=0.1)
+    evaluated(tmp_path, 'c', 0.2, data_fraction=0.1)
     return tmp_path
 
 
 def test_seeds_stand_together_and_what_differs_is_named(runs):
-    said = run('compare.py', 'a', 'b', 'c', cwd=runs)
+    said = run('bench.compare', 'a', 'b', 'c', cwd=runs)
     assert said.returncode == 0, said.stderr
     lines = said.stdout.splitlines()
-    assert lines[2] == '| data_share=1.0 | 2 | 60.0 [50.0, 70.0] |' and lines[3] == '| data_share=0.1 | 1 | 20.0 [15.0, 25.0] |'
+    assert (
+        lines[2] == '| data_fraction=1.0 | 2 | 60.0 [50.0, 70.0] |'
+        and lines[3] == '| data_fraction=0.1 | 1 | 20.0 [15.0, 25.0] |'
+    )
 
 
 def test_scores_are_drawn_against_a_setting(runs):
-    said = run('compare.py', 'a', 'b', 'c', '--against=data_share', cwd=runs)
+    said = run('bench.compare', 'a', 'b', 'c', '--against=data_fraction', cwd=runs)
     assert said.returncode == 0 and (runs / 'compare.png').read_bytes()[:4] == b'\x89PNG', said.stderr
 
 
 def test_a_run_named_twice_is_one(runs):
-    assert '| all alike | 1 | 50.0 [45.0, 55.0] |' in run('compare.py', 'a', 'a', cwd=runs).stdout
+    assert '| all alike | 1 | 50.0 [45.0, 55.0] |' in run('bench.compare', 'a', 'a', cwd=runs).stdout
 
 
 def test_seeds_that_agree_are_drawn(runs):
     for k, name in enumerate('def'):
         evaluated(runs, name, 2 / 150, seed=k)
-    said = run('compare.py', 'c', *'def', '--against=data_share', cwd=runs)
+    said = run('bench.compare', 'c', *'def', '--against=data_fraction', cwd=runs)
     assert said.returncode == 0, said.stderr
 
 
 def test_mistakes_are_one_line(runs, refuses):
-    refuses('compare.py', words=['out_dir'])
-    refuses('compare.py', 'nowhere', words=['nowhere', '--eval=val'])
-    refuses('compare.py', str(runs / 'a'), '--ask=prompt:beauty', words=['beauty', 'carried_out'])
-    refuses('compare.py', str(runs / 'a'), '--ask=prompt:name', words=['name', 'carried_out'])
-    refuses('compare.py', str(runs / 'a'), '--split=archive', words=['archive', 'val'])
-    refuses('compare.py', str(runs / 'a'), '--against=out_dir', words=['against', 'number'])
+    refuses('bench/compare.py', words=['out_dir'])
+    refuses('bench/compare.py', 'nowhere', words=['nowhere', '--eval=val'])
+    refuses('bench/compare.py', str(runs / 'a'), '--ask=prompt:beauty', words=['beauty', 'carried_out'])
+    refuses('bench/compare.py', str(runs / 'a'), '--ask=prompt:name', words=['name', 'carried_out'])
+    refuses('bench/compare.py', str(runs / 'a'), '--split=archive', words=['archive', 'val'])
+    refuses('bench/compare.py', str(runs / 'a'), '--against=out_dir', words=['against', 'number'])
     (runs / 'a' / 'eval_val.json').write_text('{}')
-    refuses('compare.py', str(runs / 'a'), words=['damaged', '--eval=val'])
+    refuses('bench/compare.py', str(runs / 'a'), words=['damaged', '--eval=val'])

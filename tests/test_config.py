@@ -1,4 +1,5 @@
 """Settings: what is changed, what is refused, and what --help says."""
+
 import re
 
 import pytest
@@ -6,7 +7,15 @@ from conftest import ROOT, refused, run
 
 from config import override
 
-DEFAULTS = {'batch_size': 64, 'learning_rate': 1e-3, 'dataset': 'toy_nav', 'compile': False, 'prompt': '', '_hidden': 1, 'np': re}
+DEFAULTS = {
+    'batch_size': 64,
+    'learning_rate': 1e-3,
+    'dataset': 'toy_nav',
+    'compile': False,
+    'prompt': '',
+    '_hidden': 1,
+    'np': re,
+}
 
 
 def written(tmp_path, text):
@@ -16,7 +25,9 @@ def written(tmp_path, text):
 
 
 def test_later_settings_win(tmp_path):
-    config = override(DEFAULTS, ['--batch_size=1', written(tmp_path, "batch_size = 2\nlearning_rate = 0.5"), '--batch_size=3'])
+    config = override(
+        DEFAULTS, ['--batch_size=1', written(tmp_path, 'batch_size = 2\nlearning_rate = 0.5'), '--batch_size=3']
+    )
     assert config == {'batch_size': 3, 'learning_rate': 0.5, 'dataset': 'toy_nav', 'compile': False, 'prompt': ''}
 
 
@@ -45,10 +56,21 @@ def test_an_int_will_do_for_a_float():
     assert rate == 1.0 and type(rate) is float
 
 
-@pytest.mark.parametrize('arg', ['--batch_size=2.5', '--batch_size=two', '--batch_size=True', '--compile=1', '--compile=yes', '--learning_rate=fast',
-                                 '--batch_size=', '--batch_size={[]:1}'])
+@pytest.mark.parametrize(
+    'arg',
+    [
+        '--batch_size=2.5',
+        '--batch_size=two',
+        '--batch_size=True',
+        '--compile=1',
+        '--compile=yes',
+        '--learning_rate=fast',
+        '--batch_size=',
+        '--batch_size={[]:1}',
+    ],
+)
 def test_wrong_type_is_refused(arg):
-    with pytest.raises(ValueError, match=f"{arg[2:].partition('=')[0]} wants"):
+    with pytest.raises(ValueError, match=f'{arg[2:].partition("=")[0]} wants'):
         override(DEFAULTS, [arg])
 
 

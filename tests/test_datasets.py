@@ -1,4 +1,5 @@
 """The contract of data/README.md, held by every folder in data/ that is a data set: environments, archive, training, acting."""
+
 import importlib
 import json
 
@@ -11,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from data import archive
 
 NAMES = sorted(p.parent.name for p in (ROOT / 'data').glob('*/__init__.py'))
-SIZE = {'toy_nav': 0.01}.get # of what collect() makes by default
+SIZE = {'toy_nav': 0.01}.get  # of what collect() makes by default
 TINY = [*SMALL, '--log_interval=1', '--rollouts=2', '--max_iters=4', '--eval_interval=2', '--device=cpu']
 
 
@@ -27,10 +28,18 @@ def world(name):
 
 @pytest.fixture(scope='module')
 def folder(name, tmp_path_factory):
-    """ prepared, small, from archives made for it """
+    """prepared, small, from archives made for it"""
     folder = tmp_path_factory.mktemp(name)
-    done = run('prepare.py', f'--dataset={name}', f'--size={SIZE(name, 0.05)}', f'--out_dir={folder / "prepared"}', f'--archive_dir={folder / "archives"}',
-               '--val_share=0.1', '--test_share=0.2', cwd=folder)
+    done = run(
+        'prepare.py',
+        f'--dataset={name}',
+        f'--size={SIZE(name, 0.05)}',
+        f'--out_dir={folder / "prepared"}',
+        f'--archive_dir={folder / "archives"}',
+        '--val_share=0.1',
+        '--test_share=0.2',
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -76,10 +85,23 @@ def test_what_is_collected_is_kept(world, folder, name):
 
 
 def test_it_trains_goes_on_and_acts(world, folder, out, name):
-    done = run('train.py', f'config/{name}.py', *TINY, '--max_iters=6', f'--data_dir={folder / "prepared"}', '--out_dir=out', '--init_from=resume', cwd=folder)
+    done = run(
+        'train.py',
+        f'config/{name}.py',
+        *TINY,
+        '--max_iters=6',
+        f'--data_dir={folder / "prepared"}',
+        '--out_dir=out',
+        '--init_from=resume',
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
     spec = world.spec(world.env_kwargs())
-    asked = ['--bd=' + ','.join(str((a + b) / 2) for a, b in zip(spec['bd_low'], spec['bd_high']))] if spec['bd_names'] else []
+    asked = (
+        ['--bd=' + ','.join(str((a + b) / 2) for a, b in zip(spec['bd_low'], spec['bd_high']))]
+        if spec['bd_names']
+        else []
+    )
     done = run('sample_policy.py', '--out_dir=out', *asked, '--json=done.json', cwd=folder)
     assert done.returncode == 0, done.stderr
     episode = json.loads((folder / 'done.json').read_text())[0]
@@ -87,5 +109,12 @@ def test_it_trains_goes_on_and_acts(world, folder, out, name):
 
 
 def test_it_is_scored(folder, out):
-    done = run('sample_policy.py', '--out_dir=out', '--eval=test', '--eval_episodes=4', f'--data_dir={folder / "prepared"}', cwd=folder)
+    done = run(
+        'sample_policy.py',
+        '--out_dir=out',
+        '--eval=test',
+        '--eval_episodes=4',
+        f'--data_dir={folder / "prepared"}',
+        cwd=folder,
+    )
     assert done.returncode == 0 and (out / 'eval_test.json').is_file(), done.stderr

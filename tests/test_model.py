@@ -1,4 +1,5 @@
 """The policy: what each token sees, what the loss counts, what acting returns."""
+
 import math
 
 import numpy as np
@@ -8,42 +9,62 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from attention import PAD
+from nanopilot.attention import PAD
 from model import AHEAD_BINS, AHEAD_WEIGHT, GPT, GPTConfig, SquaredReLU, draw
 
-TINY = dict(block_size=6 + 3 * 50, text_len=6, vocab_size=20, max_steps=50, chunk=2, n_obs=3, n_act=2, n_bd=2, n_layer=2, n_head=2, n_embd=16,
-            n_ahead=0, n_freq=2, n_clusters=4)
+TINY = dict(
+    block_size=6 + 3 * 50,
+    text_len=6,
+    vocab_size=20,
+    max_steps=50,
+    chunk=2,
+    n_obs=3,
+    n_act=2,
+    n_bd=2,
+    n_layer=2,
+    n_head=2,
+    n_embd=16,
+    n_future=0,
+    n_freq=2,
+    n_clusters=4,
+)
 
 
-FUSE = ['interleave', 'sum'] # three tokens a step, or one
+FUSE = ['interleave', 'sum']  # three tokens a step, or one
 
 
 def make(loud=True, **changes):
-    """ a small model; loud: weights large enough that whatever may have an influence has one """
+    """a small model; loud: weights large enough that whatever may have an influence has one"""
     torch.manual_seed(0)
     model = GPT(GPTConfig(**{**TINY, **changes})).eval()
     if loud:
         for name, p in model.named_parameters():
             if p.dim() > 1 or name == 'bd_not_given':
-                torch.nn.init.normal_(p, std=0.1 if name.startswith('belief') else 0.3) # what feeds back must not run away
+                torch.nn.init.normal_(
+                    p, std=0.1 if name.startswith('belief') else 0.3
+                )  # what feeds back must not run away
         if model.config.head == 'kmeans':
             torch.nn.init.normal_(model.centers)
     return model
 
 
 def batch(model, B=2, S=7, N=5, seed=1, n_words=None):
-    """ text, obs, act, bd of random numbers; n_words real prompt tokens, then padding """
+    """text, obs, act, bd of random numbers; n_words real prompt tokens, then padding"""
     c, g = model.config, torch.Generator().manual_seed(seed)
     text = torch.randint(4, c.vocab_size, (B, N if c.text_len else 0), generator=g)
     if n_words is not None:
         text[:, n_words:] = PAD
     obs = torch.randn(B, S, c.chunk, c.n_obs, generator=g)
-    act = torch.randint(c.n_act, (B, S, c.chunk), generator=g) if c.head == 'ce' else torch.randn(B, S, c.chunk, c.n_act, generator=g)
+    act = (
+        torch.randint(c.n_act, (B, S, c.chunk), generator=g)
+        if c.head == 'ce'
+        else torch.randn(B, S, c.chunk, c.n_act, generator=g)
+    )
     return text, obs, act, torch.randn(B, 1, c.n_bd, generator=g)
 
 
 def last(out):
-    return torch.cat([v.flatten(2) for v in out.values()], -1) # (B, S, everything the heads say)
+    return torch.cat([v.flatten(2) for v in out.values()], -1)  # (B, S, everything the heads say)
 
 
 # ------------------------------------------------------------------------------
@@ -57,9 +78,11 @@ def test_token_order():
     bd = torch.randn(1, S, 2)
     before = model.tokens(text, obs, act, bd)
     assert before.shape == (1, N + 3 * S, 16)
+
     def rows(**changed):
         after = model.tokens(**{'text': text, 'obs': obs, 'act': act, 'bd': bd, **changed})
         return (after != before).any(-1)[0].nonzero().flatten().tolist()
+
     for i in range(N):
         other = text.clone()
         other[0, i] = 3
@@ -76,10 +99,10 @@ def test_a_token_knows_its_place_and_its_time():
     model = make()
     text, obs, act, bd = batch(model, 1, 2, 2)
     x = model.tokens(torch.full((1, 2), 7), obs[:, :1].repeat(1, 2, 1, 1), act[:, :1].repeat(1, 2, 1, 1), bd)
-    assert not torch.allclose(x[0, 0], x[0, 1]) # the same word twice
-    assert not torch.allclose(x[0, 2:5], x[0, 5:8]) # the same step twice
+    assert not torch.allclose(x[0, 0], x[0, 1])  # the same word twice
+    assert not torch.allclose(x[0, 2:5], x[0, 5:8])  # the same step twice
     same = x[0, 5:8] - x[0, 2:5]
-    assert torch.allclose(same, same[:1].expand(3, -1), atol=1e-6) # and one embedding for the three tokens of a step
+    assert torch.allclose(same, same[:1].expand(3, -1), atol=1e-6)  # and one embedding for the three tokens of a step
 
 
 def test_token_order_where_a_step_is_one_token():
@@ -89,8 +112,10 @@ def test_token_order_where_a_step_is_one_token():
     bd = torch.randn(1, S, 2)
     before = model.tokens(text, obs, act, bd)
     assert before.shape == (1, N + S, 16)
+
     def rows(obs=obs, act=act, bd=bd):
         return (model.tokens(text, obs, act, bd) != before).any(-1)[0].nonzero().flatten().tolist()
+
     for t in range(S):
         plus = torch.zeros(1, S, 1)
         plus[0, t] = 1
@@ -101,15 +126,15 @@ def test_token_order_where_a_step_is_one_token():
 @pytest.mark.parametrize('fuse', FUSE)
 @pytest.mark.parametrize('head', ['mse', 'kmeans', 'ce'])
 def test_future_does_not_leak(head, fuse):
-    model = make(head=head, fuse=fuse, n_ahead=2)
+    model = make(head=head, fuse=fuse, n_future=2)
     text, obs, act, bd = batch(model)
     before = last(model(text, obs, act, bd)[0])
     for t in range(7):
         _, obs2, act2, _ = batch(model, seed=2 + t)
-        obs2[:, :t + 1], act2[:, :t] = obs[:, :t + 1], act[:, :t] # act_t itself is what is to be predicted
+        obs2[:, : t + 1], act2[:, :t] = obs[:, : t + 1], act[:, :t]  # act_t itself is what is to be predicted
         after = last(model(text, obs2, act2, bd)[0])
-        assert torch.allclose(before[:, :t + 1], after[:, :t + 1], atol=1e-6)
-        assert t == 6 or (before[:, t + 1:] - after[:, t + 1:]).abs().max() > 1e-3
+        assert torch.allclose(before[:, : t + 1], after[:, : t + 1], atol=1e-6)
+        assert t == 6 or (before[:, t + 1 :] - after[:, t + 1 :]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize('fuse', FUSE)
@@ -125,13 +150,13 @@ def test_everything_of_the_past_has_an_influence(fuse):
 
 
 def test_the_mask_counts_its_keys():
-    model = make(block_size=6 + 3 * 3) # K = 3
+    model = make(block_size=6 + 3 * 3)  # K = 3
     K, n_words, N, S = 3, 4, 6, 7
     text, *_ = batch(model, 1, S, N, n_words=n_words)
     seen = model.mask(text, S)[0, 0]
     assert model.config.window == K and seen.shape == (N + 3 * S,) * 2
     for t in range(S):
-        for slot in range(3): # those of its own step that come after it are not seen
+        for slot in range(3):  # those of its own step that come after it are not seen
             assert seen[N + 3 * t + slot].sum() == n_words + 3 * min(t + 1, K) - (2 - slot)
     assert not seen[:, n_words:N].any()
 
@@ -140,7 +165,9 @@ def test_the_mask_counts_its_keys_where_a_step_is_one_token():
     model = make(block_size=6 + 3, fuse='sum')
     text, *_ = batch(model, 1, N=6, n_words=4)
     seen = model.mask(text, 7)[0, 0]
-    assert model.config.window == 3 and [int(seen[6 + t].sum()) for t in range(7)] == [4 + min(t + 1, 3) for t in range(7)]
+    assert model.config.window == 3 and [int(seen[6 + t].sum()) for t in range(7)] == [
+        4 + min(t + 1, 3) for t in range(7)
+    ]
 
 
 def test_the_mask_is_the_slow_obvious_one():
@@ -168,7 +195,7 @@ def test_the_window_slides(K, n_layer, fuse):
     moved = (last(model(text, obs, act, bd)[0]) - last(model(text, other, act, bd)[0])).abs().amax((0, 2))
     reach = n_layer * (K - 1)
     assert moved[reach] > 1e-9
-    assert (moved[reach + 1:] < 1e-12).all()
+    assert (moved[reach + 1 :] < 1e-12).all()
 
 
 @pytest.mark.parametrize('head', ['mse', 'kmeans', 'ce'])
@@ -212,11 +239,13 @@ def test_a_nan_means_not_given_whatever_the_other_numbers(given):
     nothing = model(text, obs, act, torch.full((2, 1, 2), float('nan')))[0]['act']
     assert torch.equal(model(text, obs, act, torch.tensor(given).expand(2, 1, 2))[0]['act'], nothing)
     assert not torch.allclose(model(text, obs, act, bd)[0]['act'], nothing)
-    assert not torch.allclose(model(text, obs, act, torch.zeros(2, 1, 2))[0]['act'], nothing) # 0 is a number like any other
+    assert not torch.allclose(
+        model(text, obs, act, torch.zeros(2, 1, 2))[0]['act'], nothing
+    )  # 0 is a number like any other
 
 
 def test_a_nan_leaves_the_gradients_finite():
-    model = make(n_ahead=2)
+    model = make(n_future=2)
     text, obs, act, bd = batch(model)
     bd[0] = float('nan')
     model(text, obs, act, bd, torch.ones(2, 7, 2, dtype=torch.bool), torch.randn(2, 7, 2, 2))[1].backward()
@@ -226,7 +255,9 @@ def test_a_nan_leaves_the_gradients_finite():
 def test_one_bd_stands_for_every_step():
     model = make()
     text, obs, act, bd = batch(model)
-    assert torch.allclose(model(text, obs, act, bd)[0]['act'], model(text, obs, act, bd.expand(2, 7, 2))[0]['act'], atol=1e-6)
+    assert torch.allclose(
+        model(text, obs, act, bd)[0]['act'], model(text, obs, act, bd.expand(2, 7, 2))[0]['act'], atol=1e-6
+    )
 
 
 def test_without_bd_a_step_has_two_tokens():
@@ -245,9 +276,9 @@ def test_without_bd_a_step_has_two_tokens():
 
 def test_without_bd_there_is_nothing_to_foretell_and_the_loss_is_a_number():
     try:
-        model = make(n_bd=0, n_ahead=3, block_size=6 + 2 * 3)
+        model = make(n_bd=0, n_future=3, block_size=6 + 2 * 3)
     except (AssertionError, ValueError):
-        return # refusing it is as good
+        return  # refusing it is as good
     text, obs, act, _ = batch(model)
     loss = model(text, obs, act, None, torch.ones(2, 7, 2, dtype=torch.bool), torch.zeros(2, 7, 3, 0))[1]
     assert loss.isfinite()
@@ -255,32 +286,39 @@ def test_without_bd_there_is_nothing_to_foretell_and_the_loss_is_a_number():
 
 @pytest.mark.parametrize('fuse', FUSE)
 def test_without_see_act_past_actions_change_nothing(fuse):
-    model = make(fuse=fuse, see_act=False)
+    model = make(fuse=fuse, past_actions=False)
     text, obs, act, bd = batch(model)
-    assert model.config.n_slots == {'interleave': 2, 'sum': 1}[fuse] and model.tokens(text, obs, act, bd).shape[1] == 5 + 7 * model.config.n_slots
+    assert (
+        model.config.n_slots == {'interleave': 2, 'sum': 1}[fuse]
+        and model.tokens(text, obs, act, bd).shape[1] == 5 + 7 * model.config.n_slots
+    )
     assert torch.equal(last(model(text, obs, act, bd)[0]), last(model(text, obs, torch.randn_like(act), bd)[0]))
     obs2 = obs.clone()
     obs2[:, 4] += 1
     difference = (last(model(text, obs2, act, bd)[0]) - last(model(text, obs, act, bd)[0])).abs().amax((0, 2))
-    assert (difference[:4] < 1e-6).all() and (difference[4:] > 1e-3).all() # each step still decides at its own observation
+    assert (difference[:4] < 1e-6).all() and (
+        difference[4:] > 1e-3
+    ).all()  # each step still decides at its own observation
 
 
 def test_n_seen_is_how_many_observations_a_step_shows():
-    for n_seen, chunk in (1, 3), (2, 3), (0, 3):
-        model = make(n_seen=n_seen, chunk=chunk)
+    for obs_stack, chunk in (1, 3), (2, 3), (0, 3):
+        model = make(obs_stack=obs_stack, chunk=chunk)
         text, obs, act, bd = batch(model)
         before = last(model(text, obs, act, bd)[0])
         for k in range(chunk):
             other = obs.clone()
             other[:, :, k] += 1
-            assert torch.equal(last(model(text, other, act, bd)[0]), before) == (k < chunk - (n_seen or chunk))
+            assert torch.equal(last(model(text, other, act, bd)[0]), before) == (k < chunk - (obs_stack or chunk))
 
 
 def test_without_language_the_episode_comes_first():
     model = make(text_len=0, block_size=3 * 50)
     text, obs, act, bd = batch(model)
     assert text.shape == (2, 0) and model.tokens(text, obs, act, bd).shape == (2, 3 * 7, 16)
-    assert torch.allclose(model.act(text, obs, act, bd).flatten(1), model(text, obs, act, bd)[0]['act'][:, -1], atol=1e-6)
+    assert torch.allclose(
+        model.act(text, obs, act, bd).flatten(1), model(text, obs, act, bd)[0]['act'][:, -1], atol=1e-6
+    )
 
 
 # ------------------------------------------------------------------------------
@@ -288,7 +326,7 @@ def test_without_language_the_episode_comes_first():
 
 
 def plain(**changes):
-    """ one observation, one action, one step at a time, no prompt, and heads that say what their bias says """
+    """one observation, one action, one step at a time, no prompt, and heads that say what their bias says"""
     model = make(loud=False, **{**dict(text_len=0, block_size=60, chunk=1, n_obs=1, n_act=1, n_clusters=2), **changes})
     for name, p in model.named_parameters():
         if 'head' in name:
@@ -303,7 +341,7 @@ def test_the_loss_counts_real_steps_only():
     act = torch.tensor([[1.0, 2.0, 99.0], [0.0, 99.0, 99.0]]).reshape(2, 3, 1, 1)
     real = torch.tensor([[1, 1, 0], [1, 0, 0]], dtype=torch.bool)[..., None]
     loss = model(torch.zeros(2, 0, dtype=torch.long), torch.zeros(2, 3, 1, 1), act, torch.zeros(2, 1, 2), real)[1]
-    assert loss.item() == pytest.approx((0.25 + 2.25 + 0.25) / 3) # of three real steps; not a mean of episodes' means
+    assert loss.item() == pytest.approx((0.25 + 2.25 + 0.25) / 3)  # of three real steps; not a mean of episodes' means
 
 
 def test_the_loss_counts_half_a_chunk():
@@ -318,8 +356,13 @@ def test_the_loss_is_in_normalised_actions():
     model = plain()
     model.act_mean.fill_(2.0)
     model.act_std.fill_(4.0)
-    loss = model(torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 10.0), torch.zeros(1, 1, 2),
-                 torch.ones(1, 1, 1, dtype=torch.bool))[1]
+    loss = model(
+        torch.zeros(1, 0, dtype=torch.long),
+        torch.zeros(1, 1, 1, 1),
+        torch.full((1, 1, 1, 1), 10.0),
+        torch.zeros(1, 1, 2),
+        torch.ones(1, 1, 1, dtype=torch.bool),
+    )[1]
     assert loss.item() == pytest.approx(((10 - 2) / 4) ** 2)
 
 
@@ -337,13 +380,18 @@ def kmeans_by_hand():
     model.centers.copy_(torch.tensor([[-1.0], [1.0]]))
     with torch.no_grad():
         model.offset_head.bias.copy_(torch.tensor([0.1, 0.3]))
-        model.cluster_head.bias.copy_(torch.tensor([math.log(3), 0.0])) # it prefers the first
+        model.cluster_head.bias.copy_(torch.tensor([math.log(3), 0.0]))  # it prefers the first
     return model
 
 
 def test_kmeans_offsets_belong_to_the_true_cluster():
     model = kmeans_by_hand()
-    args = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 0.8), torch.zeros(1, 1, 2)
+    args = (
+        torch.zeros(1, 0, dtype=torch.long),
+        torch.zeros(1, 1, 1, 1),
+        torch.full((1, 1, 1, 1), 0.8),
+        torch.zeros(1, 1, 2),
+    )
     loss = model(*args, torch.ones(1, 1, 1, dtype=torch.bool))[1]
     # 0.8 is nearest to centre 1, which the head gives 1/4; with its offset 1 + 0.3
     assert loss.item() == pytest.approx(-math.log(1 / 4) + 10 * (1.3 - 0.8) ** 2, rel=1e-5)
@@ -364,34 +412,51 @@ def test_kmeans_acts_with_centre_plus_offset():
 
 
 def test_a_cluster_for_each_dimension():
-    """not joint: every dimension chooses among its own centres; the focal loss makes little of what is certain"""
-    plainly, focal = (plain(head='kmeans', n_act=2, chunk=2, n_clusters=3, joint=False, focal=f) for f in (0.0, 2.0))
-    centers = torch.arange(12.0).view(2, 3, 2) # (dimension, cluster, chunk)
+    """not joint_clusters: every dimension chooses among its own centres; the focal loss makes little of what is certain"""
+    plainly, focal = (
+        plain(head='kmeans', n_act=2, chunk=2, n_clusters=3, joint_clusters=False, focal=f) for f in (0.0, 2.0)
+    )
+    centers = torch.arange(12.0).view(2, 3, 2)  # (dimension, cluster, chunk)
     for model in plainly, focal:
         model.centers.copy_(centers)
     # clusters 2 and 0 of the two dimensions, off by 0.25: act is (chunk, n_act)
     act = torch.stack([centers[0, 2], centers[1, 0]], 1)[None, None] + 0.25
-    args = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, 1, 2, 1), act, torch.zeros(1, 1, 2), torch.ones(1, 1, 2, dtype=torch.bool)
-    loss = [model(*args)[1].item() for model in (plainly, focal)] # the logits are 0: each choice has a third
-    assert loss[0] == pytest.approx(math.log(3) + 10 * 0.25 ** 2) and loss[1] == pytest.approx(math.log(3) * (2 / 3) ** 2 + 10 * 0.25 ** 2)
+    args = (
+        torch.zeros(1, 0, dtype=torch.long),
+        torch.zeros(1, 1, 2, 1),
+        act,
+        torch.zeros(1, 1, 2),
+        torch.ones(1, 1, 2, dtype=torch.bool),
+    )
+    loss = [model(*args)[1].item() for model in (plainly, focal)]  # the logits are 0: each choice has a third
+    assert loss[0] == pytest.approx(math.log(3) + 10 * 0.25**2) and loss[1] == pytest.approx(
+        math.log(3) * (2 / 3) ** 2 + 10 * 0.25**2
+    )
     with torch.no_grad():
         plainly.cluster_head.bias.view(2, 3)[0, 2] = plainly.cluster_head.bias.view(2, 3)[1, 0] = 9.0
     assert torch.allclose(plainly.act(*args[:4])[0], act[0, 0] - 0.25)
 
 
 def test_foretelling_counts_real_steps_only():
-    model = plain(n_ahead=2)
-    model.ahead_head.bias.data.view(2, -1, AHEAD_BINS)[:, :, 20] = 10.0 # it says: in the 21st of 40 intervals of [0, 1]
+    model = plain(n_future=2)
+    model.ahead_head.bias.data.view(2, -1, AHEAD_BINS)[:, :, 20] = (
+        10.0  # it says: in the 21st of 40 intervals of [0, 1]
+    )
     args = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, 3, 1, 1), torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 2)
     real, ahead = torch.tensor([[[True], [True], [False]]]), torch.full((1, 3, 2, 2), 0.51)
     right, wrong = (math.log(math.exp(10) + AHEAD_BINS - 1) - logit for logit in (10, 0))
     ahead[:, 1] = 0.3
-    for ahead[:, 2] in (0.51, 0.3, 1e6): # the episode is over there
-        assert model(*args, real, ahead)[1].item() == pytest.approx(AHEAD_WEIGHT * (right + wrong) / 2) # the actions are right
+    for ahead[:, 2] in (0.51, 0.3, 1e6):  # the episode is over there
+        assert model(*args, real, ahead)[1].item() == pytest.approx(
+            AHEAD_WEIGHT * (right + wrong) / 2
+        )  # the actions are right
     assert model(*args, real)[1].item() == 0
 
 
-@pytest.mark.parametrize('head, below, name', [('mse', 0.02, 'adamw'), ('kmeans', 0.1, 'adamw'), ('ce', 0.02, 'adamw'), ('mse', 0.02, 'muon')])
+@pytest.mark.parametrize(
+    'head, below, name',
+    [('mse', 0.02, 'adamw'), ('kmeans', 0.1, 'adamw'), ('ce', 0.02, 'adamw'), ('mse', 0.02, 'muon')],
+)
 def test_overfits_one_batch(head, below, name):
     model = make(loud=False, head=head, n_embd=32, n_act=3).train()
     text, obs, act, bd = batch(model, 4, 5)
@@ -421,9 +486,15 @@ def test_matrices_decay_and_vectors_do_not():
 def test_muon_has_the_matrices_of_the_blocks_and_adamw_the_rest():
     model = make(bias=True)
     adamw, muon = model.configure_optimizers('muon', 0.1, 1e-3, (0.9, 0.95))
-    hidden = {id(p) for name, p in model.named_parameters() if name.startswith('blocks.') and name.endswith('weight') and 'ln' not in name}
+    hidden = {
+        id(p)
+        for name, p in model.named_parameters()
+        if name.startswith('blocks.') and name.endswith('weight') and 'ln' not in name
+    }
     assert {id(p) for p in muon.param_groups[0]['params']} == hidden and len(hidden) == 8
-    assert {id(p) for group in adamw.param_groups for p in group['params']} == {id(p) for p in model.parameters()} - hidden
+    assert {id(p) for group in adamw.param_groups for p in group['params']} == {
+        id(p) for p in model.parameters()
+    } - hidden
 
 
 # ------------------------------------------------------------------------------
@@ -438,14 +509,16 @@ def test_act_equals_full_forward(fuse):
         text, obs, act, bd = batch(model)
         whole = model(text, obs, act, bd)[0]
         for t in range(7):
-            a = model.act(text, obs[:, :t + 1], act[:, :t + 1], bd)
+            a = model.act(text, obs[:, : t + 1], act[:, : t + 1], bd)
             if head == 'mse':
                 expected = whole['act'][:, t].view(2, 2, 2)
             elif head == 'ce':
                 expected = whole['act'][:, t].view(2, 2, 2).argmax(-1)
             else:
                 best = whole['cluster'][:, t].argmax(-1)
-                expected = (model.centers[0, best] + torch.stack([whole['offset'][b, t].view(4, -1)[best[b]] for b in range(2)])).view(2, 2, 2)
+                expected = (
+                    model.centers[0, best] + torch.stack([whole['offset'][b, t].view(4, -1)[best[b]] for b in range(2)])
+                ).view(2, 2, 2)
             assert torch.allclose(a.float(), expected.float(), atol=1e-5), (head, t)
 
 
@@ -485,11 +558,15 @@ def test_draw_is_greedy_or_as_probable_as_said():
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(20000, 1)
     g = torch.Generator().manual_seed(0)
     assert (draw(logits, 0.0, 1.0, g) == 0).all()
+
     def shares(*how):
         return torch.bincount(draw(logits, *how, g), minlength=4) / 20000
+
     assert torch.allclose(shares(1.0, 1.0), torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.015)
-    assert torch.allclose(shares(0.5, 1.0), torch.tensor([0.25, 0.09, 0.0225, 0.0025]) / 0.365, atol=0.015) # squares
-    assert torch.allclose(shares(1.0, 0.6), torch.tensor([0.5, 0.3, 0, 0]) / 0.8, atol=0.015) # the fewest that hold 0.6
+    assert torch.allclose(shares(0.5, 1.0), torch.tensor([0.25, 0.09, 0.0225, 0.0025]) / 0.365, atol=0.015)  # squares
+    assert torch.allclose(
+        shares(1.0, 0.6), torch.tensor([0.5, 0.3, 0, 0]) / 0.8, atol=0.015
+    )  # the fewest that hold 0.6
     assert shares(1.0, 1e-6).tolist() == [1, 0, 0, 0]
 
 
@@ -505,6 +582,7 @@ def test_draw_keeps_the_shape_and_the_order():
 
 def test_checkpoint_carries_the_normaliser(checkpoint, prepared):
     from data.prepared import load_meta
+
     model, info = GPT.from_checkpoint(checkpoint)
     norm = load_meta(prepared)['normaliser']
     for name in 'obs', 'act', 'bd':
@@ -515,8 +593,15 @@ def test_checkpoint_carries_the_normaliser(checkpoint, prepared):
 
 
 @settings(max_examples=40, deadline=None)
-@given(execution=st.sampled_from(['causal', 'banded', 'flex']), K=st.integers(1, 5), S=st.integers(1, 17), N=st.sampled_from([0, 6]),
-       fuse=st.sampled_from(FUSE), n_bd=st.sampled_from([0, 2]), seed=st.integers(0, 99))
+@given(
+    execution=st.sampled_from(['causal', 'banded', 'flex']),
+    K=st.integers(1, 5),
+    S=st.integers(1, 17),
+    N=st.sampled_from([0, 6]),
+    fuse=st.sampled_from(FUSE),
+    n_bd=st.sampled_from([0, 2]),
+    seed=st.integers(0, 99),
+)
 def test_every_execution_of_attention_is_the_masked_one(execution, K, S, N, fuse, n_bd, seed):
     """in value and, where it has one on CPUs (flex has not), in gradient; prompts of several lengths, steps that fill no block"""
     assume(execution != 'causal' or S <= K)
@@ -531,17 +616,22 @@ def test_every_execution_of_attention_is_the_masked_one(execution, K, S, N, fuse
     def run(execution):
         with torch.set_grad_enabled(execution != 'flex'):
             out, loss = model(text, obs, act, bd, real, execution=execution)
-        return last(out), [] if execution == 'flex' else torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+        return last(out), [] if execution == 'flex' else torch.autograd.grad(
+            loss, list(model.parameters()), allow_unused=True
+        )
+
     (plain, gradients), (fast, others) = run('dense'), run(execution)
-    counts = real.any(-1).flip(1).cumsum(1).flip(1) > 0 # up to the last step that is real; what is said after it means nothing
+    counts = (
+        real.any(-1).flip(1).cumsum(1).flip(1) > 0
+    )  # up to the last step that is real; what is said after it means nothing
     assert torch.allclose(plain[counts], fast[counts], atol=1e-4, rtol=1e-4)
     for a, b in zip(gradients, others):
         assert a is None and b is None or torch.allclose(a, b, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize('see_act', [False, True])
-def test_weights_by_columns_are_the_same_weights(see_act):
-    model = make(see_act=see_act)
+@pytest.mark.parametrize('past_actions', [False, True])
+def test_weights_by_columns_are_the_same_weights(past_actions):
+    model = make(past_actions=past_actions)
     text, obs, act, bd = batch(model, 3, 5)
     before, weights = last(model(text, obs, act, bd)[0]), {k: v.clone() for k, v in model.state_dict().items()}
     assert torch.allclose(last(model.by_columns()(text, obs, act, bd)[0]), before, atol=1e-5)

@@ -1,4 +1,5 @@
 """Pickles of strangers: trajectories come through, nothing is executed, and what is neither is one line."""
+
 import os
 import pickle
 
@@ -12,8 +13,15 @@ from data import pickles
 @pytest.fixture
 def trajectories():
     rng = np.random.default_rng(0)
-    return [{'observations': rng.normal(0, 0.01, (n, 4)).astype(np.float32), 'actions': rng.integers(2, size=n), 'rewards': np.ones(n), 'terminals': np.zeros(n, bool)}
-            for n in rng.integers(5, 30, 60)]
+    return [
+        {
+            'observations': rng.normal(0, 0.01, (n, 4)).astype(np.float32),
+            'actions': rng.integers(2, size=n),
+            'rewards': np.ones(n),
+            'terminals': np.zeros(n, bool),
+        }
+        for n in rng.integers(5, 30, 60)
+    ]
 
 
 def written(tmp_path, what, protocol=pickle.DEFAULT_PROTOCOL):
@@ -31,10 +39,16 @@ def refused(file):
 @pytest.mark.parametrize('protocol', range(6))
 def test_every_protocol_is_read(protocol, trajectories, tmp_path):
     for a, b in zip(pickles.read(written(tmp_path, trajectories[:3], protocol)), trajectories[:3], strict=True):
-        assert np.array_equal(a['obs'], b['observations']) and np.array_equal(a['act'][:, 0], b['actions']) and (a['reward'] == 1).all()
+        assert (
+            np.array_equal(a['obs'], b['observations'])
+            and np.array_equal(a['act'][:, 0], b['actions'])
+            and (a['reward'] == 1).all()
+        )
 
 
-@pytest.mark.parametrize('kind', ['other names', 'lists', 'one observation more', 'fortran, big-endian', 'steps', 'episodes of steps'])
+@pytest.mark.parametrize(
+    'kind', ['other names', 'lists', 'one observation more', 'fortran, big-endian', 'steps', 'episodes of steps']
+)
 def test_every_spelling_is_read(kind, trajectories, tmp_path):
     what = trajectories[:3]
     if kind == 'other names':
@@ -46,14 +60,20 @@ def test_every_spelling_is_read(kind, trajectories, tmp_path):
     elif kind == 'fortran, big-endian':
         what = [{**e, 'observations': np.asfortranarray(e['observations'].astype('>f8'))} for e in what]
     elif 'steps' in kind:
-        what = [[(s, a, float(len(e['actions']) - t), t) for t, (s, a) in enumerate(zip(e['observations'], e['actions']))] for e in what]
+        what = [
+            [(s, a, float(len(e['actions']) - t), t) for t, (s, a) in enumerate(zip(e['observations'], e['actions']))]
+            for e in what
+        ]
         what = what if kind == 'episodes of steps' else [step for e in what for step in e]
     for a, b in zip(pickles.read(written(tmp_path, what)), trajectories[:3], strict=True):
-        assert np.array_equal(a['obs'], b['observations']) and np.array_equal(a['act'][:, 0], b['actions']) and (a['reward'] == 1).all()
+        assert (
+            np.array_equal(a['obs'], b['observations'])
+            and np.array_equal(a['act'][:, 0], b['actions'])
+            and (a['reward'] == 1).all()
+        )
 
 
 class Evil:
-
     def __init__(self, *call):
         self.call = call
 
@@ -61,8 +81,17 @@ class Evil:
         return self.call
 
 
-@pytest.mark.parametrize('call', [(os.system, ('touch pwned',)), (eval, ("open('pwned', 'w')",)), (np.load, ('x',)),
-                                  (np.dtype, ('O',)), (np.array, ([1],))], ids=lambda c: c[0].__name__)
+@pytest.mark.parametrize(
+    'call',
+    [
+        (os.system, ('touch pwned',)),
+        (eval, ("open('pwned', 'w')",)),
+        (np.load, ('x',)),
+        (np.dtype, ('O',)),
+        (np.array, ([1],)),
+    ],
+    ids=lambda c: c[0].__name__,
+)
 def test_nothing_is_executed(call, trajectories, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = refused(written(tmp_path, [*trajectories[:2], {**trajectories[2], 'actions': Evil(*call)}]))
@@ -70,8 +99,21 @@ def test_nothing_is_executed(call, trajectories, tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ['mine.pkl']
 
 
-@pytest.mark.parametrize('what', [{'a': 1}, [], [1, 2], 'text', [{'observations': [[1]]}], [{'obs': [['a']], 'act': [1]}], [(1, 2)],
-                                  [{'obs': np.array([object()]), 'act': [1]}], [{'obs': [[1, 2], [3]], 'act': [1, 1]}]], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize(
+    'what',
+    [
+        {'a': 1},
+        [],
+        [1, 2],
+        'text',
+        [{'observations': [[1]]}],
+        [{'obs': [['a']], 'act': [1]}],
+        [(1, 2)],
+        [{'obs': np.array([object()]), 'act': [1]}],
+        [{'obs': [[1, 2], [3]], 'act': [1, 1]}],
+    ],
+    ids=lambda x: type(x).__name__,
+)
 def test_what_is_no_trajectory_is_one_line(what, tmp_path):
     refused(written(tmp_path, what))
 
@@ -82,23 +124,43 @@ def test_damage_is_one_line(trajectories, tmp_path):
     for _ in range(6):
         damaged = bytearray(whole)
         damaged[rng.integers(60)] ^= 0xFF
-        file.write_bytes(bytes(damaged[:rng.integers(20, len(whole) // 2)]))
+        file.write_bytes(bytes(damaged[: rng.integers(20, len(whole) // 2)]))
         refused(file)
 
 
 def test_a_bomb_ends_at_the_limit(tmp_path, monkeypatch):
     (tmp_path / 'mine.pkl').write_bytes(b'\x80\x04]' + b'q\x00' + b'(' + b'h\x00h\x00' * 1000 + b'e' + b'N' * 10 + b'.')
     refused(tmp_path / 'mine.pkl')
-    huge = b"\x80\x04\x8e" + (1 << 40).to_bytes(8, 'little') + b'x' # says it holds a terabyte
+    huge = b'\x80\x04\x8e' + (1 << 40).to_bytes(8, 'little') + b'x'  # says it holds a terabyte
     (tmp_path / 'mine.pkl').write_bytes(huge)
     refused(tmp_path / 'mine.pkl')
 
 
 def test_pickles_are_prepared_and_trained_on(trajectories, tmp_path):
     file = written(tmp_path, trajectories)
-    done = run('prepare.py', '--dataset=cartpole', f'--archive={file}', '--out_dir=p', '--archive_dir=a', '--val_share=0.1', '--test_share=0.1', cwd=tmp_path)
-    assert done.returncode == 0 and '60 of 60 episodes are kept' in done.stdout and 'not replayed' in done.stdout, done.stderr
-    done = run('train.py', 'config/cartpole.py', '--data_dir=p', '--max_iters=2', '--n_layer=1', '--batch_size=4', '--out_dir=o', cwd=tmp_path)
+    done = run(
+        'prepare.py',
+        '--dataset=cartpole',
+        f'--archive={file}',
+        '--out_dir=p',
+        '--archive_dir=a',
+        '--val_share=0.1',
+        '--test_share=0.1',
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0 and '60 of 60 episodes are kept' in done.stdout and 'not replayed' in done.stdout, (
+        done.stderr
+    )
+    done = run(
+        'train.py',
+        'config/cartpole.py',
+        '--data_dir=p',
+        '--max_iters=2',
+        '--n_layer=1',
+        '--batch_size=4',
+        '--out_dir=o',
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     done = run('prepare.py', f'--archive={file}', '--out_dir=q', cwd=tmp_path)
     assert done.returncode and 'toy_nav' in done.stderr.strip().splitlines()[-1]

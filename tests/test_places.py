@@ -1,25 +1,43 @@
 """What the landmarks' names mean on the floor."""
+
 import numpy as np
 import pytest
 
 from data.toy_nav.places import CLOSE, MIN_CELLS, REACH, Place
 
-CENTRES = {'red': (40, 160), 'green': (100, 160), 'blue': (160, 160), 'yellow': (40, 100), 'orange': (100, 100), 'purple': (160, 100),
-           'pink': (40, 40), 'gray': (100, 40), 'white': (160, 40)}
+CENTRES = {
+    'red': (40, 160),
+    'green': (100, 160),
+    'blue': (160, 160),
+    'yellow': (40, 100),
+    'orange': (100, 100),
+    'purple': (160, 100),
+    'pink': (40, 40),
+    'gray': (100, 40),
+    'white': (160, 40),
+}
 
 
 def holds(places, place, *xy):
     return bool(places.mask(place)[places.cell(xy)])
 
 
-def test_north_of_the_fridge(places): # the fridge stands at (22, 28)
-    north, north_east, east, at = (Place('side', 'fridge', 'north'), Place('side', 'fridge', 'north-east'), Place('side', 'fridge', 'east'),
-                                   Place('at', 'fridge'))
+def test_north_of_the_fridge(places):  # the fridge stands at (22, 28)
+    north, north_east, east, at = (
+        Place('side', 'fridge', 'north'),
+        Place('side', 'fridge', 'north-east'),
+        Place('side', 'fridge', 'east'),
+        Place('at', 'fridge'),
+    )
     assert holds(places, north, 22.5, 38.5) and holds(places, north, 30.5, 40.5) and holds(places, north, 22.5, 47.5)
-    assert not holds(places, north, 22.5, 48.5) # out of reach
-    assert not holds(places, north, 34.5, 38.5) and holds(places, east, 34.5, 38.5) # further east than north
-    assert not holds(places, north, 22.5, 20.5) # south
-    assert holds(places, north_east, 30.5, 40.5) and holds(places, north_east, 34.5, 38.5) and not holds(places, north_east, 20.5, 40.5)
+    assert not holds(places, north, 22.5, 48.5)  # out of reach
+    assert not holds(places, north, 34.5, 38.5) and holds(places, east, 34.5, 38.5)  # further east than north
+    assert not holds(places, north, 22.5, 20.5)  # south
+    assert (
+        holds(places, north_east, 30.5, 40.5)
+        and holds(places, north_east, 34.5, 38.5)
+        and not holds(places, north_east, 20.5, 40.5)
+    )
     assert holds(places, at, 22.5, 37.5) and not holds(places, at, 22.5, 38.5)
 
 
@@ -42,15 +60,22 @@ def test_tiles_share_the_floor_out(places):
     assert (count == places.reachable).all()
 
 
-def test_between_two_objects_and_not_beyond(places): # the chair (98, 25) and the table (123, 25)
+def test_between_two_objects_and_not_beyond(places):  # the chair (98, 25) and the table (123, 25)
     between = Place('between', 'chair', other='table')
     assert holds(places, between, 110.5, 25.5) and holds(places, between, 105.5, 33.5)
-    assert not holds(places, between, 98.5, 25.5) and not holds(places, between, 130.5, 25.5) and not holds(places, between, 110.5, 37.5)
-    assert not places.mask(Place('between', 'cactus', other='cabinet')).any() # across the whole room
+    assert (
+        not holds(places, between, 98.5, 25.5)
+        and not holds(places, between, 130.5, 25.5)
+        and not holds(places, between, 110.5, 37.5)
+    )
+    assert not places.mask(Place('between', 'cactus', other='cabinet')).any()  # across the whole room
 
 
 def test_a_tile_narrows_a_place(places):
-    wide, narrow = places.mask(Place('side', 'fridge', 'north')), places.mask(Place('side', 'fridge', 'north', tile='pink'))
+    wide, narrow = (
+        places.mask(Place('side', 'fridge', 'north')),
+        places.mask(Place('side', 'fridge', 'north', tile='pink')),
+    )
     assert (narrow == wide & places.mask(Place('tile', 'pink'))).all() and narrow.any()
     assert not places.mask(Place('side', 'fridge', 'north', tile='blue')).any()
 
@@ -71,8 +96,11 @@ def test_no_place_is_seen_through_a_wall(places):
             assert not ((px > x0) & (px < x1) & (py > y0) & (py < y1)).any(), (name, (x0, y0))
 
 
-def test_a_wall_hides_what_is_behind_it(places): # the stove (64, 25), a wall at x = 77 .. 82
-    assert not places.mask(Place('side', 'stove', 'east'))[:, 83:].any() and places.mask(Place('side', 'stove', 'east'))[:, :77].any()
+def test_a_wall_hides_what_is_behind_it(places):  # the stove (64, 25), a wall at x = 77 .. 82
+    assert (
+        not places.mask(Place('side', 'stove', 'east'))[:, 83:].any()
+        and places.mask(Place('side', 'stove', 'east'))[:, :77].any()
+    )
 
 
 def test_named_places_can_be_reached_and_aimed_at(places):
@@ -89,7 +117,9 @@ def test_named_places_can_be_reached_and_aimed_at(places):
 def test_what_a_place_says_and_names():
     assert str(Place('side', 'fridge', 'north', tile='pink')) == 'north of the fridge on the pink tile'
     assert str(Place('between', 'chair', other='table')) == 'between the chair and the table'
-    assert Place('between', 'chair', other='table').names() == {'chair', 'table'} and Place('tile', 'red').names() == {'red tile'}
+    assert Place('between', 'chair', other='table').names() == {'chair', 'table'} and Place('tile', 'red').names() == {
+        'red tile'
+    }
 
 
 # ------------------------------------------------------------------------------
@@ -97,17 +127,28 @@ def test_what_a_place_says_and_names():
 
 
 def test_a_path_to_the_fridge(places):
-    path = np.stack([np.full(28, 22.5), np.arange(65.5, 37, -1)[:28]], 1) # from far to (22.5, 38.5)
+    path = np.stack([np.full(28, 22.5), np.arange(65.5, 37, -1)[:28]], 1)  # from far to (22.5, 38.5)
     events = places.visits(path)
     assert [e['place'] for e in events] == ['', 'fridge']
     end = events[-1]
-    assert (end['step'], end['side'], end['tile'], end['distance']) == (27, 'north', 'pink', pytest.approx(np.hypot(0.5, 10.5), abs=0.01))
+    assert (end['step'], end['side'], end['tile'], end['distance']) == (
+        27,
+        'north',
+        'pink',
+        pytest.approx(np.hypot(0.5, 10.5), abs=0.01),
+    )
 
 
-def test_a_path_past_the_chair_that_ends_at_the_table(places): # chair (98, 25), table (123, 25)
+def test_a_path_past_the_chair_that_ends_at_the_table(places):  # chair (98, 25), table (123, 25)
     path = np.stack([np.arange(85.0, 136), np.full(51, 32.0)], 1)
     chair, table = places.visits(path)
-    assert (chair['place'], chair['step'], chair['side'], chair['distance'], chair['tile']) == ('chair', 13, 'north', 7.0, 'gray')
+    assert (chair['place'], chair['step'], chair['side'], chair['distance'], chair['tile']) == (
+        'chair',
+        13,
+        'north',
+        7.0,
+        'gray',
+    )
     # the last one is where it ends, not where it came nearest: 12 east and 7 north of it, 59.7 degrees from north
     assert (table['place'], table['step'], table['side'], table['tile']) == ('table', 50, 'north-east', 'white')
     assert table['distance'] == pytest.approx(np.hypot(12, 7), abs=0.01)

@@ -1,11 +1,12 @@
 """Policy, the face for a user's own loop: many rows, each at its own step, and what is refused."""
+
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
 from data.toy_nav import make_vec
-from policy import Policy
+from nanopilot.policy import Policy
 
 WISHES = ['go north of the fridge', 'stop at the stove', 'go to the bed, then the sofa']
 
@@ -16,8 +17,10 @@ def policy(trained):
 
 
 def episode(n, T=40, seed=0):
-    """ observations as an environment may show them (T, n, 9) """
-    return (np.random.default_rng(seed).normal(0.5, 0.25, (T, n, 9)) * [1, 1, 1, 1, 1, 200, 200, 1, 1]).astype(np.float32)
+    """observations as an environment may show them (T, n, 9)"""
+    return (np.random.default_rng(seed).normal(0.5, 0.25, (T, n, 9)) * [1, 1, 1, 1, 1, 200, 200, 1, 1]).astype(
+        np.float32
+    )
 
 
 def drive(policy, seen):
@@ -45,12 +48,14 @@ def test_a_row_after_its_reset_is_as_good_as_new(policy):
     policy.reset(WISHES)
     alone = drive(policy, seen[:24])
     policy.reset(WISHES)
-    for t in range(13): # not a multiple of chunk: rows decide at different times from now on
+    for t in range(13):  # not a multiple of chunk: rows decide at different times from now on
         policy.act(seen[t] + 5)
-    policy.act(np.full_like(seen[0], np.nan), skip=np.ones(3, bool)) # what an ended row is shown is not looked at
+    policy.act(np.full_like(seen[0], np.nan), skip=np.ones(3, bool))  # what an ended row is shown is not looked at
     policy.reset_rows([True, False, True])
     again = drive(policy, seen[:24])
-    assert np.allclose(again[:, [0, 2]], alone[:, [0, 2]], atol=1e-4) and not np.allclose(again[:, 1], alone[:, 1], atol=1e-4)
+    assert np.allclose(again[:, [0, 2]], alone[:, [0, 2]], atol=1e-4) and not np.allclose(
+        again[:, 1], alone[:, 1], atol=1e-4
+    )
 
 
 def test_rows_that_wait_do_not_move(policy):
@@ -79,8 +84,12 @@ def test_a_prompt_changed_on_the_way_acts_as_if_asked_from_the_start(policy):
     assert policy.prompts == ['go to the bed', WISHES[1]] and t == 3
     act = policy.act(seen[24])
     obs, done = np.concatenate([past[0], policy.past[0][0, 3:4]]), np.concatenate([past[1][1:], policy.past[1][0, 3:4]])
-    expected = policy.model.act(torch.tensor([policy.tokens('go to the bed')]), torch.from_numpy(obs)[None],
-                                torch.from_numpy(np.concatenate([done, np.zeros_like(done[:1])]))[None], torch.tensor([[[10.0, 20.0]]]))
+    expected = policy.model.act(
+        torch.tensor([policy.tokens('go to the bed')]),
+        torch.from_numpy(obs)[None],
+        torch.from_numpy(np.concatenate([done, np.zeros_like(done[:1])]))[None],
+        torch.tensor([[[10.0, 20.0]]]),
+    )
     assert np.allclose(act[0], expected[0, 0], atol=1e-4)
 
 
@@ -101,16 +110,25 @@ def test_guidance_goes_from_unasked_to_asked_and_beyond(trained):
     policy.reset([None, None])
     drive(policy, seen[:13])
     policy.reset_rows([False, True], [None], [None])
-    assert np.allclose(drive(policy, seen[13:30]), got[0.0], atol=2e-5) and not np.allclose(got[0.0], got[1.0], atol=2e-4)
-    # past actions are not shown to this policy (see_act=False): what it did before does not change what it says now
-    assert np.allclose(got[0.5], (got[0.0] + got[1.0]) / 2, atol=5e-5) and np.allclose(got[2.0], 2 * got[1.0] - got[0.0], atol=5e-5)
+    assert np.allclose(drive(policy, seen[13:30]), got[0.0], atol=2e-5) and not np.allclose(
+        got[0.0], got[1.0], atol=2e-4
+    )
+    # past actions are not shown to this policy (past_actions=False): what it did before does not change what it says now
+    assert np.allclose(got[0.5], (got[0.0] + got[1.0]) / 2, atol=5e-5) and np.allclose(
+        got[2.0], 2 * got[1.0] - got[0.0], atol=5e-5
+    )
 
 
 def test_what_cannot_be_is_refused(policy):
     with pytest.raises(ValueError, match='reset'):
         policy.act(episode(1)[0])
     policy.reset(WISHES)
-    for obs, words in (episode(2)[0], 'shape'), (episode(3)[0][:, :5], 'shape'), (np.full((3, 9), np.nan), 'is nan in row 0'), (np.full((3, 9), 1e9), 'Are the units'):
+    for obs, words in (
+        (episode(2)[0], 'shape'),
+        (episode(3)[0][:, :5], 'shape'),
+        (np.full((3, 9), np.nan), 'is nan in row 0'),
+        (np.full((3, 9), 1e9), 'Are the units'),
+    ):
         with pytest.raises(ValueError, match=words):
             policy.act(obs)
     with pytest.raises(ValueError, match='tokens'):

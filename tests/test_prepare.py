@@ -1,4 +1,5 @@
 """prepare.py: what it keeps, what it drops and says so, and that no split knows of another."""
+
 import json
 import re
 import shutil
@@ -50,14 +51,20 @@ def test_the_normaliser_is_of_the_training_split(splits):
     for name, values in ('obs', train.obs), ('act', train.act), ('bd', train.bd):
         values = np.array(values, dtype=np.float64)
         std = values.std(0)
-        assert np.allclose(norm[name]['mean'], values.mean(0)) and np.allclose(norm[name]['std'], np.where(std < 1e-6, 1, std), rtol=1e-4)
+        assert np.allclose(norm[name]['mean'], values.mean(0)) and np.allclose(
+            norm[name]['std'], np.where(std < 1e-6, 1, std), rtol=1e-4
+        )
 
 
 def test_meta_counts_what_is_there(preparing, splits, rows):
     meta, said = splits['train'].meta, preparing[0].stdout
     for s in SPLITS:
-        assert meta['counts'][s] == {'episodes': len(rows[s]), 'steps': len(splits[s].obs), 'demonstrations': len(rows[s])}
-        assert re.search(rf"{s}: +{len(rows[s])} episodes, +{len(splits[s].obs)} steps", said)
+        assert meta['counts'][s] == {
+            'episodes': len(rows[s]),
+            'steps': len(splits[s].obs),
+            'demonstrations': len(rows[s]),
+        }
+        assert re.search(rf'{s}: +{len(rows[s])} episodes, +{len(splits[s].obs)} steps', said)
     assert meta['longest'] == max(data.length.max() for data in splits.values())
     assert meta['archives'][0]['file'] == 'demos.parquet' and len(meta['archives'][0]['sha256']) == 64
 
@@ -68,26 +75,44 @@ def test_meta_counts_what_is_there(preparing, splits, rows):
 
 def test_splits_share_no_itinerary_no_description_and_no_end(splits, rows):
     for a, b in ('train', 'val'), ('train', 'test'), ('val', 'test'):
-        for what in (lambda s: {r['asked'] for r in rows[s]}, lambda s: {r['group'] for r in rows[s]}, lambda s: {t for r in rows[s] for t in r['text']},
-                     lambda s: {row.tobytes() for row in np.array(splits[s].bd)}):
+        for what in (
+            lambda s: {r['asked'] for r in rows[s]},
+            lambda s: {r['group'] for r in rows[s]},
+            lambda s: {t for r in rows[s] for t in r['text']},
+            lambda s: {row.tobytes() for row in np.array(splits[s].bd)},
+        ):
             assert what(a) and not what(a) & what(b), (a, b)
 
 
 def pairs(row):
-    names = sorted({p[k] if p['kind'] != 'tile' else p[k] + ' tile' for p in json.loads(row['asked']) for k in ('name', 'other') if p.get(k)})
-    return {(a, b) for i, a in enumerate(names) for b in names[i + 1:]}
+    names = sorted(
+        {
+            p[k] if p['kind'] != 'tile' else p[k] + ' tile'
+            for p in json.loads(row['asked'])
+            for k in ('name', 'other')
+            if p.get(k)
+        }
+    )
+    return {(a, b) for i, a in enumerate(names) for b in names[i + 1 :]}
 
 
 def test_held_out_combinations_are_in_the_test_split_only(rows):
     trained = set().union(*(pairs(r) for s in ('train', 'val') for r in rows[s]))
     combined = [r for r in rows['test'] if r['novel'] == 'combination']
     assert len(combined) > 3 and not any(r['novel'] for s in ('train', 'val') for r in rows[s])
-    for r in combined: # some pair of its landmarks was never seen together
+    for r in combined:  # some pair of its landmarks was never seen together
         assert pairs(r) - trained, r['asked']
 
 
 def test_longer_itineraries_are_in_the_test_split_only(rows):
-    longer = {s: [r['novel'] == 'longer' for r in rows[s] if len(json.loads(r['asked'])) - ('"avoid"' in r['asked']) > MAX_PLACES] for s in SPLITS}
+    longer = {
+        s: [
+            r['novel'] == 'longer'
+            for r in rows[s]
+            if len(json.loads(r['asked'])) - ('"avoid"' in r['asked']) > MAX_PLACES
+        ]
+        for s in SPLITS
+    }
     assert longer['test'] and all(longer['test']) and not longer['train'] and not longer['val']
 
 
@@ -106,6 +131,7 @@ def test_the_tokenizer_saw_training_texts_alone(splits, rows):
 
 def test_texts_describe_what_was_asked(rows, places):
     from data.toy_nav import Itinerary, parse
+
     for r in rows['test'] + rows['train'][:20]:
         asked = Itinerary.from_json(r['asked'])
         assert len(set(r['text'])) == 8 and all(parse(t, places) == asked for t in [*r['text'], *r['held_out']])
@@ -134,35 +160,61 @@ def test_tampered_episodes_are_dropped_counted_and_named(demos, archive_meta, tm
     e[2] = changed(e[2], bd=e[2]['bd'] + 0.001)
     e[3] = changed(e[3], path=put(e[3]['path'], (9, 1), 0))
     last = next(i for i in still if i > 10)
-    e[last] = changed(e[last], act=put(e[last]['act'], -1, 0.05)) # no observation shows its very last action
+    e[last] = changed(e[last], act=put(e[last]['act'], -1, 0.05))  # no observation shows its very last action
     e[4] = changed(e[4], obs=put(e[4]['obs'], (3, 0), np.nan))
     e[5] = changed(e[5], act=put(e[5]['act'], (3, 1), np.inf))
     e[6] = changed(e[6], act=put(e[6]['act'], (3, 1), 1.5))
     e[7] = changed(e[7], obs=e[7]['obs'][:-1])
     e[8] = changed(e[8], path=e[8]['path'][:-1])
-    e[9] = {**e[9], **{k: np.concatenate([e[9][k], e[9][k][-2:]]) for k in ('obs', 'act', 'path', 'taught')}} # goes on after its end
+    e[9] = {
+        **e[9],
+        **{k: np.concatenate([e[9][k], e[9][k][-2:]]) for k in ('obs', 'act', 'path', 'taught')},
+    }  # goes on after its end
     e.append(demos[10])
     save(tmp_path / 'a.parquet', e, archive_meta)
     process = run('prepare.py', '--archive=a.parquet', '--out_dir=p', *PREPARE, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     dropped = {why: n for n, why in re.findall(r'dropped (\d+) of demonstrations: (.*)', process.stdout)}
-    assert dropped == {'goes elsewhere when replayed': '3', 'other observations when replayed': '1', 'ends elsewhere when replayed': '1',
-                       'not finite': '2', 'action out of range': '1', 'shape': '2', 'is over before its end when replayed': '1', 'the same as another': '1'}
+    assert dropped == {
+        'goes elsewhere when replayed': '3',
+        'other observations when replayed': '1',
+        'ends elsewhere when replayed': '1',
+        'not finite': '2',
+        'action out of range': '1',
+        'shape': '2',
+        'is over before its end when replayed': '1',
+        'the same as another': '1',
+    }
     assert f'verified: {len(demos) - 11} of {len(demos) + 1} episodes are kept' in process.stdout
-    kept = {data.act[data.start[i]:data.start[i + 1]].tobytes() for data in (Prepared(tmp_path / 'p', s) for s in SPLITS) for i in range(len(data))}
+    kept = {
+        data.act[data.start[i] : data.start[i + 1]].tobytes()
+        for data in (Prepared(tmp_path / 'p', s) for s in SPLITS)
+        for i in range(len(data))
+    }
     tampered = set(range(10)) | {last}
     assert kept == {np.ascontiguousarray(x['act']).tobytes() for i, x in enumerate(demos) if i not in tampered}
 
 
 def test_starts_anywhere_replay_from_their_seeds(tmp_path, script, capsys, archive_meta):
     from data import toy_nav
+
     kwargs = toy_nav.env_kwargs(start_anywhere=True)
     e = list(toy_nav.collect('demonstrations', 24 / toy_nav.SOURCES['demonstrations'], 0, kwargs))
     e[0]['seed'] += 1
     save(tmp_path / 'a.parquet', e, {**archive_meta, 'env_kwargs': kwargs})
-    script('prepare.py', '--archive=a.parquet', '--out_dir=p', '--env_kwargs={"start_anywhere": true}', '--val_share=0.25', '--test_share=0.25')
+    script(
+        'prepare.py',
+        '--archive=a.parquet',
+        '--out_dir=p',
+        '--env_kwargs={"start_anywhere": true}',
+        '--val_share=0.25',
+        '--test_share=0.25',
+    )
     said = capsys.readouterr().out
-    assert f'verified: {len(e) - 1} of {len(e)} episodes are kept' in said and 'dropped 1 of demonstrations: goes elsewhere when replayed' in said
+    assert (
+        f'verified: {len(e) - 1} of {len(e)} episodes are kept' in said
+        and 'dropped 1 of demonstrations: goes elsewhere when replayed' in said
+    )
 
 
 def test_marks_of_another_length_are_dropped(demos, archive_meta, tmp_path, script, capsys):
@@ -177,11 +229,14 @@ def test_marks_of_another_length_are_dropped(demos, archive_meta, tmp_path, scri
 
 
 def test_an_archive_without_path_and_marks_will_do(demos, archive_meta, tmp_path, script, capsys):
-    bare = [{k: e[k] for k in ('obs', 'act', 'bd', 'seed', 'source', 'asked')} | {'text': ['do what I mean', 'or not']} for e in demos]
+    bare = [
+        {k: e[k] for k in ('obs', 'act', 'bd', 'seed', 'source', 'asked')} | {'text': ['do what I mean', 'or not']}
+        for e in demos
+    ]
     save(tmp_path / 'a.parquet', bare, archive_meta)
     script('prepare.py', '--archive=a.parquet', '--out_dir=p', '--describe=keep', *PREPARE)
     data = Prepared(tmp_path / 'p', 'train')
-    assert data.taught.all() and np.array_equal(data.path[data.start[1:] - 1], data.bd) # replaying fills the path in
+    assert data.taught.all() and np.array_equal(data.path[data.start[1:] - 1], data.bd)  # replaying fills the path in
     assert data.meta['words'] == ['do', 'i', 'mean', 'not', 'or', 'what']
 
 
@@ -190,7 +245,14 @@ def test_an_archive_without_path_and_marks_will_do(demos, archive_meta, tmp_path
 
 
 def test_same_seed_same_files(preparing, demo_archive, tmp_path):
-    process = run('prepare.py', f'--archive={demo_archive}', '--out_dir=again', *PREPARE, cwd=tmp_path, env={'PYTHONHASHSEED': '12'})
+    process = run(
+        'prepare.py',
+        f'--archive={demo_archive}',
+        '--out_dir=again',
+        *PREPARE,
+        cwd=tmp_path,
+        env={'PYTHONHASHSEED': '12'},
+    )
     assert process.returncode == 0
     assert hashes(tmp_path / 'again') == hashes(preparing[1])
     assert [f.name for f in tmp_path.iterdir()] == ['again']
@@ -198,7 +260,9 @@ def test_same_seed_same_files(preparing, demo_archive, tmp_path):
 
 def test_another_seed_splits_otherwise(preparing, demo_archive, tmp_path, script):
     script('prepare.py', f'--archive={demo_archive}', '--out_dir=other', '--seed=2', *PREPARE)
-    groups = [{r['group'] for r in Prepared(folder, 'train').episodes()} for folder in (preparing[1], tmp_path / 'other')]
+    groups = [
+        {r['group'] for r in Prepared(folder, 'train').episodes()} for folder in (preparing[1], tmp_path / 'other')
+    ]
     assert groups[0] != groups[1]
 
 
@@ -219,7 +283,7 @@ def test_longer_descriptions_are_left_out_and_counted(demo_archive, tmp_path, sc
 
 @pytest.fixture
 def there(prepared, tmp_path):
-    """ a copy of prepared data at p, that a mistake must leave alone """
+    """a copy of prepared data at p, that a mistake must leave alone"""
     shutil.copytree(prepared, tmp_path / 'p')
     return hashes(tmp_path / 'p')
 
@@ -234,7 +298,10 @@ MISTAKES = {
     'env_kwargs a list': (['--env_kwargs=[1]'], ['env_kwargs']),
     'scene missing': (['--env_kwargs={"scene": "none.json"}'], ['none.json']),
     'unknown describe': (['--describe=vlm'], ["'vlm'", 'offline', 'llm']),
-    'another environment': (['--env_kwargs={"start_anywhere": true}', '--archive=whole.parquet'], ['another environment']),
+    'another environment': (
+        ['--env_kwargs={"start_anywhere": true}', '--archive=whole.parquet'],
+        ['another environment'],
+    ),
     'too few episodes': (['--archive=few.parquet'], ['too few episodes']),
     'vocabulary too small': (['--archive=whole.parquet', '--vocab_size=5', *PREPARE], ['vocab']),
     'damaged middle': (['--archive=holes.parquet', *PREPARE], ['holes.parquet', 'damaged']),
@@ -242,17 +309,19 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('what', MISTAKES)
-def test_a_mistake_is_one_line_and_leaves_the_old_data(what, there, demo_archive, demos, archive_meta, tmp_path, refuses):
+def test_a_mistake_is_one_line_and_leaves_the_old_data(
+    what, there, demo_archive, demos, archive_meta, tmp_path, refuses
+):
     data, (args, said) = demo_archive.read_bytes(), MISTAKES[what]
     (tmp_path / 'whole.parquet').write_bytes(data)
-    (tmp_path / 'cut.parquet').write_bytes(data[:len(data) * 2 // 3])
+    (tmp_path / 'cut.parquet').write_bytes(data[: len(data) * 2 // 3])
     (tmp_path / 'text.parquet').write_text('hello')
-    (tmp_path / 'holes.parquet').write_bytes(data[:len(data) // 3] + bytes(3000) + data[len(data) // 3 + 3000:])
+    (tmp_path / 'holes.parquet').write_bytes(data[: len(data) // 3] + bytes(3000) + data[len(data) // 3 + 3000 :])
     save(tmp_path / 'few.parquet', demos[:2], archive_meta)
     before = {f.name for f in tmp_path.iterdir()}
     refuses('prepare.py', '--out_dir=p', *args, words=said)
     assert hashes(tmp_path / 'p') == there
-    assert {f.name for f in tmp_path.iterdir()} == before # no p.partial either
+    assert {f.name for f in tmp_path.iterdir()} == before  # no p.partial either
 
 
 def test_a_mistake_ends_the_script_with_one_line(there, tmp_path):
@@ -285,18 +354,34 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 def test_memory_does_not_grow_with_the_archive(tmp_path):
     """under a limit in which the episodes do not fit at once, they are prepared a few at a time"""
     kwargs, n, rng = toy_nav.env_kwargs(), 2048, np.random.default_rng(0)
-    env, seeds = toy_nav.make_vec(n, **kwargs), rng.integers(2 ** 31, size=n).tolist()
+    env, seeds = toy_nav.make_vec(n, **kwargs), rng.integers(2**31, size=n).tolist()
     obs, act = np.empty((400, n, 9), np.float32), rng.uniform(0.2, 1, (400, n, 2)).astype(np.float32)
     seen, _ = env.reset(seed=seeds)
     for t in range(400):
         obs[t] = seen
         seen, *_, info = env.step(act[t])
-    save(tmp_path / 'a.parquet', ({'obs': obs[:, k], 'act': act[:, k], 'bd': info['bd'][k], 'seed': seeds[k], 'source': 'mine'} for k in range(n)),
-         {'dataset': 'toy_nav', 'env_kwargs': kwargs, 'n_obs': 9, 'n_act': 2, 'n_bd': 2})
+    save(
+        tmp_path / 'a.parquet',
+        (
+            {'obs': obs[:, k], 'act': act[:, k], 'bd': info['bd'][k], 'seed': seeds[k], 'source': 'mine'}
+            for k in range(n)
+        ),
+        {'dataset': 'toy_nav', 'env_kwargs': kwargs, 'n_obs': 9, 'n_act': 2, 'n_bd': 2},
+    )
 
     def prepare(at_once):
-        return run('-c', LIMITED, str(at_once), str(ROOT / 'prepare.py'), '--archive=a.parquet', '--describe=keep', '--out_dir=p', cwd=tmp_path,
-                   env={'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
+        return run(
+            '-c',
+            LIMITED,
+            str(at_once),
+            str(ROOT / 'prepare.py'),
+            '--archive=a.parquet',
+            '--describe=keep',
+            '--out_dir=p',
+            cwd=tmp_path,
+            env={'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
+        )
+
     refused(prepare(n), 'out of memory')
     assert not any(tmp_path.glob('p*'))
     process = prepare(64)

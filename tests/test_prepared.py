@@ -1,4 +1,5 @@
 """Prepared data: what is opened, and what is refused."""
+
 import json
 import shutil
 
@@ -17,7 +18,9 @@ def test_arrays_are_memory_maps(prepared):
     for split in SPLITS:
         data = Prepared(prepared, split)
         assert all(isinstance(getattr(data, name), np.memmap) for name in ARRAYS)
-        assert len(data) == data.meta['counts'][split]['episodes'] and data.length.sum() == len(data.obs) == data.start[-1]
+        assert (
+            len(data) == data.meta['counts'][split]['episodes'] and data.length.sum() == len(data.obs) == data.start[-1]
+        )
         assert len(data.episode_text) == len(data.start) == len(data) + 1 and data.text_start[-1] == len(data.text)
 
 

@@ -1,4 +1,5 @@
 """sample_policy.py: asked in words or numbers, it drives, says, draws and scores; mistakes are one line."""
+
 import json
 import re
 import shutil
@@ -8,8 +9,8 @@ import pytest
 from conftest import ROOT, flip, refused, run
 from PIL import Image
 
-import evaluation
-from checkpoint import read_checkpoint
+from nanopilot import evaluate as evaluation
+from nanopilot.checkpoint import read_checkpoint
 
 PROMPT = 'go north of the fridge and then stop at the stove'
 
@@ -21,10 +22,12 @@ def out(trained, tmp_path):
 
 @pytest.fixture
 def sample(script, out, tmp_path):
-    """ sample('--prompt=...') in this process -> what --json wrote """
+    """sample('--prompt=...') in this process -> what --json wrote"""
+
     def call(*args):
         script('sample_policy.py', '--out_dir=out', '--json=done.json', *args)
         return json.loads((tmp_path / 'done.json').read_text())
+
     return call
 
 
@@ -41,13 +44,21 @@ def test_a_prompt_drives_says_draws_and_writes(out, tmp_path):
     process = run('sample_policy.py', '--out_dir=out', '--prompt', PROMPT, '--gif', '--json=done.json', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     said = process.stdout
-    assert f'"{PROMPT}"' in said and re.search(r'passed: ', said) and re.search(r'(stopped|was still driving) at \(\d+, \d+\), .* on the \w+ tile, after \d+ steps', said)
+    assert (
+        f'"{PROMPT}"' in said
+        and re.search(r'passed: ', said)
+        and re.search(r'(stopped|was still driving) at \(\d+, \d+\), .* on the \w+ tile, after \d+ steps', said)
+    )
     assert re.search(r'carried out: (yes|NO) \(north of the fridge: (step \d+|no); the stove: (step \d+|no)', said)
     picture, gif = Image.open(out / 'drive.png'), Image.open(out / 'drive_0.gif')
     assert picture.format == 'PNG' and min(picture.size) > 400 and gif.format == 'GIF' and gif.n_frames > 3
-    done, = json.loads((tmp_path / 'done.json').read_text())
-    assert set(done) == {'prompt', 'bd', 'path', 'actions', 'visits', 'verdict'} and done['prompt'] == PROMPT and done['bd'] is None
-    assert len(done['path']) == len(done['actions']) + 1 and f"after {len(done['actions'])} steps" in said
+    (done,) = json.loads((tmp_path / 'done.json').read_text())
+    assert (
+        set(done) == {'prompt', 'bd', 'path', 'actions', 'visits', 'verdict'}
+        and done['prompt'] == PROMPT
+        and done['bd'] is None
+    )
+    assert len(done['path']) == len(done['actions']) + 1 and f'after {len(done["actions"])} steps' in said
     x, y = done['path'][-1]
     assert f'at ({x:.0f}, {y:.0f})' in said
     assert done['verdict']['carried_out'] == ('carried out: yes' in said) and len(done['verdict']['steps']) == 2
@@ -57,7 +68,8 @@ def test_a_prompt_drives_says_draws_and_writes(out, tmp_path):
 
 def test_the_written_actions_drive_the_written_path(sample, kwargs):
     from data import toy_nav
-    done, = sample(f'--prompt={PROMPT}')
+
+    (done,) = sample(f'--prompt={PROMPT}')
     env = toy_nav.make_env(**kwargs)
     _, info = env.reset(seed=1337)
     path, over = [info['bd']], False
@@ -71,31 +83,41 @@ def test_the_written_actions_drive_the_written_path(sample, kwargs):
 
 def test_a_verdict_is_the_itinerarys(sample, places):
     from data.toy_nav import parse
-    done, = sample(f'--prompt={PROMPT}')
+
+    (done,) = sample(f'--prompt={PROMPT}')
     verdict = parse(PROMPT, places).match(np.array(done['path']), places)
-    assert done['verdict'] == json.loads(json.dumps(verdict)) and done['visits'] == places.visits(np.array(done['path']))
+    assert done['verdict'] == json.loads(json.dumps(verdict)) and done['visits'] == places.visits(
+        np.array(done['path'])
+    )
 
 
 def test_a_bd_alone_and_both(sample, capsys):
-    alone, = sample('--bd=150,40')
+    (alone,) = sample('--bd=150,40')
     said = capsys.readouterr().out
-    assert alone['prompt'] is None and alone['bd'] == [150, 40] and 'no prompt' in said and 'from the asked (150, 40)' in said
+    assert (
+        alone['prompt'] is None
+        and alone['bd'] == [150, 40]
+        and 'no prompt' in said
+        and 'from the asked (150, 40)' in said
+    )
     x, y = alone['path'][-1]
     assert alone['verdict'] == {'bd_distance': pytest.approx(np.hypot(x - 150, y - 40))}
-    both, = sample('--bd', '150, 40', f'--prompt={PROMPT}')
+    (both,) = sample('--bd', '150, 40', f'--prompt={PROMPT}')
     assert both['prompt'] == PROMPT and {'bd_distance', 'carried_out'} <= set(both['verdict'])
     assert both['path'] != alone['path']
 
 
 def test_prompts_come_from_a_file(sample, tmp_path):
-    (tmp_path / 'wishes.txt').write_text('go to the bed\n\n{"prompt": "go to the stove", "bd": [30, 20]}\n{"bd": [100, 100]}\n{"prompt": "drive to the red tile"}\n')
+    (tmp_path / 'wishes.txt').write_text(
+        'go to the bed\n\n{"prompt": "go to the stove", "bd": [30, 20]}\n{"bd": [100, 100]}\n{"prompt": "drive to the red tile"}\n'
+    )
     done = sample('--prompts=wishes.txt')
     assert [d['prompt'] for d in done] == ['go to the bed', 'go to the stove', None, 'drive to the red tile']
     assert [d['bd'] for d in done] == [None, [30, 20], [100, 100], None]
 
 
 def test_the_prompts_that_come_with_it_can_be_driven(sample):
-    assert len(sample(f"--prompts={ROOT / 'data/toy_nav/prompts.txt'}")) >= 3
+    assert len(sample(f'--prompts={ROOT / "data/toy_nav/prompts.txt"}')) >= 3
 
 
 def test_same_seed_same_output(sample, capsys):
@@ -107,13 +129,19 @@ def test_same_seed_same_output(sample, capsys):
 
 
 def test_a_path_does_not_depend_on_the_batch(sample, tmp_path):
-    wishes = ['go to the bed', PROMPT, 'First pass by the statue on the orange tile. Then drive over the blue tile and finally stop south-west of the cabinet.']
+    wishes = [
+        'go to the bed',
+        PROMPT,
+        'First pass by the statue on the orange tile. Then drive over the blue tile and finally stop south-west of the cabinet.',
+    ]
     (tmp_path / 'wishes.txt').write_text('\n'.join(wishes))
     together = sample('--prompts=wishes.txt')
-    def same(a, b): # rounding differs in the last digit, and meeting a wall magnifies it: the first 100 steps
+
+    def same(a, b):  # rounding differs in the last digit, and meeting a wall magnifies it: the first 100 steps
         return np.allclose(a['path'][:100], b['path'][:100], atol=0.05)
+
     for wish, row in zip(wishes, together):
-        alone, = sample(f'--prompt={wish}')
+        (alone,) = sample(f'--prompt={wish}')
         assert same(alone, row), wish
     apart = sample('--prompts=wishes.txt', '--batch_size=2')
     assert all(map(same, together, apart))
@@ -124,25 +152,35 @@ def test_the_driver_feeds_what_training_fed(out, prepared):
     import torch
 
     from data.prepared import Prepared
-    from attention import PAD
-    from policy import Policy
+    from nanopilot.attention import PAD
+    from nanopilot.policy import Policy
+
     data, policy, said = Prepared(prepared, 'train'), Policy.load(out), []
     b, prompt = int(np.argmax(data.length)), 'go to the bed'
-    stored, T = data.act[data.start[b]:data.start[b + 1]], int(data.length[b])
+    stored, T = data.act[data.start[b] : data.start[b + 1]], int(data.length[b])
     S = -(-T // 8)
-    def choose(out, *how): # instead of the policy: the stored actions
+
+    def choose(out, *how):  # instead of the policy: the stored actions
         said.append(out)
         some, t = np.zeros((8, 2), np.float32), (len(said) - 1) * 8
-        some[:len(stored[t:t + 8])] = stored[t:t + 8]
+        some[: len(stored[t : t + 8])] = stored[t : t + 8]
         return torch.from_numpy(some)[None]
+
     policy.model.choose = choose
-    driven, = evaluation.drive(policy, [prompt], [None], [0])
-    assert np.array_equal(driven['act'], stored) and np.array_equal(driven['path'][1:], data.path[data.start[b]:data.start[b + 1]])
+    (driven,) = evaluation.rollout(policy, [prompt], [None], [0])
+    assert np.array_equal(driven['act'], stored) and np.array_equal(
+        driven['path'][1:], data.path[data.start[b] : data.start[b + 1]]
+    )
     seen = data.start[b] + np.clip(np.arange(S * 8) - 7, 0, T - 1)
     done = data.start[b] + np.minimum(np.arange(S * 8), T - 1)
     text = torch.tensor([policy.tokens(prompt) + [PAD] * 3])
     with torch.no_grad():
-        whole, _ = policy.model(text, torch.from_numpy(data.obs[seen]).view(1, S, 8, -1), torch.from_numpy(data.act[done]).view(1, S, 8, -1), torch.full((1, 1, 2), np.nan))
+        whole, _ = policy.model(
+            text,
+            torch.from_numpy(data.obs[seen]).view(1, S, 8, -1),
+            torch.from_numpy(data.act[done]).view(1, S, 8, -1),
+            torch.full((1, 1, 2), np.nan),
+        )
     assert len(said) == S
     for k in whole:
         assert torch.allclose(torch.cat([o[k] for o in said], 1), whole[k], atol=1e-4, rtol=1e-4), k
@@ -150,7 +188,15 @@ def test_the_driver_feeds_what_training_fed(out, prepared):
 
 def test_rows_are_refilled_and_every_request_is_driven_once(sample, tmp_path):
     """in rows assigned beforehand; what a row drove before changes nothing"""
-    wishes = ['go to the bed', PROMPT, 'stop at the sofa', 'go to the fan', 'the statue', 'north of the table', 'the blue tile']
+    wishes = [
+        'go to the bed',
+        PROMPT,
+        'stop at the sofa',
+        'go to the fan',
+        'the statue',
+        'north of the table',
+        'the blue tile',
+    ]
     (tmp_path / 'wishes.txt').write_text('\n'.join(wishes))
     few = sample('--prompts=wishes.txt', '--batch_size=2')
     assert [d['prompt'] for d in few] == wishes
@@ -167,7 +213,9 @@ def test_several_samples_a_prompt(sample, capsys):
 def test_unknown_words_among_known_ones_are_named_and_it_drives(out, tmp_path):
     process = run('sample_policy.py', '--out_dir=out', '--prompt=go to the glorious fridge, xylophone', cwd=tmp_path)
     assert process.returncode == 0
-    assert process.stderr.splitlines() == [f'warning: {word} was never seen in training' for word in ('glorious', 'xylophone')]
+    assert process.stderr.splitlines() == [
+        f'warning: {word} was never seen in training' for word in ('glorious', 'xylophone')
+    ]
 
 
 def test_a_typing_mistake_is_read_as_what_was_meant(sample, capsys):
@@ -178,7 +226,7 @@ def test_a_typing_mistake_is_read_as_what_was_meant(sample, capsys):
 
 
 def test_a_prompt_without_a_place_is_driven_and_not_judged(sample, capsys):
-    done, = sample('--prompt=stop')
+    (done,) = sample('--prompt=stop')
     assert done['verdict'] == {} and 'cannot be judged' in capsys.readouterr().out
 
 
@@ -192,17 +240,30 @@ def test_a_checkpoint_is_enough(trained, tmp_path, script):
     name = (trained / 'latest').read_text().strip()
     shutil.copytree(trained / name, tmp_path / 'elsewhere' / 'it')
     script('sample_policy.py', '--out_dir=elsewhere', '--checkpoint=it', f'--prompt={PROMPT}', '--json=a.json')
-    script('sample_policy.py', f'--out_dir={shutil.copytree(trained, tmp_path / "out")}', '--checkpoint=latest', f'--prompt={PROMPT}', '--json=b.json')
+    script(
+        'sample_policy.py',
+        f'--out_dir={shutil.copytree(trained, tmp_path / "out")}',
+        '--checkpoint=latest',
+        f'--prompt={PROMPT}',
+        '--json=b.json',
+    )
     assert (tmp_path / 'a.json').read_bytes() == (tmp_path / 'b.json').read_bytes()
 
 
 def test_temperature_draws_from_the_clusters(script, prepared):
     from conftest import TINY
 
-    from policy import Policy
-    script('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--max_iters=2', '--head=kmeans', '--n_clusters=6')
+    from nanopilot.policy import Policy
+
+    script(
+        'train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--max_iters=2', '--head=kmeans', '--n_clusters=6'
+    )
+
     def acts(**how):
-        return [e['act'].tolist() for e in evaluation.drive(Policy.load('out'), [PROMPT] * 2, [None] * 2, [0, 1], **how)]
+        return [
+            e['act'].tolist() for e in evaluation.rollout(Policy.load('out'), [PROMPT] * 2, [None] * 2, [0, 1], **how)
+        ]
+
     greedy, drawn, again, other = acts(), acts(temperature=1), acts(temperature=1), acts(temperature=1, seed=2)
     assert greedy[0] == greedy[1] and drawn[0] != drawn[1] and drawn == again != other
     assert np.allclose(acts(temperature=1, top_p=1e-6)[0], greedy[0], atol=1e-4)
@@ -213,33 +274,87 @@ def test_temperature_draws_from_the_clusters(script, prepared):
 
 
 def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
-    process = run('sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=12', cwd=tmp_path)
+    process = run(
+        'sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=12', cwd=tmp_path
+    )
     assert process.returncode == 0, process.stderr
     done = json.loads((out / 'eval_test.json').read_text())
     rows = {r['name']: r for r in done['rows']}
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
-    kinds = ['themselves', 'prompt', 'no prompt', 'swapped prompt', 'held-out phrasing', 'typing mistakes', 'a word never seen', 'words never seen', 'a thing never seen', 'a colour never seen', 'a direction never seen', 'held-out combination', 'longer than trained',
-             'something to avoid', 'destination only', 'random starts', 'bd', 'prompt and bd']
+    kinds = [
+        'themselves',
+        'prompt',
+        'no prompt',
+        'swapped prompt',
+        'held-out phrasing',
+        'typing mistakes',
+        'a word never seen',
+        'words never seen',
+        'a thing never seen',
+        'a colour never seen',
+        'a direction never seen',
+        'held-out combination',
+        'longer than trained',
+        'something to avoid',
+        'destination only',
+        'random starts',
+        'bd',
+        'prompt and bd',
+    ]
     assert list(rows) == [f'demonstrations: {k}' for k in kinds]
     for name, row in rows.items():
         assert f'| {name} | {row["bd_error"]["n"]} |' in process.stdout
         for k, score in row.items():
             if k != 'name':
-                assert 0 <= score['low'] <= score['mean'] <= score['high'] and score['n'] == row['bd_error']['n'] > 0, (name, k)
-        assert {'carried_out', 'at_destination', 'stopped', 'in_order', 'landmark_f1', 'colour_f1', 'bd_error', 'bd_error_median', 'within_5', 'within_10'} \
-            == set(row) - {'name', 'kept_off'} and ('kept_off' in row or 'avoid' not in name)
+                assert 0 <= score['low'] <= score['mean'] <= score['high'] and score['n'] == row['bd_error']['n'] > 0, (
+                    name,
+                    k,
+                )
+        assert {
+            'carried_out',
+            'at_destination',
+            'stopped',
+            'in_order',
+            'landmark_f1',
+            'colour_f1',
+            'bd_error',
+            'bd_error_median',
+            'within_5',
+            'within_10',
+        } == set(row) - {'name', 'kept_off'} and ('kept_off' in row or 'avoid' not in name)
     ceiling = rows['demonstrations: themselves']
-    assert ceiling['carried_out']['mean'] == ceiling['landmark_f1']['mean'] == ceiling['within_5']['mean'] == 1 and ceiling['bd_error']['mean'] == 0
+    assert (
+        ceiling['carried_out']['mean'] == ceiling['landmark_f1']['mean'] == ceiling['within_5']['mean'] == 1
+        and ceiling['bd_error']['mean'] == 0
+    )
     assert rows['demonstrations: prompt']['carried_out']['n'] == 12
     assert rows['demonstrations: prompt']['bd_error'] != rows['demonstrations: random starts']['bd_error']
-    assert 'WARNING: the policy may be ignoring the prompt' in process.stdout # 60 steps of training have taught it nothing
+    assert (
+        'WARNING: the policy may be ignoring the prompt' in process.stdout
+    )  # 60 steps of training have taught it nothing
     assert 'warning: ' not in process.stderr
     counted = done['kinds']['demonstrations']
-    assert sum(counted.values()) == 12 and counted.get('carried out', 0) == round(12 * rows['demonstrations: prompt']['carried_out']['mean'])
-    fewer = run('sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=12', '--rows=typing mistakes, bd', cwd=tmp_path)
-    some = json.loads((out / 'eval_test.json').read_text())['rows'] # the same episodes, and the same words, as among the others
+    assert sum(counted.values()) == 12 and counted.get('carried out', 0) == round(
+        12 * rows['demonstrations: prompt']['carried_out']['mean']
+    )
+    fewer = run(
+        'sample_policy.py',
+        '--out_dir=out',
+        '--eval=test',
+        f'--data_dir={prepared}',
+        '--eval_episodes=12',
+        '--rows=typing mistakes, bd',
+        cwd=tmp_path,
+    )
+    some = json.loads((out / 'eval_test.json').read_text())[
+        'rows'
+    ]  # the same episodes, and the same words, as among the others
     assert fewer.returncode == 0 and some == [rows['demonstrations: typing mistakes'], rows['demonstrations: bd']]
-    refused(run('sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--rows=promt', cwd=tmp_path), 'promt', 'row')
+    refused(
+        run('sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--rows=promt', cwd=tmp_path),
+        'promt',
+        'row',
+    )
     for name in 'eval_test.png', 'eval_test_failures.png':
         assert min(Image.open(out / name).size) > 400 and f'picture: {out.name}/{name}' in process.stdout
 
@@ -247,16 +362,23 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
 def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, monkeypatch, capsys):
     """a cell counts where the episode ends in it or beside it; an archive there must be"""
     import data.toy_nav as toy_nav
-    from policy import Policy
+    from nanopilot.policy import Policy
+
     policy = Policy.load(trained)
     how = dict(batch_size=64, temperature=0.0, top_p=1.0, seed=0)
     monkeypatch.setattr(toy_nav, 'QD_SOURCE', 'demonstrations')
     off = np.array([4.9, 0.0])
+
     def drive(policy, texts, bds, seeds, **how):
         return [{'path': np.array(bd)[None] + off, 'act': None} for bd in bds]
+
     monkeypatch.setattr(evaluation, 'drive', drive)
     found = evaluation.recover(policy, prepared, out / 'a', **how)
-    assert found['recovered']['mean'] == 1 and found['bd_error_median']['mean'] == pytest.approx(4.9 / np.hypot(200, 200)) and (out / 'a.png').exists()
+    assert (
+        found['recovered']['mean'] == 1
+        and found['bd_error_median']['mean'] == pytest.approx(4.9 / np.hypot(200, 200))
+        and (out / 'a.png').exists()
+    )
     assert 0 < found['held_out']['n'] < found['recovered']['n'] <= 150
     off[:] = 10, 0
     assert evaluation.recover(policy, prepared, out / 'a', **how)['recovered']['mean'] < 0.3
@@ -268,26 +390,52 @@ def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, mon
 def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
     """the measure, not the policy: who drives as the demonstrations did carries out all that is asked in full"""
     from data.prepared import Prepared
-    from policy import Policy
+    from nanopilot.policy import Policy
+
     policy, data = Policy.load(out), Prepared(prepared, 'val')
-    by_seed = {row['seed']: np.concatenate([[[20, 50]], data.path[data.start[i]:data.start[i + 1]]]) for i, row in enumerate(data.episodes())}
-    monkeypatch.setattr(evaluation, 'drive', lambda policy, texts, bds, seeds, **how: [{'path': by_seed.get(s, np.zeros((20, 2))), 'act': None} for s in seeds])
+    by_seed = {
+        row['seed']: np.concatenate([[[20, 50]], data.path[data.start[i] : data.start[i + 1]]])
+        for i, row in enumerate(data.episodes())
+    }
+    monkeypatch.setattr(
+        evaluation,
+        'drive',
+        lambda policy, texts, bds, seeds, **how: [
+            {'path': by_seed.get(s, np.zeros((20, 2))), 'act': None} for s in seeds
+        ],
+    )
     found = evaluation.evaluate(policy, data, out / 'eval', seed=1)
     rows = {r['name']: r for r in found['rows']}
     assert list(found['kinds']['demonstrations']) == ['carried out'] and evaluation.quick(policy, data, 10) == 1
-    assert rows['demonstrations: random starts']['carried_out']['mean'] == 0 # other seeds
+    assert rows['demonstrations: random starts']['carried_out']['mean'] == 0  # other seeds
     for name in 'prompt', 'no prompt', 'bd', 'destination only', 'prompt and bd':
         row = rows[f'demonstrations: {name}']
-        assert row['carried_out']['mean'] == row['stopped']['mean'] == row['in_order']['mean'] == 1 and row['bd_error']['mean'] == 0
+        assert (
+            row['carried_out']['mean'] == row['stopped']['mean'] == row['in_order']['mean'] == 1
+            and row['bd_error']['mean'] == 0
+        )
 
 
 def test_the_mean_of_samples_and_the_best_stand_side_by_side(script, prepared, tmp_path):
     from conftest import TINY
-    script('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=km', '--max_iters=1', '--head=kmeans', '--n_clusters=8')
-    script('sample_policy.py', '--out_dir=km', '--eval=val', f'--data_dir={prepared}', '--eval_episodes=4', '--num_samples=3', '--temperature=1.0')
+
+    script(
+        'train.py', *TINY, f'--data_dir={prepared}', '--out_dir=km', '--max_iters=1', '--head=kmeans', '--n_clusters=8'
+    )
+    script(
+        'sample_policy.py',
+        '--out_dir=km',
+        '--eval=val',
+        f'--data_dir={prepared}',
+        '--eval_episodes=4',
+        '--num_samples=3',
+        '--temperature=1.0',
+    )
     rows = {r['name']: r for r in json.loads((tmp_path / 'km' / 'eval_val.json').read_text())['rows']}
     row = rows['demonstrations: prompt']
-    assert row['bd_error_best']['mean'] < row['bd_error']['mean'] and row['bd_error']['n'] == row['carried_out']['n'] == 4
+    assert (
+        row['bd_error_best']['mean'] < row['bd_error']['mean'] and row['bd_error']['n'] == row['carried_out']['n'] == 4
+    )
 
 
 def test_scoring_on_other_archives_than_it_was_trained_on_is_said(script, out, prepared, tmp_path, capsys):
@@ -301,6 +449,7 @@ def test_scoring_on_other_archives_than_it_was_trained_on_is_said(script, out, p
 def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, tmp_path):
     """descriptions longer than text_len are in the data, and were not trained on"""
     from conftest import PREPARE, TINY
+
     script('prepare.py', f'--archive={demo_archive}', '--out_dir=short', '--text_len=18', *PREPARE)
     script('train.py', *TINY, '--data_dir=short', '--out_dir=out', '--max_iters=1', '--text_len=18', '--block_size=68')
     script('sample_policy.py', '--out_dir=out', '--eval=test', '--data_dir=short', '--eval_episodes=8')
@@ -311,16 +460,39 @@ def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, tmp
 # mistakes
 
 
-@pytest.mark.parametrize('args, words', [
-    ([], ['nothing is asked', '--prompt']), (['--prompt='], ['nothing is asked']), (['--prompt=   '], ['nothing is asked']),
-    (['--prompt=Zyzzyva qwertz'], ['knows no word', 'fridge']), (['--prompt=!?'], ['knows no word']), (['--prompt=' + 'go to the fridge, ' * 20], ['tokens', 'Shorten']),
-    (['--bd=250,40'], ['250', '[0, 0]', '[200']), (['--bd=150'], ['2 numbers']), (['--bd=1,2,3'], ['2 numbers']), (['--bd=nan,40'], ['nan']),
-    (['--bd=here,there'], ['here,there', '150,40']), (['--prompts=nowhere.txt'], ['nowhere.txt']), (['--prompts=empty.txt'], ['holds no prompt']),
-    (['--prompts=bad.txt'], ['bad.txt, line 2', 'JSON']), (['--prompts=number.txt'], ['prompt']), (['--prompts=nothing.txt'], ['nothing is asked']),
-    (['--eval=train'], ["'train'", 'test']), (['--eval=archive', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']), (['--eval=test', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']), (['--num_samples=0', '--prompt=go'], ['num_samples']), (['--num_samples=5', '--eval=test'], ['num_samples=5', 'temperature']),
-    (['--temperature=-1', '--prompt=go'], ['temperature']), (['--top_p=0', '--prompt=go'], ['top_p']), (['--batch_size=0', '--prompt=go'], ['batch_size']),
-    (['--device=tpu', '--prompt=go'], ['tpu']), (['--checkpoint=step_9', '--prompt=go'], ['step_9', 'train.py']), (['--temperature=1', '--prompt=go to the bed'], ['temperature', 'mse']),
-], ids=lambda x: ' '.join(x)[:40])
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        ([], ['nothing is asked', '--prompt']),
+        (['--prompt='], ['nothing is asked']),
+        (['--prompt=   '], ['nothing is asked']),
+        (['--prompt=Zyzzyva qwertz'], ['knows no word', 'fridge']),
+        (['--prompt=!?'], ['knows no word']),
+        (['--prompt=' + 'go to the fridge, ' * 20], ['tokens', 'Shorten']),
+        (['--bd=250,40'], ['250', '[0, 0]', '[200']),
+        (['--bd=150'], ['2 numbers']),
+        (['--bd=1,2,3'], ['2 numbers']),
+        (['--bd=nan,40'], ['nan']),
+        (['--bd=here,there'], ['here,there', '150,40']),
+        (['--prompts=nowhere.txt'], ['nowhere.txt']),
+        (['--prompts=empty.txt'], ['holds no prompt']),
+        (['--prompts=bad.txt'], ['bad.txt, line 2', 'JSON']),
+        (['--prompts=number.txt'], ['prompt']),
+        (['--prompts=nothing.txt'], ['nothing is asked']),
+        (['--eval=train'], ["'train'", 'test']),
+        (['--eval=archive', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
+        (['--eval=test', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
+        (['--num_samples=0', '--prompt=go'], ['num_samples']),
+        (['--num_samples=5', '--eval=test'], ['num_samples=5', 'temperature']),
+        (['--temperature=-1', '--prompt=go'], ['temperature']),
+        (['--top_p=0', '--prompt=go'], ['top_p']),
+        (['--batch_size=0', '--prompt=go'], ['batch_size']),
+        (['--device=tpu', '--prompt=go'], ['tpu']),
+        (['--checkpoint=step_9', '--prompt=go'], ['step_9', 'train.py']),
+        (['--temperature=1', '--prompt=go to the bed'], ['temperature', 'mse']),
+    ],
+    ids=lambda x: ' '.join(x)[:40],
+)
 def test_a_mistake_is_one_line(args, words, refuses_to_drive, tmp_path):
     (tmp_path / 'empty.txt').write_text('\n\n')
     (tmp_path / 'bad.txt').write_text('go\n{"prompt": \n')
@@ -329,7 +501,13 @@ def test_a_mistake_is_one_line(args, words, refuses_to_drive, tmp_path):
     refuses_to_drive(*args, words=words)
 
 
-@pytest.mark.parametrize('args, words', [(['--out_dir=nowhere', '--prompt=go'], ['no checkpoint in nowhere', 'train.py']), (['--out_dir=out', '--prompt='], ['nothing is asked'])])
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (['--out_dir=nowhere', '--prompt=go'], ['no checkpoint in nowhere', 'train.py']),
+        (['--out_dir=out', '--prompt='], ['nothing is asked']),
+    ],
+)
 def test_a_mistake_ends_the_script_with_one_line(args, words, out, tmp_path):
     process = run('sample_policy.py', *args, cwd=tmp_path)
     refused(process, 'sample_policy.py: ', *words)

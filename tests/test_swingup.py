@@ -1,4 +1,5 @@
 """Swing-up: the physics keep energy, the teacher succeeds from everywhere, and what is pushed is not taught."""
+
 import numpy as np
 import pytest
 
@@ -9,11 +10,20 @@ from data.swingup import physics
 def test_without_force_nothing_is_won_or_lost():
     """energy of cart and pole, over ten seconds, within a few hundredths of what it takes to stand up"""
     rng, n = np.random.default_rng(0), 50
-    system, state = physics.draw(rng, n), np.stack([np.zeros(n), rng.uniform(-1, 1, n), rng.uniform(-3, 3, n), rng.uniform(-1, 1, n)], 1)
+    system, state = (
+        physics.draw(rng, n),
+        np.stack([np.zeros(n), rng.uniform(-1, 1, n), rng.uniform(-3, 3, n), rng.uniform(-1, 1, n)], 1),
+    )
     M, m, l = system.T
 
     def energy(s):
-        return (M + m) * s[:, 1] ** 2 / 2 + m * l * s[:, 1] * s[:, 3] * np.cos(s[:, 2]) + 2 / 3 * m * (l * s[:, 3]) ** 2 + m * physics.G * l * np.cos(s[:, 2])
+        return (
+            (M + m) * s[:, 1] ** 2 / 2
+            + m * l * s[:, 1] * s[:, 3] * np.cos(s[:, 2])
+            + 2 / 3 * m * (l * s[:, 3]) ** 2
+            + m * physics.G * l * np.cos(s[:, 2])
+        )
+
     before, off = energy(state), 0
     for _ in range(physics.STEPS):
         state = physics.advance(state, np.zeros(n), system)
@@ -39,19 +49,31 @@ def test_the_teacher_stands_it_up_from_everywhere():
 def test_archives_hold_successes(source):
     episodes = list(swingup.collect(source, 0.03, 0, swingup.env_kwargs()))
     assert len(episodes) > 0.5 * 0.03 * swingup.SOURCES[source]
-    assert all(physics.upright(e['obs'][-swingup.STAYS:]).all() and len(e['act']) == physics.STEPS for e in episodes)
+    assert all(physics.upright(e['obs'][-swingup.STAYS :]).all() and len(e['act']) == physics.STEPS for e in episodes)
     assert (np.mean([e['taught'].mean() for e in episodes]) == 1) == (source == 'clean')
 
 
 def test_systems_are_drawn_from_the_ranges_asked_for():
     kwargs = swingup.env_kwargs(pole=[0.3, 0.4], start='hanging')
     obs, info = swingup.make_vec(20, **kwargs).reset(seed=0)
-    assert (0.3 <= info['system'][:, 1]).all() and (info['system'][:, 1] <= 0.4).all() and info['system'][:, 0].std() > 0.05 and (np.abs(obs[:, 2]) > 3).all()
+    assert (
+        (info['system'][:, 1] >= 0.3).all()
+        and (info['system'][:, 1] <= 0.4).all()
+        and info['system'][:, 0].std() > 0.05
+        and (np.abs(obs[:, 2]) > 3).all()
+    )
     with pytest.raises(TypeError, match='mass'):
         swingup.env_kwargs(mass=[1, 2])
 
 
 def test_the_teacher_measures_itself():
     obs, act, _ = swingup.shown_by_teacher([4, 5], swingup.env_kwargs())
-    found, _ = swingup.measure([{'seed': 4 + i, 'obs': obs[:, i], 'act': act[:, i]} for i in range(2)], swingup.env_kwargs())
-    assert found['success'] and max(found['force_pumping'], found['force_balancing']) < 1e-3 and found['upright'] == found['teacher_upright'] > 0.3 and found['same_regime'] == 1
+    found, _ = swingup.measure(
+        [{'seed': 4 + i, 'obs': obs[:, i], 'act': act[:, i]} for i in range(2)], swingup.env_kwargs()
+    )
+    assert (
+        found['success']
+        and max(found['force_pumping'], found['force_balancing']) < 1e-3
+        and found['upright'] == found['teacher_upright'] > 0.3
+        and found['same_regime'] == 1
+    )

@@ -1,10 +1,16 @@
 """Words to tokens and back."""
+
 import numpy as np
 import pytest
 
 from data.text import END, NOT_GIVEN, PAD, UNKNOWN, Tokenizer, clean, mistype, words
 
-TEXTS = ["Go north of the fridge.", "Pass by the stove, then stop near the bed.", "Can you go to the file cabinet?", "drive to the purple tile"]
+TEXTS = [
+    'Go north of the fridge.',
+    'Pass by the stove, then stop near the bed.',
+    'Can you go to the file cabinet?',
+    'drive to the purple tile',
+]
 
 
 @pytest.fixture(scope='module')
@@ -24,35 +30,53 @@ def test_every_prompt_ends_with_its_end_and_uses_no_other_reserved_id(tokenizer)
 
 
 def test_case_and_spaces_do_not_matter(tokenizer):
-    assert tokenizer.encode("GO  North of\tthe FRIDGE. ") == tokenizer.encode("go north of the fridge.")
+    assert tokenizer.encode('GO  North of\tthe FRIDGE. ') == tokenizer.encode('go north of the fridge.')
 
 
 def test_unknown_words_are_named(tokenizer):
-    assert tokenizer.unknown("Go NORTH of the zebra and the xylophone!") == ['and', 'xylophone', 'zebra']
+    assert tokenizer.unknown('Go NORTH of the zebra and the xylophone!') == ['and', 'xylophone', 'zebra']
     assert tokenizer.unknown(TEXTS[1]) == []
 
 
 def test_typing_mistakes_are_mended_and_other_words_left_alone(tokenizer):
-    assert tokenizer.mend("Go nroth of the FRIDEG, then stp at the purpel tiles") == "Go north of the fridge, then stop at the purple tile"
-    for text in TEXTS + ["buy a zebra", "Don't", "rest", "sink", "goal"]:
-        assert tokenizer.mend(text) == text
+    assert (
+        tokenizer.fix_typos('Go nroth of the FRIDEG, then stp at the purpel tiles')
+        == 'Go north of the fridge, then stop at the purple tile'
+    )
+    for text in TEXTS + ['buy a zebra', "Don't", 'rest', 'sink', 'goal']:
+        assert tokenizer.fix_typos(text) == text
 
 
 def test_mistyped_sentences_are_mostly_understood(tokenizer):
     rng = np.random.default_rng(0)
     typed = [mistype(text, rng) for text in TEXTS * 50]
-    assert all(t.isupper() for t in typed) and np.mean([clean(t) == clean(text) for t, text in zip(typed, TEXTS * 50)]) < 0.4
-    assert np.mean([clean(tokenizer.mend(t)) == clean(text) for t, text in zip(typed, TEXTS * 50)]) > 0.65
+    assert (
+        all(t.isupper() for t in typed)
+        and np.mean([clean(t) == clean(text) for t, text in zip(typed, TEXTS * 50)]) < 0.4
+    )
+    assert np.mean([clean(tokenizer.fix_typos(t)) == clean(text) for t, text in zip(typed, TEXTS * 50)]) > 0.65
 
 
 def test_words_are_without_marks():
-    assert words("It's 2 o'clock:\nGo north-east of THE fridge!") == {'it', 's', '2', 'o', 'clock', 'go', 'north', 'east', 'of', 'the', 'fridge'}
-    assert words("?! - ...") == set()
+    assert words("It's 2 o'clock:\nGo north-east of THE fridge!") == {
+        'it',
+        's',
+        '2',
+        'o',
+        'clock',
+        'go',
+        'north',
+        'east',
+        'of',
+        'the',
+        'fridge',
+    }
+    assert words('?! - ...') == set()
 
 
 def test_marks_say_nothing_but_the_hyphen(tokenizer):
-    assert tokenizer.encode("Go: north, of the fridge?!") == tokenizer.encode("go north of the fridge")
-    assert tokenizer.encode("north-east") != tokenizer.encode("north east")
+    assert tokenizer.encode('Go: north, of the fridge?!') == tokenizer.encode('go north of the fridge')
+    assert tokenizer.encode('north-east') != tokenizer.encode('north east')
 
 
 def test_the_vocabulary_keeps_its_limit(tokenizer):
@@ -76,7 +100,7 @@ def test_model_and_words_rebuild_it(tokenizer):
 
 
 def test_a_damaged_model_is_refused(tokenizer):
-    for bad in b'not a model', tokenizer.model[:len(tokenizer.model) // 2]:
+    for bad in b'not a model', tokenizer.model[: len(tokenizer.model) // 2]:
         with pytest.raises(ValueError, match='damaged'):
             Tokenizer(bad, [])
 

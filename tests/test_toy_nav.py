@@ -1,4 +1,5 @@
 """The robot, its room and its environments."""
+
 import json
 import math
 import warnings
@@ -22,7 +23,7 @@ def world():
 
 @pytest.fixture(scope='module')
 def driven(world):
-    """ 200 robots that drive about for 400 steps and bump into everything -> poses and actions (steps, 200, ..), bumpers """
+    """200 robots that drive about for 400 steps and bump into everything -> poses and actions (steps, 200, ..), bumpers"""
     rng = np.random.default_rng(0)
     pose, act = world.random_poses(rng, 200), np.zeros((200, 2))
     poses, acts, bumpers = [pose], [], []
@@ -41,7 +42,7 @@ def driven(world):
 
 
 def slow_distance(world, x, y):
-    """ -> distance to the nearest wall and the point of it that is nearest """
+    """-> distance to the nearest wall and the point of it that is nearest"""
     best = (math.inf, 0, 0)
     for x0, y0, x1, y1 in world.walls:
         wx, wy = min(max(x, x0), x1), min(max(y, y0), y1)
@@ -59,7 +60,7 @@ def slow_step(world, pose, act):
     d, wx, wy = slow_distance(world, nx, ny)
     angle = None
     if d < world.radius:
-        angle = math.remainder(math.atan2(wy - ny, wx - nx) - theta, 2 * math.pi) # of the wall, seen by the robot
+        angle = math.remainder(math.atan2(wy - ny, wx - nx) - theta, 2 * math.pi)  # of the wall, seen by the robot
         nx, ny = wx + (nx - wx) / d * world.radius, wy + (ny - wy) / d * world.radius
         if slow_distance(world, nx, ny)[0] < world.radius - 1e-9:
             nx, ny = x, y
@@ -76,7 +77,7 @@ def test_a_step_is_the_slow_obvious_one(world, driven):
         for t, i in some[rng.choice(len(some), 400, replace=False)]:
             *expected, angle = slow_step(world, poses[t, i], acts[t, i])
             assert np.allclose(poses[t + 1, i], expected, atol=1e-6), (t, i)
-            if some is touching and abs(abs(math.degrees(angle)) - 15) > 0.2: # 15 degrees is a rounded 0.26
+            if some is touching and abs(abs(math.degrees(angle)) - 15) > 0.2:  # 15 degrees is a rounded 0.26
                 assert abs(math.degrees(angle)) < 90.1
                 assert bumpers[t, i].tolist() == [math.degrees(angle) > -15, math.degrees(angle) < 15], (t, i)
 
@@ -102,25 +103,29 @@ def test_lasers_see_what_a_marching_ray_meets(world, driven):
         for x0, y0, x1, y1 in world.walls:
             inside |= (x > x0) & (x < x1) & (y > y0) & (y < y1)
         meets = np.where(inside.any(1), inside.argmax(1) * step, world.laser_range)
-        grazes = np.abs(got[:, k] * world.laser_range - meets) > 2 * step # a ray that just clips a corner between two marks
+        grazes = (
+            np.abs(got[:, k] * world.laser_range - meets) > 2 * step
+        )  # a ray that just clips a corner between two marks
         assert grazes.mean() < 0.01 and np.all(got[grazes, k] * world.laser_range < meets[grazes])
     assert got.min() > 0 and got.max() == 1 and len(poses) == 100
 
 
 def test_left_and_right_are_not_swapped(world):
-    pose = np.array([[100, 60, 1.0, 0.0]]) # heads east
+    pose = np.array([[100, 60, 1.0, 0.0]])  # heads east
     turned = world.step(pose, np.array([[0.0, 1.0]]))[0]
-    assert turned[0, 3] > 0 # the right wheel is faster: to the left, north
-    left, ahead, right = world.lasers(np.array([[100, 20, 1.0, 0.0]]))[0] # the southern wall is near
+    assert turned[0, 3] > 0  # the right wheel is faster: to the left, north
+    left, ahead, right = world.lasers(np.array([[100, 20, 1.0, 0.0]]))[0]  # the southern wall is near
     assert right < left
 
 
 def test_a_robot_moves_as_it_would_alone(world, driven):
     poses, acts, _ = driven
-    many, obs = world.advance(np.tile(poses[50], (20, 1)), np.tile(acts[50], (20, 1))) # on two threads
+    many, obs = world.advance(np.tile(poses[50], (20, 1)), np.tile(acts[50], (20, 1)))  # on two threads
     for i in 0, 7, 199:
-        one, seen = world.advance(poses[50][i:i + 1], acts[50][i:i + 1])
-        assert np.array_equal(many[i::200], np.tile(one, (20, 1))) and np.array_equal(obs[i::200], np.tile(seen, (20, 1)))
+        one, seen = world.advance(poses[50][i : i + 1], acts[50][i : i + 1])
+        assert np.array_equal(many[i::200], np.tile(one, (20, 1))) and np.array_equal(
+            obs[i::200], np.tile(seen, (20, 1))
+        )
 
 
 def test_random_poses_fit(world):
@@ -148,7 +153,7 @@ def test_it_renders_without_a_display():
         env.step(np.array([1, 1], dtype=np.float32))
     after = env.render()
     assert before.shape == (400, 400, 3) and before.dtype == np.uint8 and (before != after).any()
-    assert (before != after).any(-1).mean() < 0.2 # the room stays where it is
+    assert (before != after).any(-1).mean() < 0.2  # the room stays where it is
 
 
 def test_the_observation_is_named_and_starts_as_documented():
@@ -163,14 +168,16 @@ def test_starts_anywhere_come_from_the_seed():
     env = gym.make(ID, start_anywhere=True)
     a, b, c = (env.reset(seed=s)[0] for s in (1, 2, 1))
     assert (a == c).all() and (a != b).any()
-    assert (env.reset()[0] != c).any() # without a seed the next one
+    assert (env.reset()[0] != c).any()  # without a seed the next one
 
 
 @pytest.mark.parametrize('args', [{}, {'start_anywhere': True}, {'pose': False}])
 def test_vector_and_single_environments_in_lockstep(args):
     """gymnasium's own vectorisation of the single environment is the oracle, over ends and autoresets"""
     fast = gym.make_vec(ID, num_envs=4, vectorization_mode='vector_entry_point', **args)
-    slow = gym.make_vec(ID, num_envs=4, vectorization_mode='sync', vector_kwargs={'autoreset_mode': AutoresetMode.NEXT_STEP}, **args)
+    slow = gym.make_vec(
+        ID, num_envs=4, vectorization_mode='sync', vector_kwargs={'autoreset_mode': AutoresetMode.NEXT_STEP}, **args
+    )
     assert fast.metadata['autoreset_mode'] == slow.metadata['autoreset_mode']
     assert fast.single_observation_space == slow.single_observation_space and fast.action_space == slow.action_space
     rng, ends = np.random.default_rng(0), {'terminated': 0, 'truncated': 0}
@@ -178,7 +185,7 @@ def test_vector_and_single_environments_in_lockstep(args):
     assert np.array_equal(a, b) and np.array_equal(info_a['bd'], info_b['bd'])
     for t in range(850):
         act = rng.uniform(-1, 1, (4, 2)).astype(np.float32)
-        if t % 100 > 70: # two of them stop for good now and then
+        if t % 100 > 70:  # two of them stop for good now and then
             act[:2] = rng.uniform(-0.09, 0.09, (2, 2))
         one, other = fast.step(act), slow.step(act)
         for name, x, y in zip(('observation', 'reward', 'terminated', 'truncated'), one, other):
@@ -187,7 +194,7 @@ def test_vector_and_single_environments_in_lockstep(args):
         ends['terminated'] += one[2].sum()
         ends['truncated'] += one[3].sum()
     assert ends['terminated'] >= 8 and ends['truncated'] >= 4, ends
-    assert np.array_equal(fast.reset()[0], slow.reset()[0]) # and what a second reset draws
+    assert np.array_equal(fast.reset()[0], slow.reset()[0])  # and what a second reset draws
 
 
 def test_a_list_of_seeds_and_a_first_seed_mean_the_same():
@@ -203,7 +210,7 @@ def test_standing_still_for_16_steps_ends_the_episode():
     env.reset(seed=0)
     for t in range(15):
         assert not env.step([0.09, -0.09])[2]
-    env.step([0.2, 0.0]) # one wheel moves: it counts anew
+    env.step([0.2, 0.0])  # one wheel moves: it counts anew
     flags = [env.step([0.0, 0.05])[2] for _ in range(16)]
     assert flags == [False] * 15 + [True]
 
@@ -230,7 +237,9 @@ def test_actions_that_are_not_finite_are_refused(bad):
 def test_some_robots_begin_anew_and_the_others_go_on(args):
     """options={'reset_mask': ...} is Gymnasium's: its own vectorisation is the oracle"""
     fast, rng = toy_nav.make_vec(4, **args), np.random.default_rng(3)
-    slow = gym.make_vec(ID, num_envs=4, vectorization_mode='sync', vector_kwargs={'autoreset_mode': AutoresetMode.NEXT_STEP}, **args)
+    slow = gym.make_vec(
+        ID, num_envs=4, vectorization_mode='sync', vector_kwargs={'autoreset_mode': AutoresetMode.NEXT_STEP}, **args
+    )
     for env in fast, slow:
         env.reset(seed=7)
     for t in range(60):
@@ -240,7 +249,12 @@ def test_some_robots_begin_anew_and_the_others_go_on(args):
             mask, seeds = rng.random(4) < 0.5, [int(s) for s in rng.integers(99, size=4)]
             mask[t // 9 % 4] = True
             (a, info), (b, _) = (env.reset(seed=seeds, options={'reset_mask': mask.copy()}) for env in (fast, slow))
-            assert np.array_equal(a, b) and (fast.t[mask] == 0).all() and (fast.t[~mask] > 0).all() and np.array_equal(info['bd'], fast.state[:, :2].astype(np.float32))
+            assert (
+                np.array_equal(a, b)
+                and (fast.t[mask] == 0).all()
+                and (fast.t[~mask] > 0).all()
+                and np.array_equal(info['bd'], fast.state[:, :2].astype(np.float32))
+            )
 
 
 def test_stepping_before_a_reset_is_refused():
@@ -267,12 +281,22 @@ def lacking(key):
 
 
 BROKEN = {
-    'no robot': lacking('robot'), 'no walls': lacking('walls'), 'no objects': lacking('objects'), 'no tiles': lacking('tiles'), 'a list': [1, 2],
-    'a wall of three numbers': scene(walls=[[0, 0, 10]]), 'a word for a number': scene(radius='big'),
-    'an object in three dimensions': scene(objects={'lamp': [1, 2, 3]}), 'a start inside a wall': scene(start=[5, 5]),
-    'a start outside the room': scene(start=[-50, 50]), 'two lasers': scene(lasers_degrees=[45, -45]), 'a room that is no square': scene(room=[200, 100]),
+    'no robot': lacking('robot'),
+    'no walls': lacking('walls'),
+    'no objects': lacking('objects'),
+    'no tiles': lacking('tiles'),
+    'a list': [1, 2],
+    'a wall of three numbers': scene(walls=[[0, 0, 10]]),
+    'a word for a number': scene(radius='big'),
+    'an object in three dimensions': scene(objects={'lamp': [1, 2, 3]}),
+    'a start inside a wall': scene(start=[5, 5]),
+    'a start outside the room': scene(start=[-50, 50]),
+    'two lasers': scene(lasers_degrees=[45, -45]),
+    'a room that is no square': scene(room=[200, 100]),
     'two rows of tiles': scene(tiles={'rows_north_to_south': [['red', 'green', 'blue'], ['pink', 'gray', 'white']]}),
-    'no outer walls': scene(walls=[[40, 118, 46, 160]]), 'no objects at all': scene(objects={}), 'a robot without size': scene(radius=0),
+    'no outer walls': scene(walls=[[40, 118, 46, 160]]),
+    'no objects at all': scene(objects={}),
+    'a robot without size': scene(radius=0),
 }
 
 
@@ -294,12 +318,31 @@ def test_a_scene_file_that_is_missing_or_no_json_is_named(tmp_path):
 @pytest.fixture(scope='module')
 def own_scene(tmp_path_factory):
     file = tmp_path_factory.mktemp('scene') / 'mine.json'
-    file.write_text(json.dumps({
-        'room': [100, 100], 'walls': [[0, 0, 100, 5], [0, 95, 100, 100], [0, 0, 5, 100], [95, 0, 100, 100], [48, 5, 52, 60]],
-        'objects': {'TV': [25, 80], 'desk lamp': [75, 25], 'lamp': [25, 25]},
-        'tiles': {'rows_north_to_south': [['red', 'green', 'blue'], ['teal', 'brown', 'purple'], ['pink', 'gray', 'white']]},
-        'robot': {'radius': 3, 'start': [50, 80], 'heading_degrees': 0, 'max_wheel_speed': 1, 'lasers_degrees': [45, 0, -45], 'laser_range': 20,
-                  'episode_steps': 300}}))
+    file.write_text(
+        json.dumps(
+            {
+                'room': [100, 100],
+                'walls': [[0, 0, 100, 5], [0, 95, 100, 100], [0, 0, 5, 100], [95, 0, 100, 100], [48, 5, 52, 60]],
+                'objects': {'TV': [25, 80], 'desk lamp': [75, 25], 'lamp': [25, 25]},
+                'tiles': {
+                    'rows_north_to_south': [
+                        ['red', 'green', 'blue'],
+                        ['teal', 'brown', 'purple'],
+                        ['pink', 'gray', 'white'],
+                    ]
+                },
+                'robot': {
+                    'radius': 3,
+                    'start': [50, 80],
+                    'heading_degrees': 0,
+                    'max_wheel_speed': 1,
+                    'lasers_degrees': [45, 0, -45],
+                    'laser_range': 20,
+                    'episode_steps': 300,
+                },
+            }
+        )
+    )
     return file
 
 
@@ -308,7 +351,7 @@ def test_a_scene_of_your_own(own_scene):
     env = gym.make(ID, **kwargs)
     obs, _ = env.reset(seed=0)
     assert obs[5:].tolist() == [50, 80, 1, 0] and env.observation_space.high[5] == 100
-    own_scene_moved = json.loads(json.dumps(kwargs)) # as an archive and a checkpoint keep it: no path
+    own_scene_moved = json.loads(json.dumps(kwargs))  # as an archive and a checkpoint keep it: no path
     assert gym.make(ID, **own_scene_moved).reset(seed=0)[0].tolist() == obs.tolist()
     where = toy_nav.places(kwargs)
     assert where.tile_at([20, 50]) == 'teal' and where.mask(toy_nav.parse('the lamp', where).places[0])[30, 25]

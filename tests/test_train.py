@@ -1,4 +1,5 @@
 """train.py, run small: what a step learns from, that nothing depends on how a run was cut up, and what is refused."""
+
 import json
 import math
 import re
@@ -11,26 +12,32 @@ import torch
 from conftest import ROOT, TINY, flip, hashes, refused, run
 from safetensors.torch import load_file
 
-import evaluation
-from attention import PAD
+from nanopilot import evaluate as evaluation
+from nanopilot.attention import PAD
 from data.prepared import Prepared
 from data.text import NOT_GIVEN, Tokenizer
-from checkpoint import load_weights, read_checkpoint, read_tensors
+from nanopilot.checkpoint import load_weights, read_checkpoint, read_tensors
 from model import GPT, GPTConfig
-from policy import Policy
+from nanopilot.policy import Policy
 
-LONG_WARMUP = ['--warmup_iters=100', '--dropout=0.1', '--learning_rate=1e-2'] # the schedule does not depend on max_iters then
+LONG_WARMUP = [
+    '--warmup_iters=100',
+    '--dropout=0.1',
+    '--learning_rate=1e-2',
+]  # the schedule does not depend on max_iters then
 
 
 @pytest.fixture
 def train(script, prepared):
-    """ train('out', '--key=value') in this process -> the script's variables """
+    """train('out', '--key=value') in this process -> the script's variables"""
     return lambda out, *args: script('train.py', *TINY, f'--data_dir={prepared}', f'--out_dir={out}', *args)
 
 
 @pytest.fixture
 def refuses_to_train(refuses, prepared):
-    return lambda *args, words=(): refuses('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=o', *args, words=words)
+    return lambda *args, words=(): refuses(
+        'train.py', *TINY, f'--data_dir={prepared}', '--out_dir=o', *args, words=words
+    )
 
 
 def log(folder):
@@ -64,14 +71,28 @@ def test_it_says_what_it_decided(training):
     assert re.search(r'\d+ episodes to train on, \d+ to validate; 8 x 1 a step over 1 rank', said)
     assert 'attention: causal; adamw' in said
     assert 'cpu, float32, 1 threads; step 0 to 60' in said and said.strip().splitlines()[-1].startswith('done: out')
-    assert re.search(r'step +60 \| loss \d\.\d{4} \| lr \d\.\de-\d\d \| +[\d.]+ ms \| \d+k steps/s \| data \d+\.\d%', training[0].stdout)
+    assert re.search(
+        r'step +60 \| loss \d\.\d{4} \| lr \d\.\de-\d\d \| +[\d.]+ ms \| \d+k steps/s \| data \d+\.\d%',
+        training[0].stdout,
+    )
 
 
 def test_a_run_leaves_its_best_and_its_latest_checkpoint(trained):
     names = {f.name for f in trained.iterdir()}
     pointed = {(trained / p).read_text().strip() for p in ('latest', 'best', 'best_loss')}
-    assert names == {'log.jsonl', 'loss.png', 'README.md', 'latest', 'best', 'best_loss', 'step_0000040', 'step_0000060'} | pointed and (trained / 'best').read_text() == (trained / 'best_loss').read_text() and 'step_0000060' in pointed
-    assert {f.name for f in newest(trained).iterdir()} == {'model.safetensors', 'train_state.safetensors', 'tokenizer.model', 'checkpoint.json'}
+    assert (
+        names
+        == {'log.jsonl', 'loss.png', 'README.md', 'latest', 'best', 'best_loss', 'step_0000040', 'step_0000060'}
+        | pointed
+        and (trained / 'best').read_text() == (trained / 'best_loss').read_text()
+        and 'step_0000060' in pointed
+    )
+    assert {f.name for f in newest(trained).iterdir()} == {
+        'model.safetensors',
+        'train_state.safetensors',
+        'tokenizer.model',
+        'checkpoint.json',
+    }
 
 
 def test_same_seed_same_run(train, tmp_path):
@@ -80,18 +101,22 @@ def test_same_seed_same_run(train, tmp_path):
     train('c', '--max_iters=6', '--eval_interval=3', '--dropout=0.1', '--seed=7')
     logs = [(tmp_path / out / 'log.jsonl').read_bytes() for out in 'abc']
     assert logs[0] == logs[1] != logs[2] and len(log(tmp_path / 'a')) == 8
-    assert (newest(tmp_path / 'a') / 'model.safetensors').read_bytes() == (newest(tmp_path / 'b') / 'model.safetensors').read_bytes()
+    assert (newest(tmp_path / 'a') / 'model.safetensors').read_bytes() == (
+        newest(tmp_path / 'b') / 'model.safetensors'
+    ).read_bytes()
 
 
 def test_a_cut_run_resumed_equals_one_straight(train, tmp_path, monkeypatch):
     """10 steps, killed at the 14th, then resumed to 20"""
     train('straight', '--max_iters=20', '--eval_interval=10', *LONG_WARMUP)
     clip, calls = torch.nn.utils.clip_grad_norm_, []
+
     def killed(*args):
         calls.append(1)
         if len(calls) == 14:
             raise KeyboardInterrupt
         return clip(*args)
+
     with monkeypatch.context() as m:
         m.setattr(torch.nn.utils, 'clip_grad_norm_', killed)
         with pytest.raises(KeyboardInterrupt):
@@ -100,31 +125,40 @@ def test_a_cut_run_resumed_equals_one_straight(train, tmp_path, monkeypatch):
     train('cut', '--max_iters=20', '--eval_interval=10', '--init_from=resume', *LONG_WARMUP)
     assert log(tmp_path / 'cut') == log(tmp_path / 'straight')
     ours, theirs = hashes(newest(tmp_path / 'cut')), hashes(newest(tmp_path / 'straight'))
-    assert ours['model.safetensors'] == theirs['model.safetensors'] and ours['train_state.safetensors'] == theirs['train_state.safetensors']
+    assert (
+        ours['model.safetensors'] == theirs['model.safetensors']
+        and ours['train_state.safetensors'] == theirs['train_state.safetensors']
+    )
 
 
 def test_rollouts_choose_the_best_and_change_nothing_else(train, tmp_path, monkeypatch, capsys):
     args = ['--eval_interval=3', '--dropout=0.1', *LONG_WARMUP]
     train('plain', '--max_iters=9', *args)
     achieved, driven = [0.25, 0.75, 0.5], []
+
     def quick(policy, split, n, seed):
         assert n == 5 and split.split == 'val' and not policy.model.training
         driven.append({k: v.clone() for k, v in policy.model.state_dict().items()})
         return achieved[len(driven) - 1]
+
     monkeypatch.setattr(evaluation, 'quick', quick)
     train('rolled', '--max_iters=6', '--rollouts=5', *args)
     train('rolled', '--max_iters=9', '--rollouts=5', '--init_from=resume', *args)
     rolled, plain = tmp_path / 'rolled', tmp_path / 'plain'
     assert (newest(rolled) / 'model.safetensors').read_bytes() == (newest(plain) / 'model.safetensors').read_bytes()
     assert [r['rollout'] for r in log(rolled) if 'val' in r] == achieved and not any('rollout' in r for r in log(plain))
-    assert (rolled / 'best').read_text().strip() == 'step_0000006' and (rolled / 'latest').read_text().strip() == 'step_0000009'
+    assert (rolled / 'best').read_text().strip() == 'step_0000006' and (
+        rolled / 'latest'
+    ).read_text().strip() == 'step_0000009'
     assert (rolled / (rolled / 'best_loss').read_text().strip()).is_dir()
-    saved = load_file(rolled / 'step_0000006' / 'model.safetensors') # what was driven is what acts
+    saved = load_file(rolled / 'step_0000006' / 'model.safetensors')  # what was driven is what acts
     assert all(torch.equal(v, saved[k]) for k, v in driven[1].items())
     assert 'rank correlation of validation loss and rollouts over 3 checkpoints' in capsys.readouterr().out
-    achieved.append(0.1) # a run that goes on with rollouts does not compare them with losses
+    achieved.append(0.1)  # a run that goes on with rollouts does not compare them with losses
     train('plain', '--max_iters=12', '--rollouts=5', '--init_from=resume', *args)
-    assert (plain / 'best').read_text().strip() == 'step_0000012' and read_checkpoint(newest(plain))['scores'][0][1] == 0.1
+    assert (plain / 'best').read_text().strip() == 'step_0000012' and read_checkpoint(newest(plain))['scores'][0][
+        1
+    ] == 0.1
 
 
 def test_rollouts_are_driven(train, tmp_path):
@@ -139,9 +173,12 @@ def test_ten_steps_and_ten_more_equal_twenty(train, tmp_path, optimizer):
     train('two', '--max_iters=10', *args)
     train('two', '--max_iters=20', '--init_from=resume', *args)
     assert (tmp_path / 'two' / 'log.jsonl').read_bytes() == (tmp_path / 'straight' / 'log.jsonl').read_bytes()
-    assert hashes(newest(tmp_path / 'two'))['model.safetensors'] == hashes(newest(tmp_path / 'straight'))['model.safetensors']
+    assert (
+        hashes(newest(tmp_path / 'two'))['model.safetensors']
+        == hashes(newest(tmp_path / 'straight'))['model.safetensors']
+    )
     before = hashes(tmp_path / 'two')
-    train('two', '--max_iters=20', '--init_from=resume', *args) # nothing is left to do
+    train('two', '--max_iters=20', '--init_from=resume', *args)  # nothing is left to do
     assert hashes(tmp_path / 'two') == before
 
 
@@ -153,25 +190,43 @@ def test_no_steps_leave_an_untrained_checkpoint(train, tmp_path):
 def test_validating_does_not_change_training(train, tmp_path):
     train('often', '--max_iters=6', '--eval_interval=2', '--dropout=0.1')
     train('once', '--max_iters=6', '--eval_interval=100', '--dropout=0.1')
-    assert hashes(newest(tmp_path / 'often'))['train_state.safetensors'] == hashes(newest(tmp_path / 'once'))['train_state.safetensors']
+    assert (
+        hashes(newest(tmp_path / 'often'))['train_state.safetensors']
+        == hashes(newest(tmp_path / 'once'))['train_state.safetensors']
+    )
 
 
 # ------------------------------------------------------------------------------
 # what a step learns from
 
 
-ONE_STEP = ['--max_iters=1', '--grad_clip=0.0', '--eval_interval=100', '--ema=0.0']
+ONE_STEP = ['--max_iters=1', '--grad_clip=0.0', '--eval_interval=100', '--ema_decay=0.0']
 
 
 def gradients(folder):
-    """ after one step Adam's first moment is (1 - beta1) of the gradient """
-    return {k[8:]: v / 0.1 for k, v in load_file(newest(folder) / 'train_state.safetensors').items() if k.startswith('exp_avg.')}
+    """after one step Adam's first moment is (1 - beta1) of the gradient"""
+    return {
+        k[8:]: v / 0.1
+        for k, v in load_file(newest(folder) / 'train_state.safetensors').items()
+        if k.startswith('exp_avg.')
+    }
 
 
 def test_two_ranks_compute_the_gradient_of_one(train, prepared, tmp_path):
     train('one', *ONE_STEP)
-    process = run('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'train.py', str(ROOT / TINY[0]), *TINY[1:],
-                  f'--data_dir={prepared}', '--out_dir=two', *ONE_STEP, cwd=tmp_path)
+    process = run(
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc_per_node=2',
+        'train.py',
+        str(ROOT / TINY[0]),
+        *TINY[1:],
+        f'--data_dir={prepared}',
+        '--out_dir=two',
+        *ONE_STEP,
+        cwd=tmp_path,
+    )
     assert process.returncode == 0, process.stderr
     assert 'over 2 rank(s)' in process.stdout and process.stdout.count('done: two') == 1
     one, two = gradients(tmp_path / 'one'), gradients(tmp_path / 'two')
@@ -185,8 +240,20 @@ def test_two_ranks_compute_the_gradient_of_one(train, prepared, tmp_path):
 def test_a_run_of_two_ranks_goes_on_with_one(train, prepared, tmp_path):
     args = ['--eval_interval=3', '--warmup_iters=100', '--gradient_accumulation_steps=2', '--rollouts=2']
     train('one', '--max_iters=6', *args)
-    process = run('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'train.py', str(ROOT / TINY[0]), *TINY[1:],
-                  f'--data_dir={prepared}', '--out_dir=two', '--max_iters=3', *args, cwd=tmp_path)
+    process = run(
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc_per_node=2',
+        'train.py',
+        str(ROOT / TINY[0]),
+        *TINY[1:],
+        f'--data_dir={prepared}',
+        '--out_dir=two',
+        '--max_iters=3',
+        *args,
+        cwd=tmp_path,
+    )
     assert process.returncode == 0, process.stderr
     train('two', '--max_iters=6', '--init_from=resume', *args)
     one, two = (load_file(newest(tmp_path / name) / 'train_state.safetensors') for name in ('one', 'two'))
@@ -200,6 +267,7 @@ def test_a_run_of_two_ranks_goes_on_with_one(train, prepared, tmp_path):
 
 def test_little_of_a_batch_is_padding(train):
     """sorted by length, and cut to the longest row once the padding is at the rows' ends"""
+
     def waste(bucket):
         g, real, room = train('o', '--max_iters=1', f'--bucket={bucket}'), 0, 0
         for step in range(32):
@@ -207,6 +275,7 @@ def test_little_of_a_batch_is_padding(train):
             tokens = (text != PAD).sum(1) + valid.any(2).sum(1)
             real, room = real + int(tokens.sum()), room + len(tokens) * int(tokens.max())
         return 1 - real / room
+
     assert waste(8) < 0.15 and waste(8) < 0.7 * waste(1)
 
 
@@ -218,12 +287,17 @@ def test_compiled_batches_have_one_shape(train):
     assert len({tuple(a.shape for a in batch[:-1]) for batch in fixed}) == 1
     for a, b in zip(loose, fixed):
         S = a[1].shape[1]
-        assert torch.equal(a[1], b[1][:, :S]) and torch.equal(a[4], b[4][:, :S]) and not b[4][:, S:].any() and a[-1] == b[-1]
+        assert (
+            torch.equal(a[1], b[1][:, :S])
+            and torch.equal(a[4], b[4][:, :S])
+            and not b[4][:, S:].any()
+            and a[-1] == b[-1]
+        )
 
 
 def test_accumulated_micro_batches_count_every_step_once(train, tmp_path):
     """the gradient of the mean over all real steps of the three, computed at once"""
-    g = train('start', '--max_iters=1', '--learning_rate=0.0', '--min_lr=0.0') # a step of size 0
+    g = train('start', '--max_iters=1', '--learning_rate=0.0', '--min_lr=0.0')  # a step of size 0
     train('three', '--gradient_accumulation_steps=3', *ONE_STEP)
     total, n = 0, 0
     for i in range(3):
@@ -238,35 +312,49 @@ def test_accumulated_micro_batches_count_every_step_once(train, tmp_path):
 
 
 def test_a_batch_is_the_slow_obvious_one(train, prepared):
-    chunk, n_ahead = 8, 3
-    g = train('o', '--max_iters=1', f'--n_ahead={n_ahead}', '--batch_size=16')
+    chunk, n_future = 8, 3
+    g = train('o', '--max_iters=1', f'--n_future={n_future}', '--batch_size=16')
     data = Prepared(prepared, 'train')
     ends = {row.tobytes(): i for i, row in enumerate(np.array(data.bd))}
     for step in range(6):
         text, obs, act, bd, real, ahead, begins, over, n_real = g['batch_of']('train', step)
         S = obs.shape[1]
         for b in range(16):
-            episode = next(i for i in range(len(data)) if np.array_equal(data.act[data.start[i]:data.start[i] + chunk], act[b, 0])
-                           and (bd[b].isnan().any() or ends[bd[b, 0].numpy().tobytes()] == i) and
-                           np.array_equal(data.path[data.start[i] + np.minimum(chunk * 2 ** np.arange(n_ahead), data.length[i]) - 1], ahead[b, 0])
-                           and np.array_equal(data.act[data.start[i]:data.start[i + 1]], act[b].flatten(0, 1)[:data.length[i]]))
+            episode = next(
+                i
+                for i in range(len(data))
+                if np.array_equal(data.act[data.start[i] : data.start[i] + chunk], act[b, 0])
+                and (bd[b].isnan().any() or ends[bd[b, 0].numpy().tobytes()] == i)
+                and np.array_equal(
+                    data.path[data.start[i] + np.minimum(chunk * 2 ** np.arange(n_future), data.length[i]) - 1],
+                    ahead[b, 0],
+                )
+                and np.array_equal(data.act[data.start[i] : data.start[i + 1]], act[b].flatten(0, 1)[: data.length[i]])
+            )
             first, T = data.start[episode], data.length[episode]
             for s in range(S):
                 for k in range(chunk):
                     t = s * chunk + k
                     # what was decided before a disturbance counts up to it only
-                    assert bool(real[b, s, k]) == bool(t < T and data.taught[first + s * chunk:first + t + 1].all())
+                    assert bool(real[b, s, k]) == bool(t < T and data.taught[first + s * chunk : first + t + 1].all())
                     if t < T:
                         assert np.array_equal(act[b, s, k], data.act[first + t])
-                    seen = s * chunk - chunk + 1 + k # the last one is what the robot sees when it decides
+                    seen = s * chunk - chunk + 1 + k  # the last one is what the robot sees when it decides
                     if seen < T:
                         assert np.array_equal(obs[b, s, k], data.obs[first + max(seen, 0)])
                 if s * chunk < T:
-                    for j in range(n_ahead):
-                        assert np.array_equal(ahead[b, s, j], data.path[first + min(s * chunk + chunk * 2 ** j, T) - 1])
+                    for j in range(n_future):
+                        assert np.array_equal(ahead[b, s, j], data.path[first + min(s * chunk + chunk * 2**j, T) - 1])
             prompt = text[b][text[b] != PAD].tolist()
-            prompts = [data.prompt(k).tolist() for k in range(data.episode_text[episode], data.episode_text[episode + 1])]
-            same = [i for i in range(len(data)) if data.length[i] == T and np.array_equal(data.act[data.start[i]:data.start[i + 1]], data.act[first:first + T])]
+            prompts = [
+                data.prompt(k).tolist() for k in range(data.episode_text[episode], data.episode_text[episode + 1])
+            ]
+            same = [
+                i
+                for i in range(len(data))
+                if data.length[i] == T
+                and np.array_equal(data.act[data.start[i] : data.start[i + 1]], data.act[first : first + T])
+            ]
             assert prompt == [NOT_GIVEN] or prompt in prompts or len(same) > 1
         assert n_real == real.sum() and not begins.any()
 
@@ -279,14 +367,17 @@ def test_ranks_share_a_batch_out(train, prepared):
         assert n_part == n
         for name, a, b in zip(('text', 'obs', 'act', 'bd', 'real', 'ahead', 'begins', 'over'), whole, part):
             a = a[rank::4]
-            if name == 'text': # a part is padded no further than it needs
-                assert not a[:, b.shape[1]:].any()
-                a = a[:, :b.shape[1]]
+            if name == 'text':  # a part is padded no further than it needs
+                assert not a[:, b.shape[1] :].any()
+                a = a[:, : b.shape[1]]
             assert torch.equal(a.nan_to_num(-9), b.nan_to_num(-9)), name
 
 
 def test_conditions_are_dropped_as_often_as_said(train, prepared):
-    g, data = train('o', '--max_iters=1', '--drop_text=0.3', '--drop_bd=0.6', '--batch_size=64'), Prepared(prepared, 'train')
+    g, data = (
+        train('o', '--max_iters=1', '--drop_text=0.3', '--drop_bd=0.6', '--batch_size=64'),
+        Prepared(prepared, 'train'),
+    )
     no_text, no_bd = [], []
     for step in range(16):
         text, _, _, bd, *_ = g['batch_of']('train', step)
@@ -309,28 +400,42 @@ def test_a_model_that_could_not_read_the_prompts_is_not_trained(refuses_to_train
 
 
 def test_stretches_are_parts_of_episodes_and_every_time_is_trained(train, tmp_path, prepared):
-    g, data = train('o', '--max_iters=12', '--stretch=6', '--eval_interval=100'), Prepared(prepared, 'train')
+    g, data = train('o', '--max_iters=12', '--segment_len=6', '--eval_interval=100'), Prepared(prepared, 'train')
     text, obs, act, bd, real, ahead, begins, over, n = g['batch_of']('train', 0)
     assert obs.shape[1] == 6 and begins.max() > 0
     moved = load_file(newest(tmp_path / 'o') / 'train_state.safetensors')['exp_avg.time.weight'].abs().sum(1) > 0
-    assert moved[:30].float().mean() > 0.8, "steps later than a stretch is long are embedded at a time that was never trained"
+    assert moved[:30].float().mean() > 0.8, (
+        'steps later than a segment is long are embedded at a time that was never trained'
+    )
 
 
 def test_observations_are_chosen_by_name(train, prepared):
-    g, data = train('o', '--max_iters=1', '--obs_names=y,laser_ahead', '--eval_interval=100'), Prepared(prepared, 'train')
+    g, data = (
+        train('o', '--max_iters=1', '--obs_names=y,laser_ahead', '--eval_interval=100'),
+        Prepared(prepared, 'train'),
+    )
     _, obs, *_ = g['batch_of']('train', 0)
     assert obs.shape[-1] == 2 and obs[..., 1].max() <= 1 < obs[..., 0].min()
-    assert g['raw_model'].obs_mean.tolist() == pytest.approx([data.meta['normaliser']['obs']['mean'][i] for i in (6, 1)])
+    assert g['raw_model'].obs_mean.tolist() == pytest.approx(
+        [data.meta['normaliser']['obs']['mean'][i] for i in (6, 1)]
+    )
 
 
 def test_what_is_believed_is_not_seen_when_acting(train, tmp_path, prepared):
-    g, data = train('o', '--max_iters=1', '--obs_names=laser_ahead', '--believe_names=y,x', '--eval_interval=100'), Prepared(prepared, 'train')
+    g, data = (
+        train('o', '--max_iters=1', '--obs_names=laser_ahead', '--privileged_obs=y,x', '--eval_interval=100'),
+        Prepared(prepared, 'train'),
+    )
     _, obs, *_ = g['batch_of']('train', 0)
-    assert obs.shape[-1] == 3 and obs[..., 1].max() > 1, "training knows them"
-    assert g['raw_model'].obs_mean.tolist() == pytest.approx([data.meta['normaliser']['obs']['mean'][i] for i in (1, 6, 5)])
+    assert obs.shape[-1] == 3 and obs[..., 1].max() > 1, 'training knows them'
+    assert g['raw_model'].obs_mean.tolist() == pytest.approx(
+        [data.meta['normaliser']['obs']['mean'][i] for i in (1, 6, 5)]
+    )
     policy, rng = Policy.load(tmp_path / 'o'), np.random.default_rng(0)
     seen = rng.random((20, 2, 9), np.float32)
-    seen[:, 1, 1] = seen[:, 0, 1] # two rows that see the same ahead, and differ in all they must not look at: one has not got it
+    seen[:, 1, 1] = seen[
+        :, 0, 1
+    ]  # two rows that see the same ahead, and differ in all they must not look at: one has not got it
     seen[:, 1, 5:7] = np.nan
     policy.reset(['go to the bed'] * 2)
     acts = np.array([policy.act(obs) for obs in seen])
@@ -339,23 +444,23 @@ def test_what_is_believed_is_not_seen_when_acting(train, tmp_path, prepared):
 
 def test_a_share_of_the_data_is_taken_evenly_and_no_more(train, prepared):
     data = Prepared(prepared, 'train')
-    for mix in '', '--mix=demonstrations=1':
-        g = train('o', '--max_iters=1', '--data_share=0.25', *filter(None, [mix]))
+    for source_weights in '', '--source_weights=demonstrations=1':
+        g = train('o', '--max_iters=1', '--data_fraction=0.25', *filter(None, [source_weights]))
         drawn = np.unique(np.concatenate([g['batches']['train'].draw(i)[0].ravel() for i in range(64)]))
         assert len(drawn) == len(data) // 4 and np.diff(drawn).max() <= 5
         every = np.unique(np.concatenate([g['batches']['val'].draw(i)[0].ravel() for i in range(64)]))
-        assert len(every) == len(Prepared(prepared, 'val')), "validation stays what it is"
+        assert len(every) == len(Prepared(prepared, 'val')), 'validation stays what it is'
 
 
 def test_mix_draws_sources_as_often_as_said(train, prepared, tmp_path):
-    shutil.copytree(prepared, tmp_path / 'p') # the same episodes, a few of them said to be elites
+    shutil.copytree(prepared, tmp_path / 'p')  # the same episodes, a few of them said to be elites
     meta = json.loads((tmp_path / 'p' / 'meta.json').read_text())
     (tmp_path / 'p' / 'meta.json').write_text(json.dumps({**meta, 'sources': ['demonstrations', 'elites']}))
     for split in 'train', 'val', 'test':
         source = np.load(tmp_path / 'p' / split / 'source.npy')
         source[::10] = 1
         np.save(tmp_path / 'p' / split / 'source.npy', source)
-    g = train('o', '--max_iters=1', '--mix=elites=0.7, demonstrations=0.3', f"--data_dir={tmp_path / 'p'}")
+    g = train('o', '--max_iters=1', '--source_weights=elites=0.7, demonstrations=0.3', f'--data_dir={tmp_path / "p"}')
     data = Prepared(tmp_path / 'p', 'train')
     drawn = np.concatenate([g['batches']['train'].draw(i)[0].ravel() for i in range(64)])
     assert data.source[drawn].mean() == pytest.approx(0.7, abs=0.03)
@@ -372,19 +477,35 @@ def test_the_schedule_warms_up_and_ends_at_its_minimum(train):
 
 
 def test_checkpoints_act_with_the_running_mean(train, tmp_path):
-    train('o', '--max_iters=3', '--ema=0.9', '--learning_rate=1e-2', '--warmup_iters=0', '--eval_interval=1')
-    state, acts = load_file(newest(tmp_path / 'o') / 'train_state.safetensors'), load_file(newest(tmp_path / 'o') / 'model.safetensors')
+    train('o', '--max_iters=3', '--ema_decay=0.9', '--learning_rate=1e-2', '--warmup_iters=0', '--eval_interval=1')
+    state, acts = (
+        load_file(newest(tmp_path / 'o') / 'train_state.safetensors'),
+        load_file(newest(tmp_path / 'o') / 'model.safetensors'),
+    )
     k = 'blocks.0.mlp.c_fc.weight'
     assert torch.equal(state['ema.' + k], acts[k]) and not torch.equal(state['model.' + k], acts[k])
-    train('off', '--max_iters=3', '--ema=0.0', '--learning_rate=1e-2', '--warmup_iters=0', '--eval_interval=100')
-    state, acts = load_file(newest(tmp_path / 'off') / 'train_state.safetensors'), load_file(newest(tmp_path / 'off') / 'model.safetensors')
+    train('off', '--max_iters=3', '--ema_decay=0.0', '--learning_rate=1e-2', '--warmup_iters=0', '--eval_interval=100')
+    state, acts = (
+        load_file(newest(tmp_path / 'off') / 'train_state.safetensors'),
+        load_file(newest(tmp_path / 'off') / 'model.safetensors'),
+    )
     assert torch.equal(state['model.' + k], acts[k])
 
 
-@pytest.mark.parametrize('args', [['--head=kmeans', '--n_clusters=8'], ['--fuse=interleave', '--block_size=214'], ['--dtype=bfloat16'],
-                                  ['--chunk=1', '--stretch=20'], ['--n_ahead=0', '--n_freq=0'], ['--bias', '--bucket=1', '--threads=1', '--deterministic'],
-                                  ['--believe_names=x,y,cos,sin', '--see_act'], ['--head=kmeans', '--focal=2', '--joint=False', '--n_clusters=4']],
-                         ids=lambda a: ' '.join(a))
+@pytest.mark.parametrize(
+    'args',
+    [
+        ['--head=kmeans', '--n_clusters=8'],
+        ['--fuse=interleave', '--block_size=214'],
+        ['--dtype=bfloat16'],
+        ['--chunk=1', '--segment_len=20'],
+        ['--n_future=0', '--n_freq=0'],
+        ['--bias', '--bucket=1', '--threads=1', '--deterministic'],
+        ['--privileged_obs=x,y,cos,sin', '--past_actions'],
+        ['--head=kmeans', '--focal=2', '--joint_clusters=False', '--n_clusters=4'],
+    ],
+    ids=lambda a: ' '.join(a),
+)
 def test_every_setting_trains(args, train, tmp_path):
     g = train('o', '--max_iters=4', '--eval_interval=100', *args)
     losses = [r['loss'] for r in log(tmp_path / 'o') if 'loss' in r]
@@ -396,7 +517,15 @@ def test_every_setting_trains(args, train, tmp_path):
 
 
 def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to_train, tmp_path):
-    said = refuses_to_train('--learning_rate=1e30', '--warmup_iters=0', '--max_iters=6', '--eval_interval=2', '--log_interval=6', '--ema=0.5', '--grad_clip=0.0')
+    said = refuses_to_train(
+        '--learning_rate=1e30',
+        '--warmup_iters=0',
+        '--max_iters=6',
+        '--eval_interval=2',
+        '--log_interval=6',
+        '--ema_decay=0.5',
+        '--grad_clip=0.0',
+    )
     assert 'learning_rate' in said
     for file in (tmp_path / 'o').glob('step_*/model.safetensors'):
         assert all(v.isfinite().all() for k, v in load_file(file).items() if not k.startswith('act_')), file
@@ -406,20 +535,47 @@ def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to
 # mistakes
 
 
-@pytest.mark.parametrize('args, words', [
-    (['--head=ce'], ['continuous', 'mse or kmeans']), (['--head=mes'], ['mes', 'mse']), (['--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
-    (['--mix=demonstrations'], ['mix']), (['--drop_bd=elites=0.5'], ['drop_bd names', 'demonstrations']), (['--drop_bd=1.5'], ['drop_bd', '0 to 1']), (['--mix=elites=1'], ['elites', 'demonstrations']), (['--mix=demonstrations=0'], ['mix']), (['--data_share=2'], ['data_share']),
-    (['--mix=demonstrations=-1'], ['mix']), (['--mix=demonstrations=0.5,demonstrations=0.5'], ['mix']), (['--obs_names=x,z'], ["'z'", 'laser_left']),
-    (['--believe_names=z'], ["'z'", 'laser_left']), (['--obs_names=x,y', '--believe_names=y'], ['believe_names', 'obs_names']),
-    (['--believe_names=x', '--stretch=5'], ['believe_names', 'stretch']), (['--data_share=0'], ['data_share']), (['--text_len=0'], ['text_len']), (['--block_size=64'], ['block_size']), (['--n_head=3'], ['n_embd', 'n_head']),
-    (['--init_from=resume'], ['resume']), (['--init_from=gpt2'], ['gpt2', 'scratch']), (['--dtype=float16'], ['float16', 'bfloat16']),
-    (['--device=cuda'], ['GPU', '--device=cpu']), (['--device=tpu'], ['tpu']), (['--fuse=add'], ['add', 'interleave']), (['--batch_size=0'], ['batch_size']),
-    (['--dataset=mars'], ['mars']), (['--chunk=0'], ['chunk']), (['--eval_interval=0'], ['eval_interval']), (['--wandb_log'], ['wandb']),
-], ids=lambda x: ' '.join(x))
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (['--head=ce'], ['continuous', 'mse or kmeans']),
+        (['--head=mes'], ['mes', 'mse']),
+        (['--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
+        (['--source_weights=demonstrations'], ['source_weights']),
+        (['--drop_bd=elites=0.5'], ['drop_bd names', 'demonstrations']),
+        (['--drop_bd=1.5'], ['drop_bd', '0 to 1']),
+        (['--source_weights=elites=1'], ['elites', 'demonstrations']),
+        (['--source_weights=demonstrations=0'], ['source_weights']),
+        (['--data_fraction=2'], ['data_fraction']),
+        (['--source_weights=demonstrations=-1'], ['source_weights']),
+        (['--source_weights=demonstrations=0.5,demonstrations=0.5'], ['source_weights']),
+        (['--obs_names=x,z'], ["'z'", 'laser_left']),
+        (['--privileged_obs=z'], ["'z'", 'laser_left']),
+        (['--obs_names=x,y', '--privileged_obs=y'], ['privileged_obs', 'obs_names']),
+        (['--privileged_obs=x', '--segment_len=5'], ['privileged_obs', 'segment_len']),
+        (['--data_fraction=0'], ['data_fraction']),
+        (['--text_len=0'], ['text_len']),
+        (['--block_size=64'], ['block_size']),
+        (['--n_head=3'], ['n_embd', 'n_head']),
+        (['--init_from=resume'], ['resume']),
+        (['--init_from=gpt2'], ['gpt2', 'scratch']),
+        (['--dtype=float16'], ['float16', 'bfloat16']),
+        (['--device=cuda'], ['GPU', '--device=cpu']),
+        (['--device=tpu'], ['tpu']),
+        (['--fuse=add'], ['add', 'interleave']),
+        (['--batch_size=0'], ['batch_size']),
+        (['--dataset=mars'], ['mars']),
+        (['--chunk=0'], ['chunk']),
+        (['--eval_interval=0'], ['eval_interval']),
+        (['--wandb_log'], ['wandb']),
+    ],
+    ids=lambda x: ' '.join(x),
+)
 def test_a_mistake_is_one_line(args, words, refuses_to_train):
     if args == ['--wandb_log']:
         try:
-            import wandb # noqa: F401
+            import wandb  # noqa: F401
+
             pytest.skip('wandb is installed')
         except ImportError:
             words = ['wandb']
@@ -446,17 +602,24 @@ def test_resuming_with_another_vocabulary_is_refused(refuses_to_train, trained, 
     shutil.copytree(trained, tmp_path / 'o')
     shutil.copytree(prepared, tmp_path / 'other')
     (tmp_path / 'other' / 'tokenizer.model').write_bytes(Tokenizer.train(['go to the moon and back']).model)
-    refuses_to_train('--init_from=resume', '--max_iters=70', f"--data_dir={tmp_path / 'other'}", words=['another vocabulary', 'Resume with the data'])
+    refuses_to_train(
+        '--init_from=resume',
+        '--max_iters=70',
+        f'--data_dir={tmp_path / "other"}',
+        words=['another vocabulary', 'Resume with the data'],
+    )
 
 
 def test_a_belief_goes_on_to_the_bit_and_on_the_same_observations(train, refuses_to_train, tmp_path):
-    args = ['--obs_names=laser_ahead,x', '--believe_names=y,sin', '--eval_interval=3', *LONG_WARMUP]
+    args = ['--obs_names=laser_ahead,x', '--privileged_obs=y,sin', '--eval_interval=3', *LONG_WARMUP]
     train('whole', '--max_iters=6', *args)
     train('o', '--max_iters=3', *args)
-    for other in '--believe_names=sin,y', '--obs_names=x,laser_ahead':
-        refuses_to_train('--init_from=resume', '--max_iters=6', *args, other, words=['obs_names', 'believe_names'])
+    for other in '--privileged_obs=sin,y', '--obs_names=x,laser_ahead':
+        refuses_to_train('--init_from=resume', '--max_iters=6', *args, other, words=['obs_names', 'privileged_obs'])
     train('o', '--max_iters=6', '--init_from=resume', *args)
-    assert hashes(newest(tmp_path / 'o'))['model.safetensors'] == hashes(newest(tmp_path / 'whole'))['model.safetensors']
+    assert (
+        hashes(newest(tmp_path / 'o'))['model.safetensors'] == hashes(newest(tmp_path / 'whole'))['model.safetensors']
+    )
 
 
 def test_missing_data_ends_the_script_with_one_line(tmp_path):
@@ -496,10 +659,10 @@ def test_a_flipped_bit_in_the_json_is_refused(copy):
     file, accepted = copy / 'checkpoint.json', []
     whole = file.read_bytes()
     for i in np.random.default_rng(0).integers(len(whole), size=80):
-        file.write_bytes(whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1:])
+        file.write_bytes(whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :])
         try:
             GPT.from_checkpoint(copy)
-            accepted.append((whole[i - 20:i].decode(), chr(whole[i]), chr(whole[i] ^ 1)))
+            accepted.append((whole[i - 20 : i].decode(), chr(whole[i]), chr(whole[i] ^ 1)))
         except ValueError as e:
             assert 'damaged' in str(e) and '\n' not in str(e)
     assert not accepted, accepted[:4]
@@ -515,7 +678,18 @@ def test_a_truncated_or_missing_file_is_refused(copy, name):
     one_line(copy, name if name != 'checkpoint.json' else 'no checkpoint in')
 
 
-@pytest.mark.parametrize('text', ['[]', '{}', '{"format": 1}', '{"format": 99, "model": {}}', '{"format": 1, "model": {"n_layers": 3}}', 'null', '{"format": 1, "model": {}}'])
+@pytest.mark.parametrize(
+    'text',
+    [
+        '[]',
+        '{}',
+        '{"format": 1}',
+        '{"format": 99, "model": {}}',
+        '{"format": 1, "model": {"n_layers": 3}}',
+        'null',
+        '{"format": 1, "model": {}}',
+    ],
+)
 def test_a_json_that_is_no_checkpoint_is_refused(copy, text):
     (copy / 'checkpoint.json').write_text(text)
     one_line(copy, 'checkpoint.json')
@@ -528,7 +702,11 @@ def test_weights_of_another_architecture_are_refused(copy):
 
 def test_a_checkpoint_is_self_describing(checkpoint, prepared):
     info = read_checkpoint(checkpoint)
-    assert info['dataset'] == 'toy_nav' and info['step'] == 60 and info['settings']['n_embd'] == info['model']['n_embd'] == 16
+    assert (
+        info['dataset'] == 'toy_nav'
+        and info['step'] == 60
+        and info['settings']['n_embd'] == info['model']['n_embd'] == 16
+    )
     assert info['data']['archives'] == Prepared(prepared, 'val').meta['archives'] and math.isfinite(info['val_loss'])
     assert set(info['sha256']) == {'checkpoint.json', 'model.safetensors', 'train_state.safetensors', 'tokenizer.model'}
 
@@ -536,11 +714,21 @@ def test_a_checkpoint_is_self_describing(checkpoint, prepared):
 def test_nothing_is_unpickled():
     for file in [*ROOT.glob('*.py'), *(ROOT / 'data').rglob('*.py'), *(ROOT / 'config').glob('*.py')]:
         source = file.read_text()
-        for word in r'import pickle', r'torch\.load\(', r'allow_pickle ?= ?True', r'joblib', r'\beval\(', r'\bexec\(', r'np\.load\((?!.*allow_pickle=False)':
+        for word in (
+            r'import pickle',
+            r'torch\.load\(',
+            r'allow_pickle ?= ?True',
+            r'joblib',
+            r'\beval\(',
+            r'\bexec\(',
+            r'np\.load\((?!.*allow_pickle=False)',
+        ):
             found = [line for line in source.splitlines() if re.search(word, line)]
-            if 'np' in word: # numpy's own default refuses pickles too
+            if 'np' in word:  # numpy's own default refuses pickles too
                 continue
-            if file.name == 'pickles.py' and word == 'import pickle': # strangers' trajectories, by a reader that can call nothing: test_pickles.py
+            if (
+                file.name == 'pickles.py' and word == 'import pickle'
+            ):  # strangers' trajectories, by a reader that can call nothing: test_pickles.py
                 assert re.findall(r'pickle\.\w+', source) == ['pickle.Unpickler']
                 continue
             assert not [f for f in found if 'literal_eval' not in f and '.eval()' not in f], (file.name, found)

@@ -7,6 +7,7 @@ resume   20 steps in one go, and stopped in 19 places and gone on: the same byte
 bits     bits flipped in and bytes cut off every file of a checkpoint, 2000 times
 fuzz     10,000 mutations of each file that comes from strangers
 """
+
 import os
 import random
 import shutil
@@ -27,7 +28,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from tqdm import tqdm
 
-from checkpoint import newest_sound, read_tensors, write_checkpoint
+from nanopilot.checkpoint import newest_sound, read_tensors, write_checkpoint
 from conftest import TINY
 from data.prepared import SPEC
 
@@ -37,17 +38,32 @@ from data.prepared import SPEC
 
 
 def info(step):
-    """ the least that the JSON of a checkpoint says """
-    return {'model': {}, 'settings': {}, 'dataset': 'toy_nav', 'obs_columns': [], 'step': step, 'val_loss': None, 'best': {}, 'scores': [],
-            'data': {k: {} if kind is dict else True if kind is bool else [] for k, kind in SPEC.items()}}
+    """the least that the JSON of a checkpoint says"""
+    return {
+        'model': {},
+        'settings': {},
+        'dataset': 'toy_nav',
+        'obs_columns': [],
+        'step': step,
+        'val_loss': None,
+        'best': {},
+        'scores': [],
+        'data': {k: {} if kind is dict else True if kind is bool else [] for k, kind in SPEC.items()},
+    }
 
 
 def save_forever(folder, ours, pipe, size):
-    """ a run that does nothing but save; says so after each """
-    for step in range(1, 10 ** 6):
+    """a run that does nothing but save; says so after each"""
+    for step in range(1, 10**6):
         tensors = {'model.w': torch.full((size,), float(step)), 'step': torch.tensor(step)}
         if ours:
-            write_checkpoint(folder, f'step_{step:07d}', {'train_state.safetensors': safetensors_bytes(tensors)}, info(step), ['latest'])
+            write_checkpoint(
+                folder,
+                f'step_{step:07d}',
+                {'train_state.safetensors': safetensors_bytes(tensors)},
+                info(step),
+                ['latest'],
+            )
             for old in sorted(Path(folder).glob('step_*'))[:-2]:
                 shutil.rmtree(old)
         else:
@@ -56,7 +72,7 @@ def save_forever(folder, ours, pipe, size):
 
 
 def found(folder, ours):
-    """ -> the step that a resume would go on from; raises if it cannot """
+    """-> the step that a resume would go on from; raises if it cannot"""
     if ours:
         where, info = newest_sound(folder)
         tensors = read_tensors(where, 'train_state.safetensors', info)
@@ -68,9 +84,11 @@ def found(folder, ours):
 
 
 def kill(times=200, ours=True, size=200_000, seed=0):
-    """ -> how many of so many kills lost something: nothing could be read, or an older step than had been saved """
+    """-> how many of so many kills lost something: nothing could be read, or an older step than had been saved"""
     rng, lost = random.Random(seed), Counter()
-    for _ in tqdm(range(times), desc='kill -9, ' + ('our checkpoints' if ours else 'torch.save in place'), disable=None):
+    for _ in tqdm(
+        range(times), desc='kill -9, ' + ('our checkpoints' if ours else 'torch.save in place'), disable=None
+    ):
         with tempfile.TemporaryDirectory() as folder:
             read, write = os.pipe()
             child = os.fork()
@@ -80,7 +98,7 @@ def kill(times=200, ours=True, size=200_000, seed=0):
                 finally:
                     os._exit(1)
             os.close(write)
-            saved = int.from_bytes(os.read(read, 4), 'little') # the first is there
+            saved = int.from_bytes(os.read(read, 4), 'little')  # the first is there
             time.sleep(rng.uniform(0, 0.05))
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -99,8 +117,9 @@ def kill(times=200, ours=True, size=200_000, seed=0):
 
 
 def bits(folder, times=2000, seed=0):
-    """ a checkpoint's directory -> damages tried, and those that were not refused """
+    """a checkpoint's directory -> damages tried, and those that were not refused"""
     from model import GPT
+
     rng, accepted = np.random.default_rng(seed), []
     with tempfile.TemporaryDirectory() as there:
         copy = Path(there) / 'step_0000001'
@@ -110,7 +129,11 @@ def bits(folder, times=2000, seed=0):
             file = files[i % len(files)]
             whole = file.read_bytes()
             at = int(rng.integers(len(whole)))
-            file.write_bytes(whole[:at] if i % 3 == 0 else whole[:at] + bytes([whole[at] ^ 1 << int(rng.integers(8))]) + whole[at + 1:])
+            file.write_bytes(
+                whole[:at]
+                if i % 3 == 0
+                else whole[:at] + bytes([whole[at] ^ 1 << int(rng.integers(8))]) + whole[at + 1 :]
+            )
             try:
                 GPT.from_checkpoint(copy)
                 newest_sound(there)
@@ -126,7 +149,7 @@ def bits(folder, times=2000, seed=0):
 
 
 def mutated(data, rng):
-    """ bytes with a few things done to them """
+    """bytes with a few things done to them"""
     data = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(data) + 1)
@@ -134,35 +157,58 @@ def mutated(data, rng):
         if what == 0 and data:
             data[at % len(data)] ^= 1 << rng.randrange(8)
         elif what == 1:
-            del data[at:at + rng.choice([1, 4, 64, len(data)])]
+            del data[at : at + rng.choice([1, 4, 64, len(data)])]
         elif what == 2:
             data[at:at] = rng.randbytes(rng.choice([1, 4, 64]))
         elif what == 3:
-            data[at:at + 8] = rng.choice([b'\xff' * 8, b'\x00' * 8, (2 ** 40).to_bytes(8, 'little'), b'99999999', b'-1      ', b'{"a": [[', b'NaN     '])
+            data[at : at + 8] = rng.choice(
+                [
+                    b'\xff' * 8,
+                    b'\x00' * 8,
+                    (2**40).to_bytes(8, 'little'),
+                    b'99999999',
+                    b'-1      ',
+                    b'{"a": [[',
+                    b'NaN     ',
+                ]
+            )
         elif what == 4:
             end = at + rng.randrange(64)
             data[at:at] = data[at:end] * rng.choice([1, 2, 1000])
         elif data:
             other = rng.randrange(len(data))
-            data[at:at + 16] = data[other:other + 16]
+            data[at : at + 16] = data[other : other + 16]
     return bytes(data)
 
 
 def parsers(out):
-    """ a trained run's directory -> {name: (a sound input, what reads it)} """
+    """a trained run's directory -> {name: (a sound input, what reads it)}"""
     import io
     import json
     import pickle
 
     import config
-    from checkpoint import UNSEALED, find_checkpoint, seal
+    from nanopilot.checkpoint import UNSEALED, find_checkpoint, seal
     from data import archive, pickles
     from data.prepared import Prepared, load_meta
-    from policy import Policy
+    from nanopilot.policy import Policy
+
     folder, there = find_checkpoint(out, 'latest'), Path(tempfile.mkdtemp())
     policy, rng = Policy.load(folder), np.random.default_rng(0)
-    episodes = [{'obs': rng.normal(size=(5, 9)), 'act': rng.normal(size=(5, 2)), 'bd': [1, 2], 'seed': i, 'source': 'a', 'text': ['go to the bed']} for i in range(4)]
-    archive.save(there / 'a.parquet', episodes, {'dataset': 'toy_nav', 'env_kwargs': {}, 'n_obs': 9, 'n_act': 2, 'n_bd': 2})
+    episodes = [
+        {
+            'obs': rng.normal(size=(5, 9)),
+            'act': rng.normal(size=(5, 2)),
+            'bd': [1, 2],
+            'seed': i,
+            'source': 'a',
+            'text': ['go to the bed'],
+        }
+        for i in range(4)
+    ]
+    archive.save(
+        there / 'a.parquet', episodes, {'dataset': 'toy_nav', 'env_kwargs': {}, 'n_obs': 9, 'n_act': 2, 'n_bd': 2}
+    )
     prepared = Path(json.loads((folder / 'checkpoint.json').read_text())['settings']['data_dir'])
     shutil.copytree(prepared, there / 'p')
     shutil.copytree(folder, there / 'c')
@@ -180,9 +226,10 @@ def parsers(out):
             split = Prepared(there / 'p', 'train')
             for i in range(0, len(split), 50):
                 split.prompt(i % max(1, len(split.text_start) - 1))
+
         return read
 
-    def read_checkpoint(data): # whoever makes one can also make its SHA-256 right
+    def read_checkpoint(data):  # whoever makes one can also make its SHA-256 right
         try:
             info = json.loads(data)
             info['sha256']['checkpoint.json'] = UNSEALED.decode()
@@ -195,7 +242,7 @@ def parsers(out):
     def read_pickle(data):
         try:
             pickles.trajectories(pickles.Reader(io.BytesIO(data), encoding='latin1').load())
-        except Exception as e: # its process turns all of them into one line
+        except Exception as e:  # its process turns all of them into one line
             raise ValueError(str(e).partition('\n')[0]) from None
 
     def read_settings(data):
@@ -203,15 +250,31 @@ def parsers(out):
 
     def read_prompt(data):
         policy.check(data.decode('utf8', 'replace'), None)
-    return {'archive': ((there / 'a.parquet').read_bytes(), read_archive), 'meta.json': ((there / 'p/meta.json').read_bytes(), read_prepared('meta.json')),
-            'start.npy': ((there / 'p/train/start.npy').read_bytes(), read_prepared('train/start.npy')), 'checkpoint': (json.dumps(said, indent=1).encode(), read_checkpoint),
-            'pickle': (pickle.dumps([{'observations': np.ones((4, 3)), 'actions': np.ones((4, 1)), 'rewards': np.ones(4)}] * 2), read_pickle),
-            'settings': (b'--a=3 --b 2.5 --c=[1,2] --d --b=1e3', read_settings), 'prompt': ('go north of the fridge, then stop near the bed'.encode(), read_prompt)}
+
+    return {
+        'archive': ((there / 'a.parquet').read_bytes(), read_archive),
+        'meta.json': ((there / 'p/meta.json').read_bytes(), read_prepared('meta.json')),
+        'start.npy': ((there / 'p/train/start.npy').read_bytes(), read_prepared('train/start.npy')),
+        'checkpoint': (json.dumps(said, indent=1).encode(), read_checkpoint),
+        'pickle': (
+            pickle.dumps([{'observations': np.ones((4, 3)), 'actions': np.ones((4, 1)), 'rewards': np.ones(4)}] * 2),
+            read_pickle,
+        ),
+        'settings': (b'--a=3 --b 2.5 --c=[1,2] --d --b=1e3', read_settings),
+        'prompt': (b'go north of the fridge, then stop near the bed', read_prompt),
+    }
 
 
 def forbid(event, args):
-    """ an audit hook: what no file may make the program do """
-    if event in ('os.system', 'os.exec', 'os.posix_spawn', 'subprocess.Popen', 'socket.connect', 'pickle.find_class') and args[:1] != ('data.pickles',):
+    """an audit hook: what no file may make the program do"""
+    if event in (
+        'os.system',
+        'os.exec',
+        'os.posix_spawn',
+        'subprocess.Popen',
+        'socket.connect',
+        'pickle.find_class',
+    ) and args[:1] != ('data.pickles',):
         if event != 'pickle.find_class':
             os.write(2, f'FORBIDDEN {event}\n'.encode())
             os._exit(66)
@@ -224,6 +287,7 @@ def fuzz(out, times=10_000, seconds=5, memory=64, only=None, batch=250):
     """
     import json
     import resource
+
     found = {}
     for name, (sound, parse) in parsers(out).items():
         if only and name not in only:
@@ -280,13 +344,23 @@ TRAIN = ['--eval_batches=2', '--dropout=0.1', '--gradient_accumulation_steps=2',
 
 
 def launched(prepared, out, *args, ranks=1, restarts=0, stderr=subprocess.STDOUT):
-    """ train.py with a tiny model in a process of its own, or of torchrun with so many ranks -> its Popen """
-    how = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}', f'--max-restarts={restarts}'] if ranks > 1 else []
-    return subprocess.Popen([sys.executable, *how, 'train.py', *TINY, f'--data_dir={prepared}', f'--out_dir={out}', *args], cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    """train.py with a tiny model in a process of its own, or of torchrun with so many ranks -> its Popen"""
+    how = (
+        ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}', f'--max-restarts={restarts}']
+        if ranks > 1
+        else []
+    )
+    return subprocess.Popen(
+        [sys.executable, *how, 'train.py', *TINY, f'--data_dir={prepared}', f'--out_dir={out}', *args],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
 
 
 def trained(prepared, out, *args, ranks=1, after=None, delay=0.1, signum=signal.SIGTERM):
-    """ train.py in a process; after so many lines that it prints, and a delay of up to so many seconds, it is sent a signal -> exit code, seconds from the signal to the end, what it said """
+    """train.py in a process; after so many lines that it prints, and a delay of up to so many seconds, it is sent a signal -> exit code, seconds from the signal to the end, what it said"""
     process, said, t = launched(prepared, out, *TRAIN, *args, ranks=ranks), [], time.time()
     for line in process.stdout:
         said.append(line)
@@ -298,16 +372,24 @@ def trained(prepared, out, *args, ranks=1, after=None, delay=0.1, signum=signal.
 
 
 def signals(prepared, times=25):
-    """ -> signals sent, and what was not as promised """
+    """-> signals sent, and what was not as promised"""
     wrong, sent, rng = [], 0, random.Random(0)
     with tempfile.TemporaryDirectory() as there:
         for ranks in 1, 2:
             for i in tqdm(range(times), desc=f'signals, {ranks} rank(s)', disable=None):
                 signum, out, compiling = rng.choice([signal.SIGTERM, signal.SIGINT]), f'{there}/{ranks}_{i}', i % 5 == 4
                 when = {'after': 5, 'delay': 10} if compiling else {'after': rng.randrange(6, 60)}
-                code, took, said = trained(prepared, out, '--max_iters=100000', f'--compile={compiling}', ranks=ranks, signum=signum, **when)
+                code, took, said = trained(
+                    prepared, out, '--max_iters=100000', f'--compile={compiling}', ranks=ranks, signum=signum, **when
+                )
                 sent += 1
-                if took > 10 or ranks == 1 and code != 128 + signum or 'goes on' not in said and 'while compiling' not in said:
+                if (
+                    took > 10
+                    or ranks == 1
+                    and code != 128 + signum
+                    or 'goes on' not in said
+                    and 'while compiling' not in said
+                ):
                     wrong.append((ranks, i, code, round(took, 1), said[-300:]))
                 elif 'goes on' in said:
                     newest_sound(out)
@@ -315,42 +397,61 @@ def signals(prepared, times=25):
 
 
 def resume(prepared, steps=20):
-    """ a run is stopped after each of its lines, and goes on -> those from which it did not go on to the same bytes """
+    """a run is stopped after each of its lines, and goes on -> those from which it did not go on to the same bytes"""
     with tempfile.TemporaryDirectory() as there:
         files = ['log.jsonl', f'step_{steps:07d}/model.safetensors', f'step_{steps:07d}/train_state.safetensors']
         trained(prepared, f'{there}/straight', f'--max_iters={steps}')
         differs = []
         for k in tqdm(range(1, steps), desc='resume', disable=None):
-            trained(prepared, f'{there}/{k}', f'--max_iters={steps}', after=5 + k) # some lines come before the steps'
+            trained(prepared, f'{there}/{k}', f'--max_iters={steps}', after=5 + k)  # some lines come before the steps'
             trained(prepared, f'{there}/{k}', f'--max_iters={steps}', '--init_from=resume')
-            if any((Path(there) / 'straight' / f).read_bytes() != (Path(there) / str(k) / f).read_bytes() for f in files):
+            if any(
+                (Path(there) / 'straight' / f).read_bytes() != (Path(there) / str(k) / f).read_bytes() for f in files
+            ):
                 differs.append(k)
     return differs
 
 
 def main():
     import json
+
     parts = sys.argv[1:] or ['kill', 'signals', 'resume', 'bits', 'fuzz']
     with tempfile.TemporaryDirectory() as there:
         prepared, out = f'{there}/prepared', f'{there}/out'
         if set(parts) - {'kill'}:
-            subprocess.run([sys.executable, 'prepare.py', '--size=0.01', f'--out_dir={prepared}', f'--archive_dir={there}/archives', '--val_share=0.1', '--test_share=0.2'], cwd=ROOT, check=True,
-                           stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [
+                    sys.executable,
+                    'prepare.py',
+                    '--size=0.01',
+                    f'--out_dir={prepared}',
+                    f'--archive_dir={there}/archives',
+                    '--val_share=0.1',
+                    '--test_share=0.2',
+                ],
+                cwd=ROOT,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             trained(prepared, out, '--max_iters=6', '--eval_interval=3')
         if 'kill' in parts:
-            print(f"kill -9: {kill()} of 200 lost with our checkpoints, {kill(ours=False)} of 200 with torch.save in place")
+            print(
+                f'kill -9: {kill()} of 200 lost with our checkpoints, {kill(ours=False)} of 200 with torch.save in place'
+            )
         if 'signals' in parts:
             sent, wrong = signals(prepared)
-            print(f"signals: {sent} sent, {len(wrong)} not as promised {wrong[:3]}")
+            print(f'signals: {sent} sent, {len(wrong)} not as promised {wrong[:3]}')
         if 'resume' in parts:
             differs = resume(prepared)
-            print(f"resume: of 19 places {len(differs)} went on to other bytes {differs}")
+            print(f'resume: of 19 places {len(differs)} went on to other bytes {differs}')
         if 'bits' in parts:
             tried, accepted = bits(f'{out}/{Path(out, "latest").read_text().strip()}')
-            print(f"bits: {tried} damages, {len(accepted)} accepted {accepted[:3]}")
+            print(f'bits: {tried} damages, {len(accepted)} accepted {accepted[:3]}')
         if 'fuzz' in parts:
             for name, found in fuzz(out).items():
-                print(f"fuzz {name}: {json.dumps({k: v for k, v in found.items() if k != 'wrong'})}, {len(found['wrong'])} wrong {found['wrong'][:3]}")
+                print(
+                    f'fuzz {name}: {json.dumps({k: v for k, v in found.items() if k != "wrong"})}, {len(found["wrong"])} wrong {found["wrong"][:3]}'
+                )
 
 
 if __name__ == '__main__':

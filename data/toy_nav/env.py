@@ -5,11 +5,12 @@ toy_nav as Gymnasium environments: ToyNav drives one robot, ToyNavVec thousands 
     env = gym.make('nanopilot/ToyNav-v0', pose=True)
     envs = gym.make_vec('nanopilot/ToyNav-v0', num_envs=1000, vectorization_mode='vector_entry_point')
 """
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
-from data.lockstep import Lockstep
+from data.vector_env import VectorEnvBase
 from data.toy_nav.world import OBS_NAMES, STAND, STILL, World
 
 
@@ -46,25 +47,33 @@ class ToyNav(gym.Env):
     ## Origin
     The maze of Salehi et al., Language-Conditioned Quality-Diversity (arXiv 2308.13278), after libfastsim's.
     """
+
     metadata = {'render_modes': ['rgb_array'], 'render_fps': 30}
 
     def __init__(self, scene='', pose=True, start_anywhere=False, render_mode=None):
-        self.world, self.pose_observed, self.start_anywhere, self.render_mode = World(scene), pose, start_anywhere, render_mode
+        self.world, self.pose_observed, self.start_anywhere, self.render_mode = (
+            World(scene),
+            pose,
+            start_anywhere,
+            render_mode,
+        )
         self.observation_space, self.action_space = spaces(self.world, pose)
         self.state = None
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.state = self.world.random_poses(self.np_random, 1) if self.start_anywhere else self.world.start_pose[None].copy()
+        self.state = (
+            self.world.random_poses(self.np_random, 1) if self.start_anywhere else self.world.start_pose[None].copy()
+        )
         self.t, self.stood, self.path = 0, 0, [self.state[0, :2].copy()]
         return self.seen(self.world.observe(self.state, np.zeros((1, 2))))
 
     def step(self, action):
         if self.state is None:
-            raise gym.error.ResetNeeded("call reset() before step()")
+            raise gym.error.ResetNeeded('call reset() before step()')
         act = np.asarray(action, dtype=np.float32).reshape(1, 2)
         if not np.isfinite(act).all():
-            raise ValueError(f"the action is not finite: {action}")
+            raise ValueError(f'the action is not finite: {action}')
         self.state, obs = self.world.advance(self.state, act)
         self.t, self.stood = self.t + 1, self.stood + 1 if np.abs(act).max() < STILL else 0
         self.path.append(self.state[0, :2].copy())
@@ -72,14 +81,15 @@ class ToyNav(gym.Env):
         return obs, 0.0, self.stood >= STAND, self.t >= self.world.max_steps, info
 
     def seen(self, obs):
-        return obs[0, :self.observation_space.shape[0]], {'bd': self.state[0, :2].astype(np.float32)}
+        return obs[0, : self.observation_space.shape[0]], {'bd': self.state[0, :2].astype(np.float32)}
 
     def render(self):
-        from data.toy_nav.draw import frame # matplotlib, only when it is asked for
+        from data.toy_nav.draw import frame  # matplotlib, only when it is asked for
+
         return frame(self.world, np.array(self.path), self.state[0])
 
 
-class ToyNavVec(Lockstep):
+class ToyNavVec(VectorEnvBase):
     """n robots in lockstep."""
 
     def __init__(self, num_envs=1, scene='', pose=True, start_anywhere=False, render_mode=None):
@@ -93,7 +103,7 @@ class ToyNavVec(Lockstep):
         self.state[rows] = self.world.start_pose
         for i in rows if self.start_anywhere else ():
             self.state[i] = self.world.random_poses(self.generator(i), 1)[0]
-        self.obs = self.obs.copy() # what was returned before stays as it was
+        self.obs = self.obs.copy()  # what was returned before stays as it was
         self.obs[rows] = self.world.observe(self.state[rows], np.zeros((len(rows), 2)))
 
     def move(self, act):
@@ -102,7 +112,7 @@ class ToyNavVec(Lockstep):
         return np.zeros(self.num_envs), self.stood >= STAND
 
     def observe(self):
-        return self.obs[:, :self.single_observation_space.shape[0]]
+        return self.obs[:, : self.single_observation_space.shape[0]]
 
     def where(self):
         return self.state[:, :2].astype(np.float32)

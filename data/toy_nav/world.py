@@ -5,6 +5,7 @@ Everything is elementwise arithmetic on numpy arrays, so that robot i of a batch
 + - * / and sqrt are used, which IEEE 754 rounds the same way on every machine (sin and cos it does not): an archive
 made here replays bit for bit elsewhere. Units: the room is 200 x 200, x east, y north, one step of time.
 """
+
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 SCENE = Path(__file__).parent / 'scene.json'
-STILL = 0.1       # both wheels slower than this share of their maximum: the robot stands
-STAND = 16        # it stood for so many steps in a row: it has stopped for good, the episode ends
+STILL = 0.1  # both wheels slower than this share of their maximum: the robot stands
+STAND = 16  # it stood for so many steps in a row: it has stopped for good, the episode ends
 OBS_NAMES = ['laser_left', 'laser_ahead', 'laser_right', 'bumper_left', 'bumper_right', 'x', 'y', 'cos', 'sin']
 ACT_NAMES = ['wheel_left', 'wheel_right']
 BD_NAMES = ['x', 'y']
 COMPASS = ['north', 'north-east', 'east', 'south-east', 'south', 'south-west', 'west', 'north-west']
-BLOCK = 1024      # robots a thread; smaller blocks gain nothing, numpy holds the interpreter between its loops
+BLOCK = 1024  # robots a thread; smaller blocks gain nothing, numpy holds the interpreter between its loops
 POOL = ThreadPoolExecutor(2)
 
 
@@ -27,101 +28,117 @@ class World:
     """The room of a scene file. A pose is (x, y, cos, sin); n robots are an array (n, 4), float64."""
 
     def __init__(self, scene=''):
-        """ scene: path of a scene.json, or its contents; '' is the room that comes with toy_nav """
+        """scene: path of a scene.json, or its contents; '' is the room that comes with toy_nav"""
         if isinstance(scene, (str, os.PathLike)):
             path = Path(scene or SCENE)
             try:
                 scene = json.loads(path.read_text())
             except FileNotFoundError:
-                raise FileNotFoundError(f"no scene file {path}. Copy {SCENE} and edit the copy") from None
+                raise FileNotFoundError(f'no scene file {path}. Copy {SCENE} and edit the copy') from None
             except json.JSONDecodeError as e:
-                raise ValueError(f"{path} is not JSON ({e}). Compare it with {SCENE}") from None
+                raise ValueError(f'{path} is not JSON ({e}). Compare it with {SCENE}') from None
         try:
             robot = scene['robot']
             self.size = float(scene['room'][0])
-            self.walls = np.array(scene['walls'], dtype=np.float64).reshape(-1, 4) # x_min y_min x_max y_max
+            self.walls = np.array(scene['walls'], dtype=np.float64).reshape(-1, 4)  # x_min y_min x_max y_max
             self.objects = {name: np.array(xy, dtype=np.float64).reshape(2) for name, xy in scene['objects'].items()}
-            self.tile_names = scene['tiles']['rows_north_to_south'] # 3 rows of 3
+            self.tile_names = scene['tiles']['rows_north_to_south']  # 3 rows of 3
             self.radius, self.max_speed = float(robot['radius']), float(robot['max_wheel_speed'])
             self.max_steps, self.laser_range = int(robot['episode_steps']), float(robot['laser_range'])
             laser = np.radians(robot['lasers_degrees'])
             heading = np.radians(robot['heading_degrees'])
             start = [*robot['start'], np.cos(heading), np.sin(heading)]
         except (KeyError, TypeError, IndexError, ValueError) as e:
-            raise ValueError(f"the scene lacks or misspells {e}. Compare it with {SCENE}") from None
+            raise ValueError(f'the scene lacks or misspells {e}. Compare it with {SCENE}') from None
         # 12 digits are far above what matters and below where two machines' cosines may differ
         self.start_pose = np.round(np.array(start, dtype=np.float64), 12)
         self.laser_cos, self.laser_sin = np.float32(np.round([np.cos(laser), np.sin(laser)], 12))
         self.scene = scene
         self.check()
         # the tiles cover the inside of the outer walls: the three equal parts of the room less its border
-        inside = self.walls[(self.walls[:, 2] - self.walls[:, 0] >= self.size) | (self.walls[:, 3] - self.walls[:, 1] >= self.size)]
-        self.border = float(np.minimum(inside[:, 2] - inside[:, 0], inside[:, 3] - inside[:, 1]).max()) if len(inside) else 0.0
+        inside = self.walls[
+            (self.walls[:, 2] - self.walls[:, 0] >= self.size) | (self.walls[:, 3] - self.walls[:, 1] >= self.size)
+        ]
+        self.border = (
+            float(np.minimum(inside[:, 2] - inside[:, 0], inside[:, 3] - inside[:, 1]).max()) if len(inside) else 0.0
+        )
         self.tile_size = (self.size - 2 * self.border) / 3
         if self.clearance(*self.start_pose[:2].reshape(2, 1))[0] < self.radius:
             raise ValueError(f"the scene's start {robot['start']} is inside a wall. Move it")
 
     def check(self):
-        """ refuse a scene that would make a strange world """
+        """refuse a scene that would make a strange world"""
         room, n = self.scene['room'], self.size
         outside = [name for name, xy in self.objects.items() if not (0 < xy[0] < n and 0 < xy[1] < n)]
         closed = [(self.walls[:, k] <= 0) if k < 2 else (self.walls[:, k] >= n) for k in range(4)]
-        wrong = ("room must be square, [200, 200]" if len(room) != 2 or room[0] != room[1] or n != int(n) or n < 40 else
-                 "lasers_degrees must be three" if len(self.laser_cos) != 3 else
-                 "tiles must be 3 rows of 3" if [len(row) for row in self.tile_names] != [3, 3, 3] else
-                 "there must be an object" if not self.objects else
-                 f"{outside[0]} is outside the room" if outside else
-                 "radius, max_wheel_speed, laser_range and episode_steps must be above 0, and the speed below the radius"
-                 if not (0 < self.max_speed < self.radius and self.laser_range > 0 and self.max_steps > 0) else
-                 "the start is outside the room" if not ((0 < self.start_pose[:2]) & (self.start_pose[:2] < n)).all() else
-                 "walls must close the room on its four sides" if not all(c.any() for c in closed) else '')
+        wrong = (
+            'room must be square, [200, 200]'
+            if len(room) != 2 or room[0] != room[1] or n != int(n) or n < 40
+            else 'lasers_degrees must be three'
+            if len(self.laser_cos) != 3
+            else 'tiles must be 3 rows of 3'
+            if [len(row) for row in self.tile_names] != [3, 3, 3]
+            else 'there must be an object'
+            if not self.objects
+            else f'{outside[0]} is outside the room'
+            if outside
+            else 'radius, max_wheel_speed, laser_range and episode_steps must be above 0, and the speed below the radius'
+            if not (0 < self.max_speed < self.radius and self.laser_range > 0 and self.max_steps > 0)
+            else 'the start is outside the room'
+            if not ((self.start_pose[:2] > 0) & (self.start_pose[:2] < n)).all()
+            else 'walls must close the room on its four sides'
+            if not all(c.any() for c in closed)
+            else ''
+        )
         if wrong:
-            raise ValueError(f"the scene is not sound: {wrong}. Compare it with {SCENE}")
+            raise ValueError(f'the scene is not sound: {wrong}. Compare it with {SCENE}')
 
     def clearance(self, x, y):
-        """ x, y (n,) -> distance to the nearest wall (n,) """
-        dx = x - np.minimum(np.maximum(x, self.walls[:, 0, None]), self.walls[:, 2, None]) # (W, n): long rows are fast
+        """x, y (n,) -> distance to the nearest wall (n,)"""
+        dx = x - np.minimum(np.maximum(x, self.walls[:, 0, None]), self.walls[:, 2, None])  # (W, n): long rows are fast
         dy = y - np.minimum(np.maximum(y, self.walls[:, 1, None]), self.walls[:, 3, None])
         return np.sqrt((dx * dx + dy * dy).min(0))
 
     def nearest_wall(self, x, y):
-        """ x, y (n,) -> the point of a wall that is nearest (n,), (n,) """
+        """x, y (n,) -> the point of a wall that is nearest (n,), (n,)"""
         wx = np.minimum(np.maximum(x, self.walls[:, 0, None]), self.walls[:, 2, None])
         wy = np.minimum(np.maximum(y, self.walls[:, 1, None]), self.walls[:, 3, None])
         i = ((x - wx) ** 2 + (y - wy) ** 2).argmin(0), np.arange(len(x))
         return wx[i], wy[i]
 
     def lasers(self, pose):
-        """ pose (n, 4) -> free way along each laser as a share of its range (n, n_lasers), float32 """
+        """pose (n, 4) -> free way along each laser as a share of its range (n, n_lasers), float32"""
         n = len(pose)
         x, y, c, s = np.ascontiguousarray(pose.T, dtype=np.float32)
-        dx = (c * self.laser_cos[:, None] - s * self.laser_sin[:, None]).reshape(-1) # (L * n,)
+        dx = (c * self.laser_cos[:, None] - s * self.laser_sin[:, None]).reshape(-1)  # (L * n,)
         dy = (s * self.laser_cos[:, None] + c * self.laser_sin[:, None]).reshape(-1)
-        ix = 1 / np.copysign(np.maximum(np.abs(dx), 1e-6), dx) # a ray along a wall never divides by zero
+        ix = 1 / np.copysign(np.maximum(np.abs(dx), 1e-6), dx)  # a ray along a wall never divides by zero
         iy = 1 / np.copysign(np.maximum(np.abs(dy), 1e-6), dy)
         x, y = np.tile(x, len(self.laser_cos)), np.tile(y, len(self.laser_cos))
-        x0, y0, x1, y1 = self.walls.astype(np.float32).T[:, :, None] # the slab method: where a ray crosses a box's sides
-        ax, bx, ay, by = (x0 - x) * ix, (x1 - x) * ix, (y0 - y) * iy, (y1 - y) * iy # (W, L * n)
+        x0, y0, x1, y1 = self.walls.astype(np.float32).T[
+            :, :, None
+        ]  # the slab method: where a ray crosses a box's sides
+        ax, bx, ay, by = (x0 - x) * ix, (x1 - x) * ix, (y0 - y) * iy, (y1 - y) * iy  # (W, L * n)
         near = np.maximum(np.minimum(ax, bx), np.minimum(ay, by))
-        hits = np.minimum(near, np.minimum(np.maximum(ax, bx), np.maximum(ay, by)) - near) # negative where it misses
-        near += (np.abs(hits) - hits) * np.float32(1e20) # np.where, five times as fast
+        hits = np.minimum(near, np.minimum(np.maximum(ax, bx), np.maximum(ay, by)) - near)  # negative where it misses
+        near += (np.abs(hits) - hits) * np.float32(1e20)  # np.where, five times as fast
         return np.minimum(near.min(0) / np.float32(self.laser_range), 1).reshape(-1, n).T
 
     def observe(self, pose, bumpers):
-        """ pose (n, 4), bumpers (n, 2) -> obs (n, 9) float32, named by OBS_NAMES """
+        """pose (n, 4), bumpers (n, 2) -> obs (n, 9) float32, named by OBS_NAMES"""
         return np.concatenate([self.lasers(pose), bumpers, pose], axis=1).astype(np.float32)
 
     def step(self, pose, act):
-        """ pose (n, 4), act (n, 2) wheel speeds in [-1, 1] -> next pose (n, 4), bumpers (n, 2) in {0, 1}.
+        """pose (n, 4), act (n, 2) wheel speeds in [-1, 1] -> next pose (n, 4), bumpers (n, 2) in {0, 1}.
 
         Differential drive (Siegwart & Nourbakhsh, Autonomous Mobile Robots, 3.2): the wheels sit one diameter apart.
-        A robot that meets a wall slides along it, or stays where it is when a second wall is in the way. """
+        A robot that meets a wall slides along it, or stays where it is when a second wall is in the way."""
         x, y, c, s = pose.T
         left, right = (self.max_speed * np.minimum(np.maximum(act.astype(np.float64), -1), 1)).T
-        h = (right - left) / (4 * self.radius) # half of this step's turn, at most 0.2 radians
-        h2 = h * h # the series of cos and sin: exact to 1e-10 here, and the same on every machine
+        h = (right - left) / (4 * self.radius)  # half of this step's turn, at most 0.2 radians
+        h2 = h * h  # the series of cos and sin: exact to 1e-10 here, and the same on every machine
         ch, sh = 1 - h2 / 2 * (1 - h2 / 12 * (1 - h2 / 30)), h * (1 - h2 / 6 * (1 - h2 / 20 * (1 - h2 / 42)))
-        c, s = c * ch - s * sh, s * ch + c * sh # half the turn, then the way, then the other half
+        c, s = c * ch - s * sh, s * ch + c * sh  # half the turn, then the way, then the other half
         v = (left + right) / 2
         nx, ny = x + v * c, y + v * s
         c, s = c * ch - s * sh, s * ch + c * sh
@@ -133,9 +150,9 @@ class World:
         i = np.flatnonzero(d < self.radius)
         if len(i):
             wx, wy = self.nearest_wall(nx[i], ny[i])
-            ux, uy = (nx[i] - wx) / d[i], (ny[i] - wy) / d[i] # away from the wall
-            ahead, side = -(ux * c[i] + uy * s[i]), -(uy * c[i] - ux * s[i]) # where it touched, seen by the robot
-            bumpers[i, 0] = (ahead > 0) & (side > -0.26) # straight ahead, +-15 degrees, presses both
+            ux, uy = (nx[i] - wx) / d[i], (ny[i] - wy) / d[i]  # away from the wall
+            ahead, side = -(ux * c[i] + uy * s[i]), -(uy * c[i] - ux * s[i])  # where it touched, seen by the robot
+            bumpers[i, 0] = (ahead > 0) & (side > -0.26)  # straight ahead, +-15 degrees, presses both
             bumpers[i, 1] = (ahead > 0) & (side < 0.26)
             nx[i] += ux * (self.radius - d[i])
             ny[i] += uy * (self.radius - d[i])
@@ -144,21 +161,23 @@ class World:
         return np.stack([nx, ny, c, s], 1), bumpers
 
     def advance(self, pose, act):
-        """ pose (n, 4), act (n, 2) -> next pose (n, 4), obs (n, 9): step and observe, on two threads from 2048 robots """
+        """pose (n, 4), act (n, 2) -> next pose (n, 4), obs (n, 9): step and observe, on two threads from 2048 robots"""
         blocks = np.array_split(np.arange(len(pose)), max(1, min(2, len(pose) // BLOCK)))
+
         def one(i):
             p, bumpers = self.step(pose[i], act[i])
             return p, self.observe(p, bumpers)
+
         done = list(POOL.map(one, blocks)) if len(blocks) > 1 else [one(slice(None))]
         return tuple(np.concatenate(a) for a in zip(*done)) if len(done) > 1 else done[0]
 
     def random_poses(self, rng, n):
-        """ n poses anywhere the robot fits -> (n, 4) """
+        """n poses anywhere the robot fits -> (n, 4)"""
         poses = np.empty((0, 4))
         while len(poses) < n:
             xy = rng.uniform(self.border, self.size - self.border, (2 * n, 2))
-            turn = rng.normal(size=(2 * n, 2)) # a random direction without sin or cos
-            turn /= np.sqrt((turn ** 2).sum(1, keepdims=True))
+            turn = rng.normal(size=(2 * n, 2))  # a random direction without sin or cos
+            turn /= np.sqrt((turn**2).sum(1, keepdims=True))
             fits = self.clearance(*xy.T) >= self.radius
             poses = np.concatenate([poses, np.concatenate([xy, turn], 1)[fits]])
         return poses[:n]

@@ -1,24 +1,27 @@
 """
 What was slow or costly to get, kept on disk: keys and bytes in one SQLite file. Runs without torch.
 """
+
 import hashlib
 import sqlite3
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-SUM = 8 # bytes of a value's SHA-256 that are stored before it: SQLite itself does not notice a flipped bit
+SUM = 8  # bytes of a value's SHA-256 that are stored before it: SQLite itself does not notice a flipped bit
 
 
-class Kept:
+class DiskCache:
     """get(key) -> bytes or None; put(key, value) is on the disk when it returns. For many threads, and many processes, at once."""
 
     def __init__(self, file):
         self.file, self.lock = Path(file), threading.Lock()
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.one_line():
-            self.db = sqlite3.connect(self.file, timeout=60, check_same_thread=False, isolation_level=None) # every put is a transaction of its own
-            if {name for name, in self.db.execute('select name from sqlite_master')} - {'kept'}:
+            self.db = sqlite3.connect(
+                self.file, timeout=60, check_same_thread=False, isolation_level=None
+            )  # every put is a transaction of its own
+            if {name for (name,) in self.db.execute('select name from sqlite_master')} - {'kept'}:
                 raise sqlite3.DatabaseError('it holds something else')
             self.db.execute('create table if not exists kept (key text primary key, value blob) without rowid')
 
@@ -27,15 +30,19 @@ class Kept:
         try:
             with self.lock:
                 yield
-        except sqlite3.OperationalError as e: # full, read-only, held by another: the file itself is sound
-            raise OSError(f"{self.file} cannot be used ({e}). Make room, or choose another directory") from None
+        except sqlite3.OperationalError as e:  # full, read-only, held by another: the file itself is sound
+            raise OSError(f'{self.file} cannot be used ({e}). Make room, or choose another directory') from None
         except sqlite3.DatabaseError as e:
-            raise ValueError(f"{self.file} is damaged, or no file of kept answers ({e}). Delete it, or choose another directory") from None
+            raise ValueError(
+                f'{self.file} is damaged, or no file of kept answers ({e}). Delete it, or choose another directory'
+            ) from None
 
     def get(self, key):
         with self.one_line():
             found = self.db.execute('select value from kept where key = ?', (key,)).fetchone()
-            if found and not (isinstance(found[0], bytes) and hashlib.sha256(found[0][SUM:]).digest()[:SUM] == found[0][:SUM]):
+            if found and not (
+                isinstance(found[0], bytes) and hashlib.sha256(found[0][SUM:]).digest()[:SUM] == found[0][:SUM]
+            ):
                 raise sqlite3.DatabaseError('a value is not what was written')
         return found[0][SUM:] if found else None
 
@@ -43,10 +50,13 @@ class Kept:
         self.put_all([(key, value)])
 
     def put_all(self, pairs):
-        """ many keys and values, all of them or none """
+        """many keys and values, all of them or none"""
         with self.one_line(), self.db:
             self.db.execute('begin')
-            self.db.executemany('insert or replace into kept values (?, ?)', ((key, hashlib.sha256(value).digest()[:SUM] + value) for key, value in pairs))
+            self.db.executemany(
+                'insert or replace into kept values (?, ?)',
+                ((key, hashlib.sha256(value).digest()[:SUM] + value) for key, value in pairs),
+            )
 
     def close(self):
         self.db.close()

@@ -4,6 +4,7 @@ Muon, all matrices of one shape at once.
 torch.optim.Muon takes one matrix after another, in bfloat16, which CPUs are slow at. The same steps, batched and on CPUs in
 float32, cost a small model a third of that (`python bench.py --only=training`).
 """
+
 from collections import defaultdict
 
 import torch
@@ -34,11 +35,13 @@ class Muon(torch.optim.Muon):
                 ahead = torch._foreach_lerp(gradients, momentum, group['momentum']) if group['nesterov'] else momentum
                 update = orthogonal(torch.stack(ahead), group['ns_coefficients'], group['ns_steps'], group['eps'])
                 torch._foreach_mul_(params, 1 - group['lr'] * group['weight_decay'])
-                torch._foreach_add_(params, list(update.to(params[0].dtype)), alpha=-group['lr'] * 0.2 * max(shape) ** 0.5)
+                torch._foreach_add_(
+                    params, list(update.to(params[0].dtype)), alpha=-group['lr'] * 0.2 * max(shape) ** 0.5
+                )
 
 
 def orthogonal(x, coefficients, steps, eps):
-    """ matrices x (n, rows, columns) -> nearly U V of each one's U S V; only products, the quintic of Jordan's Muon """
+    """matrices x (n, rows, columns) -> nearly U V of each one's U S V; only products, the quintic of Jordan's Muon"""
     if x.shape[1] > x.shape[2]:
         return orthogonal(x.mT, coefficients, steps, eps).mT
     a, b, c = coefficients

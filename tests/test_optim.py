@@ -1,8 +1,9 @@
 """Muon: the batched steps are torch's own."""
+
 import pytest
 import torch
 
-from muon import Muon, orthogonal
+from nanopilot.optim import Muon, orthogonal
 
 
 @pytest.mark.parametrize('shape', [(8, 8), (24, 8), (8, 32)])
@@ -11,9 +12,9 @@ def test_orthogonal_matrices_have_singular_values_around_one(shape):
     u, s, vh = torch.linalg.svd(x, full_matrices=False)
     y = orthogonal(x, (3.4445, -4.775, 2.0315), 5, 1e-7)
     assert y.shape == x.shape
-    turned = u.mT @ y @ vh.mT # the same directions, other lengths
+    turned = u.mT @ y @ vh.mT  # the same directions, other lengths
     assert torch.allclose(turned, torch.diag_embed(turned.diagonal(dim1=1, dim2=2)), atol=1e-3)
-    assert 0.3 < turned.diagonal(dim1=1, dim2=2).min() and turned.diagonal(dim1=1, dim2=2).max() < 1.3
+    assert turned.diagonal(dim1=1, dim2=2).min() > 0.3 and turned.diagonal(dim1=1, dim2=2).max() < 1.3
     assert torch.allclose(orthogonal(1e3 * x, (3.4445, -4.775, 2.0315), 5, 1e-7), y, atol=1e-4)
 
 
@@ -22,7 +23,10 @@ def test_steps_are_those_of_torch():
     g = torch.Generator().manual_seed(1)
     shapes = [(8, 8), (24, 8), (8, 8), (8, 32)]
     ours, theirs = ([torch.nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2))
-    one, other = Muon(ours, 0.01, 0.1), torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn='match_rms_adamw')
+    one, other = (
+        Muon(ours, 0.01, 0.1),
+        torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn='match_rms_adamw'),
+    )
     for _ in range(4):
         for p, q in zip(ours, theirs):
             p.grad = torch.randn(p.shape, generator=g)

@@ -3,6 +3,7 @@ n robots in lockstep in numpy, as a gymnasium.vector.VectorEnv: what is alike in
 
 Autoreset is Gymnasium's NEXT_STEP: the step after an episode's end ignores its action and resets.
 """
+
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
@@ -10,21 +11,30 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 
-class Lockstep(VectorEnv):
+class VectorEnvBase(VectorEnv):
     """
     A subclass says what happens: `begin(rows)` puts those at the start of an episode, drawing from self.generator(row); `move(act)`
     takes a step with all -> reward (n,), terminated (n,); `observe()` -> (n, n_obs) float32, never changed afterwards; `where()` -> (n, n_bd).
     """
+
     metadata = {'render_modes': [], 'autoreset_mode': AutoresetMode.NEXT_STEP}
 
     def __init__(self, num_envs, observation_space, action_space, max_steps):
         self.num_envs, self.max_steps = num_envs, max_steps
         self.single_observation_space, self.single_action_space = observation_space, action_space
-        self.observation_space, self.action_space = batch_space(observation_space, num_envs), batch_space(action_space, num_envs)
-        self.seeds, self.generators, self.t, self.done = [None] * num_envs, [None] * num_envs, None, np.zeros(num_envs, bool)
+        self.observation_space, self.action_space = (
+            batch_space(observation_space, num_envs),
+            batch_space(action_space, num_envs),
+        )
+        self.seeds, self.generators, self.t, self.done = (
+            [None] * num_envs,
+            [None] * num_envs,
+            None,
+            np.zeros(num_envs, bool),
+        )
 
     def generator(self, row):
-        """ made when it is first asked for: many never are, and making one takes longer than a step """
+        """made when it is first asked for: many never are, and making one takes longer than a step"""
         if self.generators[row] is None:
             self.generators[row] = seeding.np_random(self.seeds[row])[0]
         return self.generators[row]
@@ -51,10 +61,10 @@ class Lockstep(VectorEnv):
 
     def step(self, actions):
         if self.t is None:
-            raise ResetNeeded("call reset() before step()")
+            raise ResetNeeded('call reset() before step()')
         act = np.asarray(actions, dtype=np.float32).reshape(self.num_envs, *self.single_action_space.shape)
         if not np.isfinite(act).all():
-            raise ValueError(f"the action of robot {int(np.argwhere(~np.isfinite(act))[0, 0])} is not finite")
+            raise ValueError(f'the action of robot {int(np.argwhere(~np.isfinite(act))[0, 0])} is not finite')
         again = np.flatnonzero(self.done)
         reward, terminated = self.move(act)
         self.t += 1

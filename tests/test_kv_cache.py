@@ -1,4 +1,5 @@
 """The cache: stepping through an episode gives what one forward pass over the whole of it gives."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import FUSE, batch, last, make
 
-from attention import PAD
-from cache import Cache
+from nanopilot.attention import PAD
+from nanopilot.kv_cache import KVCache
 
 
 def prompts_of(text):
@@ -15,8 +16,8 @@ def prompts_of(text):
 
 
 def rollout(model, text, obs, act, bd, cache=None, rows=None):
-    """ the heads' output at every step, by stepping (B, S, n) """
-    cache = cache or Cache(model, len(obs))
+    """the heads' output at every step, by stepping (B, S, n)"""
+    cache = cache or KVCache(model, len(obs))
     every = np.arange(len(obs)) if rows is None else rows
     cache.read(every, prompts_of(text))
     out = []
@@ -28,16 +29,46 @@ def rollout(model, text, obs, act, bd, cache=None, rows=None):
 
 
 @settings(max_examples=40, deadline=None)
-@given(n_layer=st.sampled_from([1, 2, 4]), K=st.sampled_from([1, 2, 5, 40]), S=st.integers(1, 40), N=st.sampled_from([0, 1, 6]),
-       fuse=st.sampled_from([*FUSE, 'bins']), see_act=st.booleans(), n_bd=st.sampled_from([0, 2]), n_believed=st.sampled_from([0, 2]), n_latent=st.sampled_from([0, 3]),
-       head=st.sampled_from(['mse', 'ce', 'kmeans']), seed=st.integers(0, 99))
-def test_the_cache_equals_the_masked_forward(n_layer, K, S, N, fuse, see_act, n_bd, n_believed, n_latent, head, seed):
+@given(
+    n_layer=st.sampled_from([1, 2, 4]),
+    K=st.sampled_from([1, 2, 5, 40]),
+    S=st.integers(1, 40),
+    N=st.sampled_from([0, 1, 6]),
+    fuse=st.sampled_from([*FUSE, 'bins']),
+    past_actions=st.booleans(),
+    n_bd=st.sampled_from([0, 2]),
+    n_privileged=st.sampled_from([0, 2]),
+    n_hidden=st.sampled_from([0, 3]),
+    head=st.sampled_from(['mse', 'ce', 'kmeans']),
+    seed=st.integers(0, 99),
+)
+def test_the_cache_equals_the_masked_forward(
+    n_layer, K, S, N, fuse, past_actions, n_bd, n_privileged, n_hidden, head, seed
+):
     """X1, X9: teacher-forced stepping, every head, far beyond the window"""
-    n_slots, only = {'sum': 1, 'interleave': 1 + (n_bd > 0) + see_act, 'bins': 4}[fuse], {'see_act': True, 'n_believed': 0, 'head': 'ce', 'chunk': 1} if fuse == 'bins' else {}
-    model = make(**{**dict(n_layer=n_layer, text_len=N, block_size=N + n_slots * K, fuse=fuse, see_act=see_act, n_bd=n_bd, n_believed=n_believed, n_latent=n_latent, head=head), **only})
+    n_slots, only = (
+        {'sum': 1, 'interleave': 1 + (n_bd > 0) + past_actions, 'bins': 4}[fuse],
+        {'past_actions': True, 'n_privileged': 0, 'head': 'ce', 'chunk': 1} if fuse == 'bins' else {},
+    )
+    model = make(
+        **{
+            **dict(
+                n_layer=n_layer,
+                text_len=N,
+                block_size=N + n_slots * K,
+                fuse=fuse,
+                past_actions=past_actions,
+                n_bd=n_bd,
+                n_privileged=n_privileged,
+                n_hidden=n_hidden,
+                head=head,
+            ),
+            **only,
+        }
+    )
     text, obs, act, bd = batch(model, 3, S, N, seed)
     if N == 6:
-        text[1, 3:] = PAD # rows may have prompts of different lengths
+        text[1, 3:] = PAD  # rows may have prompts of different lengths
     whole = last(model(text, obs, act, bd)[0])
     assert torch.allclose(rollout(model, text, obs, act, bd), whole, atol=1e-4, rtol=1e-4)
 
@@ -62,7 +93,7 @@ def test_the_past_reaches_exactly_so_far(fuse):
     other[:, 0] = torch.randn_like(obs[:, 0])
     difference = (rollout(model, text, obs, act, bd) - rollout(model, text, other, act, bd)).abs().amax((0, 2))
     reach = n_layer * (K - 1)
-    assert difference[reach] > 0 and (difference[reach + 1:] == 0).all()
+    assert difference[reach] > 0 and (difference[reach + 1 :] == 0).all()
 
 
 @pytest.mark.parametrize('fuse', FUSE)
@@ -71,11 +102,11 @@ def test_rows_at_their_own_times(fuse):
     model = make(block_size=6 + {'sum': 1, 'interleave': 3}[fuse] * 4, fuse=fuse)
     text, obs, act, bd = batch(model, 3, 14)
     whole = last(model(text, obs, act, bd)[0])
-    cache, done = Cache(model, 2), []
+    cache, done = KVCache(model, 2), []
     cache.read(np.arange(2), prompts_of(text[:2]))
     at, who = [0, 0], [0, 1]
     for clock in range(14):
-        if clock == 5: # row 1 ends, its columns are poisoned, and episode 2 takes it
+        if clock == 5:  # row 1 ends, its columns are poisoned, and episode 2 takes it
             cache.k[:, 1], cache.v[:, 1] = torch.nan, torch.nan
             cache.read(np.array([1]), prompts_of(text[2:]))
             at[1], who[1] = 0, 2
@@ -93,7 +124,7 @@ def test_some_rows_only():
     model = make()
     text, obs, act, bd = batch(model, 5, 6)
     whole = last(model(text, obs, act, bd)[0])
-    rows, cache = np.array([4, 1]), Cache(model, 5)
+    rows, cache = np.array([4, 1]), KVCache(model, 5)
     before = cache.k.clone()
     out = rollout(model, text[rows], obs[rows], act[rows], bd[rows], cache, rows)
     assert torch.allclose(out, whole[rows], atol=1e-4, rtol=1e-4)
@@ -104,7 +135,7 @@ def test_a_step_can_be_taken_again():
     """until it is counted: a rollout that waits for one row changes nothing for the others"""
     model = make()
     text, obs, act, bd = batch(model, 2, 6)
-    whole, cache = last(model(text, obs, act, bd)[0]), Cache(model, 2)
+    whole, cache = last(model(text, obs, act, bd)[0]), KVCache(model, 2)
     cache.read(np.arange(2), prompts_of(text))
     for s in range(6):
         before = act[:, s - 1] if s else act[:, 0]
@@ -116,7 +147,7 @@ def test_a_step_can_be_taken_again():
 def test_the_cache_does_not_grow():
     model = make(block_size=6 + 3 * 4)
     text, obs, act, bd = batch(model, 2, 30)
-    cache = Cache(model, 2)
+    cache = KVCache(model, 2)
     held = cache.k.numel()
     rollout(model, text, obs, act, bd, cache)
     assert cache.k.numel() == held == 2 * 2 * 2 * (6 + 3 * 5) * 8

@@ -1,6 +1,7 @@
 """
 SIGTERM and Ctrl-C ask a run to stop: what it is doing is finished, or broken off where that is harmless, and all of it is saved.
 """
+
 import signal
 
 import torch
@@ -21,7 +22,7 @@ class Interrupt:
         self.asked, self.breakable = 0, False
 
     def install(self):
-        self.group = dist.new_group(backend='gloo') if dist.is_initialized() else None # not worth waiting for a GPU
+        self.group = dist.new_group(backend='gloo') if dist.is_initialized() else None  # not worth waiting for a GPU
         for s in signal.SIGTERM, signal.SIGINT:
             signal.signal(s, self.handle)
 
@@ -39,12 +40,12 @@ class Interrupt:
         return asked.item()
 
     def unless_asked(self, f, *args):
-        """ f(*args), which has no effect but its result: None, at once, if a signal has come or comes """
+        """f(*args), which has no effect but its result: None, at once, if a signal has come or comes"""
         try:
             try:
                 self.breakable = True
                 return None if self.asked else f(*args)
             finally:
                 self.breakable = False
-        except Interrupted: # maybe just before it could not be raised any more
+        except Interrupted:  # maybe just before it could not be raised any more
             return None

@@ -1,30 +1,33 @@
 """What is not observed: worked out from what was done and seen, truly recurrent, and better for it."""
+
 import numpy as np
 import pytest
 import torch
 from test_model import batch, last, make
 from torch.nn import functional as F
 
-from belief import Belief, Latent
-from cache import Cache
+from nanopilot.auxiliary import StateEstimator, HiddenMarkov
+from nanopilot.kv_cache import KVCache
 
 
 def test_the_truth_is_not_looked_at_when_acting():
-    model = make(n_believed=2)
+    model = make(n_privileged=2)
     text, obs, act, bd = batch(model)
     told = torch.cat([obs, torch.randn(*obs.shape[:3], 2)], -1)
     assert torch.equal(last(model(text, told, act, bd)[0]), last(model(text, obs, act, bd)[0]))
     real = torch.ones(act.shape[:3], dtype=torch.bool)
-    with pytest.raises(RuntimeError): # in training it has to be there
+    with pytest.raises(RuntimeError):  # in training it has to be there
         model.train()(text, obs, act, bd, real)
 
 
 def test_a_belief_is_all_of_the_past():
-    """ what was done and seen at the first step moves the last belief; what comes later moves none before """
-    model = make(n_believed=2)
+    """what was done and seen at the first step moves the last belief; what comes later moves none before"""
+    model = make(n_privileged=2)
     _, obs, act, _ = batch(model, 1, 12)
+
     def believed(obs, act):
         return model.belief(model.told(obs, torch.nn.functional.pad(model.done(act)[:, :-1], (0, 0, 1, 0))))
+
     for changed in (obs, act):
         kept, before = changed.clone(), believed(obs, act)
         changed[:, 0] += 1
@@ -37,9 +40,9 @@ def test_a_belief_is_all_of_the_past():
 
 
 def test_a_step_taken_again_believes_the_same():
-    model = make(n_believed=2)
+    model = make(n_privileged=2)
     text, obs, act, bd = batch(model, 2, 3)
-    cache = Cache(model, 2)
+    cache = KVCache(model, 2)
     cache.read(np.arange(2), [row.tolist() for row in text])
     cache.step(obs[:, 0], act[:, 0], bd[:, 0])
     cache.t += 1
@@ -48,26 +51,28 @@ def test_a_step_taken_again_believes_the_same():
 
 
 def test_the_policy_loss_does_not_bend_the_belief():
-    """ the belief learns from its own error, over the steps of the episode alone """
-    model = make(n_believed=2).train()
+    """the belief learns from its own error, over the steps of the episode alone"""
+    model = make(n_privileged=2).train()
     text, obs, act, bd = batch(model, 3, 8)
     obs, real = torch.cat([obs, torch.randn(*obs.shape[:3], 2)], -1), torch.zeros(3, 8, 2, dtype=torch.bool)
     real[:, :5] = True
+
     def gradient(act_of_it):
         torch.manual_seed(0)
         model.zero_grad()
         model(text, obs, act_of_it, bd, real)[1].backward()
         return torch.cat([p.grad.flatten() for p in model.belief.parameters()])
+
     whole, later = gradient(act), act.clone()
-    later[:, 4] += 1 # the last action: imitated, but followed by no step
+    later[:, 4] += 1  # the last action: imitated, but followed by no step
     assert torch.equal(gradient(later), whole)
-    obs[:, 5:] += 1 # after the end
+    obs[:, 5:] += 1  # after the end
     assert torch.equal(gradient(act), whole)
 
 
 def test_half_precision_neither_blurs_nor_stops_it():
     """what adds up over an episode is kept in float32, and learns, under autocast too"""
-    model = make(n_believed=2).train()
+    model = make(n_privileged=2).train()
     text, obs, act, bd = batch(model, 3, 8)
     obs, real = torch.cat([obs, torch.randn(*obs.shape[:3], 2)], -1), torch.ones(3, 8, 2, dtype=torch.bool)
     with torch.autocast('cpu', torch.bfloat16):
@@ -77,14 +82,16 @@ def test_half_precision_neither_blurs_nor_stops_it():
 
 
 def test_learns_to_find_its_way():
-    """ dead reckoning: the sum of what was done, within a tenth of its spread after 30 steps, from a landmark seen now and then """
+    """dead reckoning: the sum of what was done, within a tenth of its spread after 30 steps, from a landmark seen now and then"""
     torch.manual_seed(0)
-    belief = Belief(1, 2, torch.pi / 4 * 2.0 ** torch.arange(3), 32)
+    belief = StateEstimator(1, 2, torch.pi / 4 * 2.0 ** torch.arange(3), 32)
     optimizer = torch.optim.AdamW(belief.parameters(), lr=3e-3)
+
     def episodes(n):
         did = torch.randn(n, 30, 1) / 5
         where = did.cumsum(1)
         return belief.told(torch.cat([did, (where > 0).float()], -1)), where
+
     for _ in range(600):
         told, truth = episodes(32)
         loss = ((belief(told, truth) - truth) ** 2).mean()
@@ -101,7 +108,7 @@ def test_learns_to_find_its_way():
 
 def latent():
     torch.manual_seed(0)
-    return Latent(8, 16)
+    return HiddenMarkov(8, 16)
 
 
 def test_a_hidden_state_is_followed_as_rabiner_says():
@@ -110,19 +117,23 @@ def test_a_hidden_state_is_followed_as_rabiner_says():
     assert torch.allclose(model.moves.softmax(1).sum(1), torch.ones(8))
     b, expected = model.first.softmax(0).expand(3, -1), []
     for t in range(300):
-        b = b @ model.moves.softmax(1) * model.seen(x[:, t:t + 1])[:, 0]
+        b = b @ model.moves.softmax(1) * model.seen(x[:, t : t + 1])[:, 0]
         b = b / b.sum(1, keepdim=True)
         expected.append(b)
     added, believed = model(x)
-    assert torch.allclose(believed, torch.stack(expected, 1), atol=1e-5) and torch.allclose(added, model.emission(believed))
-    assert torch.allclose(model(x[:, 100:], believed[:, 99])[1], believed[:, 100:], atol=1e-5) # it goes on from anywhere
+    assert torch.allclose(believed, torch.stack(expected, 1), atol=1e-5) and torch.allclose(
+        added, model.emission(believed)
+    )
+    assert torch.allclose(
+        model(x[:, 100:], believed[:, 99])[1], believed[:, 100:], atol=1e-5
+    )  # it goes on from anywhere
     live = torch.ones(3, 300, dtype=torch.bool)
     live[:, 50] = False
     assert torch.allclose(model(x, live=live)[1][:, 50], believed[:, 49], atol=1e-6)
 
 
 def test_a_hidden_state_changes_what_is_said_and_nothing_before():
-    with_, without = make(n_latent=4), make()
+    with_, without = make(n_hidden=4), make()
     assert (last(with_(*batch(with_))[0]) != last(without(*batch(without))[0])).any()
     text, obs, act, bd = batch(with_, 1, 8)
     before, other = last(with_(text, obs, act, bd)[0]), obs.clone()
@@ -131,24 +142,26 @@ def test_a_hidden_state_changes_what_is_said_and_nothing_before():
     assert not moved[:4].any() and moved[4:].all()
 
 
-@pytest.mark.parametrize('n_latent', [0, 4])
-def test_a_hidden_state_remembers_beyond_the_window(n_latent):
+@pytest.mark.parametrize('n_hidden', [0, 4])
+def test_a_hidden_state_remembers_beyond_the_window(n_hidden):
     """what was seen at the first step is to be done ever after; only one step is in view"""
     torch.manual_seed(0)
-    model = make(loud=False, n_latent=n_latent, block_size=3, text_len=0, head='ce', chunk=1, n_layer=1, see_act=True).train()
+    model = make(
+        loud=False, n_hidden=n_hidden, block_size=3, text_len=0, head='ce', chunk=1, n_layer=1, past_actions=True
+    ).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     text, bd = torch.zeros(32, 0, dtype=torch.int64), torch.zeros(32, 1, 2)
     for _ in range(250):
         obs, first = torch.zeros(32, 10, 1, 3), torch.randint(2, (32,))
         obs[:, 0, 0, 0] = 4.0 * first - 2
         act = first[:, None, None].expand(-1, 10, 1).clone()
-        shown = torch.zeros_like(act) # nor do its own actions give it away
+        shown = torch.zeros_like(act)  # nor do its own actions give it away
         out, _ = model(text, obs, shown, bd)
         loss = F.cross_entropy(out['act'].flatten(0, 1), act.flatten())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert (loss.item() < 0.1) if n_latent else (loss.item() > 0.5)
+    assert (loss.item() < 0.1) if n_hidden else (loss.item() > 0.5)
 
 
 # ------------------------------------------------------------------------------
@@ -160,16 +173,23 @@ def test_the_next_observations_are_learned():
     torch.manual_seed(0)
     model = make(loud=False, next_obs=1.0, chunk=1, n_obs=2, n_act=2, n_bd=0, text_len=0, block_size=100).train()
     model.next_obs.period.copy_(torch.tensor([0, 2 * np.pi]))
-    optimizer, text, real = torch.optim.Adam(model.parameters(), 1e-2), torch.zeros(16, 0, dtype=torch.int64), torch.ones(16, 20, 1, dtype=torch.bool)
+    optimizer, text, real = (
+        torch.optim.Adam(model.parameters(), 1e-2),
+        torch.zeros(16, 0, dtype=torch.int64),
+        torch.ones(16, 20, 1, dtype=torch.bool),
+    )
+
     def episodes():
         act, seen = torch.randn(16, 20, 1, 2), [torch.randn(16, 2)]
         for s in range(19):
             x, angle = (seen[-1] + act[:, s, 0]).T
             seen.append(torch.stack([0.9 * x, (angle + np.pi) % (2 * np.pi) - np.pi], 1))
         return torch.stack(seen, 1)[:, :, None], act
+
     def off(obs, act):
         d = model(text, obs, act)[0]['next'][:, :-1] - obs[:, 1:]
         return model.next_obs.wrapped(d).square().mean()
+
     first = off(*episodes()).item()
     for _ in range(300):
         obs, act = episodes()
@@ -189,7 +209,7 @@ def test_predicting_does_not_see_what_it_predicts():
     acted[:, 2] += 1
     assert torch.equal(model(text, other, act, bd)[0]['next'][:, :3], before[:, :3])
     moved = (model(text, obs, acted, bd)[0]['next'] != before).any(-1).any(-1)[0]
-    assert not moved[:2].any() and moved[2:].all() # from the action that is taken on
+    assert not moved[:2].any() and moved[2:].all()  # from the action that is taken on
 
 
 @pytest.mark.parametrize('fuse', ['sum', 'bins'])
@@ -202,5 +222,8 @@ def test_two_halves_of_a_batch_weigh_as_the_whole(fuse):
     real = real.repeat(1, 1, model.config.chunk)
     real[0, 3:5] = real[3, 1] = False
     whole = model(*inputs, real)[1]
-    halves = [model(*(a[part] for a in inputs), real[part])[1] * real[part].sum() / real.sum() for part in (slice(2), slice(2, 4))]
+    halves = [
+        model(*(a[part] for a in inputs), real[part])[1] * real[part].sum() / real.sum()
+        for part in (slice(2), slice(2, 4))
+    ]
     assert sum(halves).item() == pytest.approx(whole.item(), rel=1e-5)

@@ -1,0 +1,9 @@
+"""Policies steered by words: what the four scripts share, and what a user imports: from nanopilot import Policy."""
+
+
+def __getattr__(name):
+    if name == 'Policy':
+        from nanopilot.policy import Policy
+
+        return Policy
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
