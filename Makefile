@@ -1,4 +1,5 @@
-# make demo: from nothing to a robot that follows a sentence.   make test: every test.   make torture: runs that are killed, files that are damaged.
+# make demo: from nothing to a robot that follows a sentence.   make test: lint, format and every test.
+# make torture: runs that are killed, files that are damaged.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,8 +11,12 @@ demo: $(VENV)/installed
 	$(BIN)/python sample_policy.py --prompts=data/toy_nav/prompts.txt --gif
 	$(BIN)/python sample_policy.py --eval=test --eval_episodes=200
 
-test: $(VENV)/installed
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 torture: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/torture.py
@@ -26,4 +31,4 @@ $(VENV)/installed: requirements.lock
 clean:
 	rm -rf out* data/*/prepared data/*/archives
 
-.PHONY: demo test torture venv clean
+.PHONY: demo test lint torture venv clean

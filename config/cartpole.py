@@ -1,21 +1,25 @@
 # A return-conditioned Decision Transformer on CartPole-v1.
 # $ python prepare.py --dataset=cartpole && python train.py config/cartpole.py
 # $ python sample_policy.py --out_dir=out-cartpole --bd=200
-# 2 minutes on 2 cores; asked for 500 it balances for 500 steps, asked for 50 for 50 or 52: data/cartpole/readme.md
+# 2 minutes on 2 cores; it balances for as many steps as its prompt says: 500 for 500, 50 or 52 for 50, see
+# data/cartpole/readme.md
 out_dir = 'out-cartpole'
 dataset = 'cartpole'
+source_weights = ''
+drop_bd = 0.0
 text_len = 0
+fuse = 'interleave'
+past_actions = True
 block_size = 3 * 20  # 20 steps of up to 500
 chunk = 1
 segment_len = 40
 head = 'ce'
 n_layer = 3
-n_head = 4
 n_embd = 64
 n_future = 0
 batch_size = 32
+optimizer = 'adamw'
 learning_rate = 1e-3
 max_iters = 1500
 eval_interval = 500
-log_interval = 100
-drop_bd = 0.0
+rollouts = 0

@@ -6,19 +6,20 @@
 out_dir = 'out-cartpole-bins'
 dataset = 'cartpole_bins'
 source_weights = 'expert=1,random=0'  # expert=0,random=1: from random actions alone
+drop_bd = 0.5
 text_len = 0
 fuse = 'bins'
+head = 'tokens'
+past_actions = True
 block_size = 5 * 20  # 20 steps, each of the action before and 4 numbers
 chunk = 1
 segment_len = 40
-head = 'ce'
 n_layer = 3
-n_head = 4
 n_embd = 64
 n_future = 0
 batch_size = 32
+optimizer = 'adamw'
 learning_rate = 1e-3
 max_iters = 1500
 eval_interval = 500
 rollouts = 50
-log_interval = 100

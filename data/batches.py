@@ -1,17 +1,66 @@
 """
 What a training step learns from: segments of episodes with a prompt and a behaviour descriptor each, from memory maps.
 
-Batch number `step` is a function of (seed, which, step) alone: the same however many ranks share it and wherever a run was
-resumed. Batches are drawn `bucket` at a time and sorted by length, so that little of them is padding.
+Batch number `step` is a function of (seed, which, step) alone: the same however many ranks share it and wherever a run
+was resumed. Batches are drawn `bucket` at a time and sorted by length, so that little of them is padding.
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from data.metrics import to_go
 from data.text import PAD
+
+
+@dataclass
+class Curriculum:
+    """How long segments are, and how hard episodes: all from the start, or growing over the first training steps."""
+
+    segment_len: int = 0  # steps of the sequence in a segment; 0: whole episodes
+    curriculum: int = 0  # training steps over which segments grow and harder episodes come in; 0: all from the start
+    segment_from: int = 0  # steps of the first segments, doubled until they are segment_len; 0: they do not grow
+    difficulty_from: float = 1.0  # the hardest episodes at the start, 0 to 1; 1: all of them
+    batches_per_step: int = 1  # micro-batches of a training step
+
+    def __post_init__(self):
+        if min(self.segment_len, self.curriculum, self.segment_from) < 0:
+            sizes = f'segment_len={self.segment_len}, curriculum={self.curriculum}, segment_from={self.segment_from}'
+            raise ValueError(f'{sizes}: none of them can be below 0. Leave out what is not wanted')
+        if self.segment_from > self.segment_len > 0:
+            raise ValueError(
+                f'segment_from={self.segment_from} is longer than segment_len={self.segment_len}. Lower it'
+            )
+        grows = self.segment_from > 0 or self.difficulty_from < 1
+        if self.curriculum and not grows:
+            raise ValueError(
+                f'curriculum={self.curriculum}, but nothing grows. Set segment_from or difficulty_from, or leave it out'
+            )
+        if grows and not self.curriculum:
+            raise ValueError(
+                f'segment_from={self.segment_from} and difficulty_from={self.difficulty_from} need to know how long '
+                'it takes until all is in. Set curriculum, or leave them out'
+            )
+
+    def progress(self, batch):
+        """how much of the curriculum lies behind batch number `batch`: 0 to 1"""
+        if not self.curriculum:
+            return 1.0
+        return min(1.0, batch / (self.curriculum * self.batches_per_step))
+
+    def longest(self, progress, whole, chunk):
+        """environment steps of the longest segments, of episodes of up to `whole`"""
+        longest = min(self.segment_len * chunk or whole, whole)
+        shortest = self.segment_from * chunk
+        if progress == 1 or not 0 < shortest < longest:
+            return longest
+        doublings = math.ceil(math.log2(longest / shortest))
+        return min(longest, shortest * 2 ** int(progress * (doublings + 1)))
+
+    def hardest(self, progress):
+        return self.difficulty_from + (1 - self.difficulty_from) * progress
 
 
 class Batches:
@@ -26,195 +75,218 @@ class Batches:
         bucket,
         chunk,
         n_slots,
-        segment_len=0,
+        curriculum=None,
         n_future=0,
         columns=None,
         drop_text=0.0,
         drop_bd='0',
         source_weights='',
-        fixed=None,
         data_fraction=1.0,
-        beyond=0,
-        curriculum=0,
-        segment_from=0,
-        difficulty_from=1.0,
+        fixed_text_len=None,
+        extra_steps=0,
     ):
         """
-        split: a Prepared; which: tells the draws of several of these apart; batch_size in episodes; chunk: environment steps a
-        step; n_slots: tokens a step; segment_len: steps at a time, 0: whole episodes; columns: of the observations; drop_text and
-        drop_bd: shares without; source_weights: shares of the sources; fixed: prompt tokens, if all batches are to have one shape; data_fraction: of the episodes;
-        beyond: steps after the longest episode's end; curriculum: batches over which segments double from segment_from steps to all,
-        0: all from the start, and episodes come in that are harder than difficulty_from
+        split: a Prepared; which: tells the draws of several of these apart
+        batch_size: in episodes; bucket: batches that are drawn together
+        chunk: environment steps in a step; n_slots: tokens of a step; n_future: how many later bd are predicted
+        curriculum: a Curriculum, None: whole episodes, all from the start
+        columns: of the observations, None: all
+        drop_text, drop_bd: proportions of the episodes that go without; drop_bd also by source
+        source_weights: how often each source is drawn; data_fraction: of the episodes, taken evenly
+        fixed_text_len: prompt tokens, if all batches are to have one shape
+        extra_steps: steps after the end of the longest episode
         """
-        self.split, self.which, self.seed, self.batch_size, self.bucket, self.chunk, self.n_slots = (
-            split,
-            which,
-            seed,
-            batch_size,
-            bucket,
-            chunk,
-            n_slots,
-        )
-        self.n_future, self.columns, self.drop_text, self.fixed = n_future, columns, drop_text, fixed
-        self.drop_bd = shares(drop_bd, split.meta['sources'], 'drop_bd', 1)  # (sources,)
-        self.beyond, self.curriculum, self.segment_from, self.difficulty_from = (
-            beyond,
-            curriculum,
-            segment_from,
-            difficulty_from,
-        )
-        self.longest = min(segment_len * chunk or split.meta['longest'], split.meta['longest'])  # environment steps
-        self.weights = (
-            weights(split, source_weights, data_fraction)
-            if source_weights or data_fraction < 1 or difficulty_from < 1
-            else None
-        )
-        self.cumulated = None if self.weights is None else np.cumsum(self.weights)
-        if difficulty_from < 1:
-            for i, source in enumerate(split.meta['sources']):
-                mine = (split.source == i) & (self.weights > 0)
-                if mine.any() and (np.isnan(split.hard[mine]).any() or not (split.hard[mine] <= difficulty_from).any()):
-                    raise ValueError(
-                        f'difficulty_from={difficulty_from}: no episode of {source} is that easy, or its archive does not say (column hard, 0 to 1). Raise it, or leave it out'
-                    )
+        self.split = split
+        self.which = which
+        self.seed = seed
+        self.batch_size = batch_size
+        self.bucket = bucket
+        self.chunk = chunk
+        self.n_slots = n_slots
+        self.curriculum = curriculum or Curriculum()
+        self.n_future = n_future
+        self.columns = columns
+        self.drop_text = drop_text
+        self.drop_bd = per_source(drop_bd, split.meta['sources'], 'drop_bd', 1)  # (sources,)
+        self.fixed_text_len = fixed_text_len
+        self.extra_steps = extra_steps
+        self.longest = self.curriculum.longest(1.0, split.meta['longest'], chunk)  # environment steps
+        self.weights = None
+        if not 0 < data_fraction <= 1:
+            raise ValueError(f'data_fraction={data_fraction} must be above 0 and 1 at most. Leave it out for all')
+        if source_weights or data_fraction < 1 or self.curriculum.difficulty_from < 1:
+            self.weights = episode_weights(split, source_weights, data_fraction)
+        if self.curriculum.difficulty_from < 1:
+            self.check_difficulty()
         self.group = lru_cache(maxsize=4)(self.draw)
 
-    def done(self, group):
-        """how much of the curriculum is behind, at a group of batches: 0 to 1"""
-        return min(1.0, group * self.bucket / self.curriculum) if self.curriculum else 1.0
+    def check_difficulty(self):
+        """refuse a curriculum that some source has no episodes for at its start"""
+        easy_enough = self.curriculum.difficulty_from
+        for i, source in enumerate(self.split.meta['sources']):
+            hard = self.split.hard[(self.split.source == i) & (self.weights > 0)]
+            if len(hard) and (np.isnan(hard).any() or hard.min() > easy_enough):
+                raise ValueError(
+                    f'difficulty_from={easy_enough}: no episode of {source} is that easy, or its archive does not say '
+                    '(column hard, 0 to 1). Raise it, or leave it out'
+                )
 
-    def longest_at(self, group):
-        """environment steps of the longest segments there"""
-        first = self.segment_from * self.chunk
-        if self.done(group) == 1 or not 0 < first < self.longest:
-            return self.longest
-        doublings = math.ceil(math.log2(self.longest / first))
-        return min(self.longest, first * 2 ** int(self.done(group) * (doublings + 1)))
+    def longest_in(self, group):
+        """environment steps of the longest segments in a group of batches"""
+        progress = self.curriculum.progress(group * self.bucket)
+        return self.curriculum.longest(progress, self.split.meta['longest'], self.chunk)
 
     def draw(self, group):
         """
-        Group number `group` of `bucket` batches -> (episode, environment steps of it, the one a segment begins at, text, no
-        bd?), each (bucket, batch_size); the text is -1 where there is none.
+        Group number `group` of `bucket` batches -> dict of arrays (bucket, batch_size): episode, length: environment
+        steps of its segment, start: the one at which that begins, text: -1 where there is none, no_bd: bool
         """
-        split, rng, n = self.split, np.random.default_rng([self.seed, self.which, group]), self.batch_size * self.bucket
-        longest, cumulated, done = self.longest_at(group), self.cumulated, self.done(group)
-        if done < 1 and self.difficulty_from < 1:
-            easy = self.weights * (split.hard <= self.difficulty_from + (1 - self.difficulty_from) * done)
-            whole, left = (np.bincount(split.source, w) for w in (self.weights, easy))
-            cumulated = np.cumsum(easy * (whole / np.maximum(left, 1e-12))[split.source])  # sources keep their shares
-        if cumulated is None:
-            episode = rng.integers(len(split), size=n)
-        else:
-            episode = np.searchsorted(cumulated, rng.random(n) * cumulated[-1], 'right').clip(0, len(split) - 1)
-        length = np.minimum(split.length[episode], longest)
-        first = (rng.random(n) * ((split.length[episode] - length) // self.chunk + 1)).astype(
-            int
-        ) * self.chunk  # a multiple, as when rolling out
+        split = self.split
+        rng = np.random.default_rng([self.seed, self.which, group])
+        n = self.batch_size * self.bucket
+        episode = self.draw_episodes(rng, n, group)
+        length = np.minimum(split.length[episode], self.longest_in(group))
+        starts = (split.length[episode] - length) // self.chunk + 1  # places where the segment could begin
+        start = (rng.random(n) * starts).astype(int) * self.chunk  # a multiple, as in rollouts
         n_texts = np.diff(split.episode_text)[episode]
         text = split.episode_text[episode] + (rng.random(n) * n_texts).astype(int)
         text = np.where((rng.random(n) < self.drop_text) | (n_texts == 0), -1, text)
         no_bd = rng.random(n) < self.drop_bd[split.source[episode]]
+
         tokens = np.ceil(length / self.chunk) * self.n_slots
-        if self.split.meta['text_len']:
+        if split.meta['text_len']:
             tokens += np.where(text < 0, 1, np.diff(split.text_start)[text])
-        order = np.argsort(tokens, kind='stable').reshape(self.bucket, self.batch_size)[
-            rng.permutation(self.bucket)
-        ]  # short ones do not always come first
-        return [a[order] for a in (episode, length, first, text, no_bd)]
+        order = np.argsort(tokens, kind='stable').reshape(self.bucket, self.batch_size)
+        order = order[rng.permutation(self.bucket)]  # short ones do not always come first
+        drawn = {'episode': episode, 'length': length, 'start': start, 'text': text, 'no_bd': no_bd}
+        return {name: a[order] for name, a in drawn.items()}
 
-    def batch(self, step, share=slice(None)):
-        """
-        share: the rows of it to return -> arrays
+    def draw_episodes(self, rng, n, group):
+        """-> n episodes (n,), evenly or by their weights; in a curriculum none that is too hard yet"""
+        split = self.split
+        if self.weights is None:
+            return rng.integers(len(split), size=n)
+        weights = self.weights
+        progress = self.curriculum.progress(group * self.bucket)
+        if progress < 1 and self.curriculum.difficulty_from < 1:
+            easy = weights * (split.hard <= self.curriculum.hardest(progress))
+            all_of_source = np.bincount(split.source, weights)
+            easy_of_source = np.bincount(split.source, easy)
+            weights = easy * (all_of_source / np.maximum(easy_of_source, 1e-12))[split.source]  # sources keep theirs
+        cumulated = np.cumsum(weights)
+        return np.searchsorted(cumulated, rng.random(n) * cumulated[-1], 'right').clip(0, len(split) - 1)
 
-        text (B, N) or (B, N, 1 + text_width), obs (B, S, chunk, n_obs), act (B, S, chunk, ...), bd (B, 1, n_bd), or (B, S, 1) for
-        returns, real (B, S, chunk) and to be
-        imitated, ahead (B, S, n_future, n_bd), first (B,) the step a segment begins at, over (B, S), True after the last step of
-        an episode that ended by itself, and the number of real environment steps in the whole of it
+    def batch(self, step, rows=slice(None)):
         """
-        split, chunk = self.split, self.chunk
+        The rows of batch number `step` -> dict of arrays
+
+        text (B, N) int64, or (B, N, 1 + text_width)
+        obs (B, S, chunk, n_obs) up to each decision; act (B, S, chunk, ...) from each decision on
+        bd (B, 1, n_bd), or (B, S, 1) for returns; nan: not given
+        loss_mask (B, S, chunk) bool: within the segment, and to be imitated
+        start (B,) the step at which a segment begins; future_bd (B, S, n_future, n_bd)
+        terminated (B, S) bool, True after the last step of an episode that ended by itself
+        n_real: int, the environment steps of the loss in all rows of the batch
+        """
+        split = self.split
+        chunk = self.chunk
         group, k = divmod(step, self.bucket)
-        episodes, length, first, text, no_bd = (a[k] for a in self.group(group))
-        S = math.ceil((length.max() if self.fixed is None else self.longest_at(group)) / chunk) + self.beyond
-        t = np.arange(S * chunk)
-        rows = (
-            split.start[episodes][:, None] + first[:, None] + np.minimum(t, length[:, None] - 1)
-        )  # (B, S * chunk), the last one again past the end
-        taught = np.logical_and.accumulate(
-            split.taught[rows].reshape(-1, S, chunk), 2
-        )  # what was decided before a disturbance ends with it
-        real = (t < length[:, None]) & taught.reshape(rows.shape)
-        n_real = int(real.sum())
+        drawn = {name: a[k] for name, a in self.group(group).items()}
+        longest = drawn['length'].max() if self.fixed_text_len is None else self.longest_in(group)
+        S = math.ceil(longest / chunk) + self.extra_steps
+        loss_mask = self.loss_mask(drawn, S)  # of all rows, which are weighed by its sum
+        drawn = {name: a[rows] for name, a in drawn.items()}
+        episode, start = drawn['episode'], drawn['start']
 
-        episodes, length, first, text, no_bd, rows, real = (
-            a[share] for a in (episodes, length, first, text, no_bd, rows, real)
-        )
-        B, begin = len(episodes), split.start[episodes][:, None]
-        seen = begin + np.clip(
-            first[:, None] + t - chunk + 1, 0, split.length[episodes][:, None] - 1
-        )  # up to each decision
-        obs = split.obs[seen] if self.columns is None else split.obs[seen][..., self.columns]
-        act = split.act[rows].reshape(B, S, chunk, *split.act.shape[1:])
-        ends = (
-            np.arange(S)[:, None] * chunk + chunk * 2 ** np.arange(self.n_future) - 1
-        )  # (S, n_future), steps after which it is there
-        ahead = split.path[
-            begin[..., None] + np.minimum(first[:, None, None] + ends, split.length[episodes][:, None, None] - 1)
-        ]
-        bd = split.bd[episodes][:, None]
-        if 'discount' in split.meta:  # what is left of a return
-            before = np.minimum(first[:, None] + np.arange(S) * chunk, split.length[episodes][:, None] - 1)  # steps
-            so_far = np.where(before[..., None] > 0, split.path[begin + np.maximum(before, 1) - 1], np.float32(0))
-            bd = to_go(bd, so_far, before[..., None], split.meta['discount'])
-        bd = np.where(no_bd[:, None, None], np.float32(np.nan), bd)
-        ended = (first + length == split.length[episodes]) & (
-            split.length[episodes] < split.meta['max_steps']
-        )  # not just cut off
-        over = ended[:, None] & (np.arange(S) == np.ceil(length[:, None] / chunk))
-        prompts = split.prompts(text, self.fixed) if split.meta['text_len'] else np.full((B, 0), PAD)
-        return (
-            prompts,
-            obs.reshape(B, S, chunk, -1),
-            act,
-            bd,
-            real.reshape(B, S, chunk),
-            ahead,
-            first // chunk,
-            over,
-            n_real,
-        )
+        begin = split.start[episode][:, None]  # (B, 1), where an episode begins in the arrays
+        last = split.length[episode][:, None] - 1
+        t = start[:, None] + np.arange(S * chunk)  # (B, S * chunk), environment steps
+        in_segment = np.minimum(t, (start + drawn['length'])[:, None] - 1)  # the last one again past its end
+        obs = split.obs[begin + np.clip(t - chunk + 1, 0, last)]  # up to each decision
+        if self.columns is not None:
+            obs = obs[..., self.columns]
+        act = split.act[begin + in_segment]
+        prompts = np.full((len(episode), 0), PAD)
+        if split.meta['text_len']:
+            prompts = split.prompts(drawn['text'], self.fixed_text_len)
+        return {
+            'text': prompts,
+            'obs': obs.reshape(len(episode), S, chunk, -1),
+            'act': act.reshape(len(episode), S, chunk, *split.act.shape[1:]),
+            'bd': self.bd(drawn, S),
+            'loss_mask': loss_mask[rows],
+            'start': start // chunk,
+            'future_bd': self.future_bd(drawn, S),
+            'terminated': self.terminated(drawn, S),
+            'n_real': int(loss_mask.sum()),
+        }
+
+    def loss_mask(self, drawn, S):
+        """-> (B, S, chunk) bool: the steps of a segment, up to the first of a decision that is not to be imitated"""
+        first = self.split.start[drawn['episode']] + drawn['start']
+        length = drawn['length'][:, None]
+        t = np.arange(S * self.chunk)
+        imitate = self.split.taught[first[:, None] + np.minimum(t, length - 1)].reshape(-1, S, self.chunk)
+        imitate = np.logical_and.accumulate(imitate, 2)  # what was decided before a disturbance ends with it
+        return imitate & (t < length).reshape(-1, S, self.chunk)
+
+    def bd(self, drawn, S):
+        """-> (B, 1, n_bd), or where it is a return what is left of it at each step, (B, S, 1); nan: not given"""
+        split = self.split
+        bd = split.bd[drawn['episode']][:, None]
+        if 'discount' in split.meta:
+            begin = split.start[drawn['episode']][:, None]
+            last = split.length[drawn['episode']][:, None] - 1
+            steps = np.minimum(drawn['start'][:, None] + np.arange(S) * self.chunk, last)  # (B, S), taken before
+            path = split.path[begin + np.maximum(steps, 1) - 1]
+            so_far = np.where(steps[..., None] > 0, path, np.float32(0))
+            bd = to_go(bd, so_far, steps[..., None], split.meta['discount'])
+        return np.where(drawn['no_bd'][:, None, None], np.float32(np.nan), bd)
+
+    def future_bd(self, drawn, S):
+        """-> (B, S, n_future, n_bd), the bd 1, 2, 4 .. steps later, or that of the episode's end"""
+        begin = self.split.start[drawn['episode']][:, None, None]
+        last = self.split.length[drawn['episode']][:, None, None] - 1
+        later = np.arange(S)[:, None] * self.chunk + self.chunk * 2 ** np.arange(self.n_future) - 1  # (S, n_future)
+        return self.split.path[begin + np.minimum(drawn['start'][:, None, None] + later, last)]
+
+    def terminated(self, drawn, S):
+        """-> (B, S) bool, True after the last step of an episode that ended by itself and was not cut off"""
+        length = self.split.length[drawn['episode']]
+        ended = (drawn['start'] + drawn['length'] == length) & (length < self.split.meta['max_steps'])
+        return ended[:, None] & (np.arange(S) == np.ceil(drawn['length'][:, None] / self.chunk))
 
 
-def shares(said, sources, name, most=math.inf):
-    """what a setting says of each source, (sources,): 'demonstrations=0.7,elites=0.3', or one number for all"""
-    form = f"{name}={said!r} is not of the form '{','.join(f'{s}=0.5' for s in sources)}'"
+def per_source(setting, sources, name, most=math.inf):
+    """a number of each source, (sources,): 'demonstrations=0.7,elites=0.3', or one number for all of them"""
+    form = f"{name}={setting!r} is not of the form '{','.join(f'{s}=0.5' for s in sources)}'"
     try:
-        given = (
-            {k.strip(): float(share) for k, share in (part.split('=') for part in said.split(','))}
-            if '=' in said
-            else dict.fromkeys(sources, float(said))
-        )
+        if '=' in setting:
+            pairs = [part.split('=') for part in setting.split(',')]
+            numbers = {source.strip(): float(number) for source, number in pairs}
+        else:
+            numbers = dict.fromkeys(sources, float(setting))
     except ValueError:
         raise ValueError(form) from None
-    if sorted(given) != sorted(sources) or said.count('=') not in (0, len(given)):
-        raise ValueError(f'{name} names {sorted(given)}, the data has {sources}. Name each once')
-    if not all(0 <= share <= most and share < math.inf for share in given.values()):
+    if sorted(numbers) != sorted(sources) or setting.count('=') not in (0, len(numbers)):
+        raise ValueError(f'{name} names {sorted(numbers)}, the data has {sources}. Name each once')
+    if not all(0 <= number <= most and number < math.inf for number in numbers.values()):
         raise ValueError(f'{form}, from 0 to {most:g}')
-    return np.array([given[s] for s in sources])
+    return np.array([numbers[s] for s in sources])
 
 
-def weights(split, source_weights, data_fraction):
-    """how often each episode is drawn under a mix of the sources, some episodes of each never -> (episodes,), their sum is 1"""
+def episode_weights(split, source_weights, data_fraction):
+    """how often each episode is drawn: some never, sources as often as their weights say -> (episodes,), of sum 1"""
     nth = np.floor(np.arange(len(split) + 1) * data_fraction)
     p = (np.diff(nth) > 0).astype(float)
+    settings = f'source_weights={source_weights!r} and data_fraction={data_fraction}'
     if source_weights:
-        wanted = shares(source_weights, split.meta['sources'], 'source_weights')
-        for i, share in enumerate(wanted):
-            mine = split.source == i
-            if share and not p[mine].any():
-                raise ValueError(
-                    f'source_weights={source_weights!r} and {data_fraction=} leave no episode of {split.meta["sources"][i]}'
-                )
-            p[mine] *= share / max(p[mine].sum(), 1)
+        weights = per_source(source_weights, split.meta['sources'], 'source_weights')
+        for i, weight in enumerate(weights):
+            of_source = split.source == i
+            if weight and not p[of_source].any():
+                raise ValueError(f'{settings} leave no episode of {split.meta["sources"][i]}. Raise data_fraction')
+            p[of_source] *= weight / max(p[of_source].sum(), 1)
     if not p.any():
-        raise ValueError(f'source_weights={source_weights!r} and {data_fraction=} leave no episode to train on')
+        raise ValueError(f'{settings} leave no episode to train on. Raise them')
     return p / p.sum()

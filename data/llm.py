@@ -1,6 +1,7 @@
 """
-Ask a language model behind any OpenAI-compatible server. OPENAI_BASE_URL says where it is, OPENAI_API_KEY is its key, if it
-wants one; neither is written anywhere. Answers are kept on disk, so that an interrupted run goes on where it was.
+Requests to a language model behind any OpenAI-compatible server. OPENAI_BASE_URL is its address, OPENAI_API_KEY its
+key, if it wants one; neither is written anywhere. Answers are cached on disk: an interrupted run, started again, sends
+only the requests without one.
 """
 
 import hashlib
@@ -13,9 +14,9 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 MAX_TOKENS = 300  # of an answer
-TRIES = 3  # times that a request is sent again where the answer is none, and an answer asked for again where it is not right
-PATIENCE = 10  # requests in a row that fail for good: then it is the server, and no use to go on
-REFUSED = {
+MAX_TRIES = 3  # to send a request whose answer is empty, and to ask again where an answer is invalid
+MAX_FAILURES = 10  # in a row: after more of them the server is taken to be down
+REFUSALS = {  # statuses that no repetition changes
     401: 'it refuses the key: check OPENAI_API_KEY',
     403: 'it refuses the key: check OPENAI_API_KEY',
     404: "it knows no such model, or has another address: check the model's name and OPENAI_BASE_URL",
@@ -23,63 +24,87 @@ REFUSED = {
 
 
 class NoAnswer(Exception):
-    """The server answers others, but not this request: the failure counts, and the run goes on."""
+    """This request has no answer, though the server may answer others."""
 
 
 class LLM:
     """
-    ask(messages) -> text, of which nothing is believed yet. 429, 5xx and silence are waited for and tried again by the
-    client, `retries` times, with back-off or as long as Retry-After says. `requests`, `cached` and `tokens` are counted.
+    ask(messages) -> text, unchecked. After 429, 5xx or silence the client tries again, `retries` times, with back-off
+    or as long as Retry-After says. `requests`, `cached` and `tokens` are counted.
     """
 
-    def __init__(self, model, kept, temperature=0.0, at_once=8, retries=5, timeout=60):
-        """kept: a DiskCache; timeout: seconds of silence"""
+    def __init__(self, model, cache, temperature=0.0, concurrency=8, retries=5, timeout=60):
+        """
+        model: its name at the server; cache: a DiskCache; concurrency: requests at a time; timeout: seconds of silence
+
+        Raises ValueError where the environment names no server, or where the key cannot be one.
+        """
         import openai
 
-        url, self.key = os.environ.get('OPENAI_BASE_URL', ''), os.environ.get('OPENAI_API_KEY', '').strip()
+        url = os.environ.get('OPENAI_BASE_URL', '')
+        self.key = os.environ.get('OPENAI_API_KEY', '').strip()
         if not url and not self.key:
             raise ValueError(
-                "which language model server? Set OPENAI_BASE_URL to its address, such as http://localhost:8000/v1, or OPENAI_API_KEY to use OpenAI's"
+                'which language model server? Set OPENAI_BASE_URL to its address, such as http://localhost:8000/v1, '
+                "or OPENAI_API_KEY to use OpenAI's"
             )
         if not self.key.isascii() or not self.key.isprintable():
             raise ValueError('OPENAI_API_KEY holds characters that no key has. Copy it again')
+        # 'none': a local server needs no key, but the client does
         self.client = openai.OpenAI(
             api_key=self.key or 'none', base_url=url or None, max_retries=retries, timeout=timeout
-        )  # local servers want no key, the client does
-        self.server, self.lock = urlsplit(str(self.client.base_url)).netloc.rpartition('@')[2], threading.Lock()
-        self.model, self.kept, self.temperature, self.at_once = model, kept, temperature, at_once
-        self.requests = self.cached = self.tokens = self.failed = 0  # failed: in a row
-        self.answered, self.why = False, ''
+        )
+        self.server = urlsplit(str(self.client.base_url)).netloc.rpartition('@')[2]  # without user and password
+        self.model = model
+        self.cache = cache
+        self.temperature = temperature
+        self.concurrency = concurrency
+        self.lock = threading.Lock()  # of what follows
+        self.requests = 0
+        self.cached = 0  # answers from the cache
+        self.tokens = 0
+        self.failures = 0  # in a row
+        self.last_error = ''
+        self.has_answered = False  # any request of this run
 
     def ask(self, messages, number=0):
-        """messages, dicts with role and content; number: of another answer to the same -> text; NoAnswer where this request has none"""
+        """
+        messages: dicts with role and content; number: of another answer to the same messages -> text
+
+        Raises NoAnswer where this request has none, OSError where the server is down, ValueError where it refuses
+        the key or the model.
+        """
         request = {'model': self.model, 'messages': messages, 'temperature': self.temperature, 'max_tokens': MAX_TOKENS}
         key = hashlib.sha256(json.dumps({**request, 'number': number}, sort_keys=True).encode()).hexdigest()
-        if (known := self.kept.get(key)) is not None:
+        answer = self.cache.get(key)
+        if answer is not None:
             with self.lock:
                 self.cached += 1
-            return known.decode()
-        text = next(filter(None, (self.send(request) for _ in range(TRIES))), None)
-        if text is None:
+            return answer.decode()
+        for _ in range(MAX_TRIES):
+            text = self.send(request)
+            if text:
+                break
+        else:
             self.fail('what it answers is no chat completion')
-        self.failed, self.answered = 0, True
-        self.kept.put(key, text.encode())
+        self.failures = 0
+        self.has_answered = True
+        self.cache.put(key, text.encode())
         return text
 
     def send(self, request):
-        """-> the text of the answer, '' where there is none in it"""
+        """-> the text of the answer, '' where it holds none. Raises as `ask` does"""
         import openai
 
         with self.lock:
             self.requests += 1
         try:
-            answer = self.client.chat.completions.create(**request)
+            completion = self.client.chat.completions.create(**request)
         except openai.APIStatusError as e:
-            if e.status_code in REFUSED:
-                raise ValueError(
-                    f'{self.server}, model {self.model}: {REFUSED[e.status_code]} (status {e.status_code})'
-                ) from None
-            self.fail(f'status {e.status_code}, {e}')
+            status = e.status_code
+            if status in REFUSALS:
+                raise ValueError(f'{self.server}, model {self.model}: {REFUSALS[status]} (status {status})') from None
+            self.fail(f'status {status}, {e}')
         except openai.APITimeoutError:
             self.fail(f'silent for {self.client.timeout:g} s')
         except openai.APIConnectionError:
@@ -87,61 +112,89 @@ class LLM:
         except ValueError:  # not JSON, or half of it
             return ''
         with self.lock:
-            used = getattr(getattr(answer, 'usage', None), 'total_tokens', None)
-            self.tokens += used if isinstance(used, int) else 0
-        try:
-            text = answer.choices[0].message.content
-        except (AttributeError, IndexError, KeyError, TypeError):  # the client takes any JSON for an answer
+            self.tokens += tokens_of(completion)
+        text = text_of(completion)
+        if self.key and self.key in text:  # a server may repeat the key: it must not reach the disk
             return ''
-        text = text.encode(errors='replace').decode().strip() if isinstance(text, str) else ''
-        return '' if self.key and self.key in text else text  # nor is a key kept that a server repeats
+        return text
 
-    def fail(self, why, down=False):
-        """one request has no answer; the run ends where many in a row have none, or the server is down and was never up"""
+    def fail(self, error, down=False):
+        """
+        Count a request without an answer. down: there is no connection
+
+        Raises NoAnswer; OSError where too many in a row have none, or where the server was never up.
+        """
+        if self.key:
+            error = error.replace(self.key, '***')
         with self.lock:
-            self.why = ' '.join((why.replace(self.key, '***') if self.key else why).split())[:300]
-            self.failed += 1
-            over = self.failed > PATIENCE or down and not self.answered
-        if over:
-            self.end()
-        raise NoAnswer(self.why)
+            self.last_error = ' '.join(error.split())[:300]
+            self.failures += 1
+            give_up = self.failures > MAX_FAILURES or down and not self.has_answered
+        if give_up:
+            self.give_up()
+        raise NoAnswer(self.last_error)
 
-    def end(self):
+    def give_up(self):
         raise OSError(
-            f'the language model at {self.server} does not answer ({self.why}). What it has answered is kept: run this again to go on'
+            f'the language model at {self.server} does not answer ({self.last_error}). '
+            'What it has answered is kept: run this again to go on'
         )
 
-    def each(self, ask, jobs, desc):
-        """ask(job) for every job, at_once at a time, with a bar -> list of what it returns"""
+    def map(self, ask, jobs, desc):
+        """
+        ask(job) for every job, `concurrency` at a time, with a progress bar -> list of what it returns
+
+        Raises the first error of `ask`, and OSError where no request had an answer.
+        """
         bar = tqdm(total=len(jobs), desc=desc, unit='answers', mininterval=1, disable=None, leave=False)
 
-        def one(job):
-            found = ask(job)
+        def ask_and_count(job):
+            result = ask(job)
             with self.lock:
                 bar.set_postfix(tokens=self.tokens, refresh=False)
                 bar.update()
-            return found
+            return result
 
-        with bar, ThreadPoolExecutor(self.at_once) as pool:
-            found = list(pool.map(one, jobs))  # the first error cancels what has not begun
-        if self.failed and not self.answered:
-            self.end()
-        return found
+        with bar, ThreadPoolExecutor(self.concurrency) as pool:
+            results = list(pool.map(ask_and_count, jobs))  # the first error cancels what has not begun
+        if self.failures and not self.has_answered:
+            self.give_up()
+        return results
+
+
+# the client takes any JSON for a completion: nothing of it is certain
+
+
+def tokens_of(completion):
+    """-> the tokens that the server counts for it, 0 where it counts none"""
+    n = getattr(getattr(completion, 'usage', None), 'total_tokens', None)
+    return n if isinstance(n, int) else 0
+
+
+def text_of(completion):
+    """-> its text as valid UTF-8, '' where there is none"""
+    try:
+        text = completion.choices[0].message.content
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return ''
+    if not isinstance(text, str):
+        return ''
+    return text.encode(errors='replace').decode().strip()
 
 
 def ask_until_valid(llm, messages, invalid_because, number=0):
     """
-    Ask until invalid_because(answer) is None, telling the model what it complains about.
+    Ask until invalid_because(answer) is None; its text is the next message to the model.
 
-    -> (the answer, how many were asked for); None instead of the answer where TRIES were wrong, 0 instead of the number where one had no answer
+    -> (answer, number of answers); (None, MAX_TRIES) where all were invalid, (None, 0) where a request had no answer
     """
-    for tries in range(1, TRIES + 1):
+    for tries in range(1, MAX_TRIES + 1):
         try:
             answer = llm.ask(messages, number)
         except NoAnswer:
             return None, 0
-        wrong = invalid_because(answer)
-        if wrong is None:
+        objection = invalid_because(answer)
+        if objection is None:
             return answer, tries
-        messages = [*messages, {'role': 'assistant', 'content': answer}, {'role': 'user', 'content': wrong}]
-    return None, TRIES
+        messages = [*messages, {'role': 'assistant', 'content': answer}, {'role': 'user', 'content': objection}]
+    return None, MAX_TRIES

@@ -1,12 +1,12 @@
 """
-What data sets draw alike: files that are never half-written, and a panel for each episode.
+Pictures that data sets share: files that are never half-written, and a panel for each episode.
 """
 
 import os
 
 
 def save(file, write):
-    """under another name first: whoever reads the file meanwhile never sees half of it"""
+    """write(name) a file under another name first: a reader never gets half of it"""
     write(f'{file}.tmp')
     os.replace(f'{file}.tmp', file)
 

@@ -1,30 +1,31 @@
 """
-Prepared data: flat arrays that training opens as memory maps, `data/<name>/prepared/{train,val,test}/`.
+Prepared data: flat arrays that training opens as memory maps, `data/<name>/prepared/{train,val,test}/`, written by
+data/writing.py.
 
     obs.npy (steps, n_obs)  act.npy (steps, n_act)  path.npy (steps, n_bd) after each step
     taught.npy (steps) bool, False where the action is not to be imitated
-    bd.npy (episodes, n_bd)  start.npy (episodes + 1) where each one begins  source.npy (episodes) which of meta's sources
-    hard.npy (episodes) how difficult each is, 0 to 1, nan: nobody says
-    text.npy (tokens) uint16, prompts end to end  text_start.npy (texts + 1)  episode_text.npy (episodes + 1) whose texts are whose
-    of a frozen encoder also states.npy (rows, width) float16, its states, and state_start.npy (texts) where a prompt's begin
-    episodes.parquet: for reading and scoring, the words, what was asked, the annotation
+    bd.npy (episodes, n_bd)  start.npy (episodes + 1) where each one begins
+    source.npy (episodes) index into meta's sources
+    hard.npy (episodes) how difficult each is, 0 to 1, nan where that is not known
+    text.npy (tokens) uint16, prompts end to end  text_start.npy (texts + 1) where each one begins
+    episode_text.npy (episodes + 1) index of an episode's first text
+    of a frozen encoder also states.npy (rows, width) float16, and state_start.npy (texts) where a prompt's states begin
+    episodes.parquet: for reading and scoring: the sentences, the request, the annotation
     ../meta.json: version, shapes, normaliser, tokenizer, archives with their SHA-256, split rule, counts
 """
 
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
-from array import array
-from collections import Counter
-from itertools import pairwise
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from data.encoders import load_tokenizer
 from data.text import NOT_GIVEN, pad_prompts
@@ -43,7 +44,7 @@ SPEC = {
     'continuous': bool,
     'words': [str],
     'archives': [dict],
-}  # what meta.json says of the data, and checkpoints after it; the types of JSON
+}  # types of meta.json's keys that describe the data; checkpoints hold a copy
 NEEDED = {
     **SPEC,
     'dataset': str,
@@ -55,127 +56,16 @@ NEEDED = {
     'longest_text': int,
     'max_steps': int,
     'vocab_size': int,
-}  # .. all of meta.json that is needed
+}  # types of all of meta.json's keys that are needed
 ARRAYS = ('obs', 'act', 'path', 'taught', 'bd', 'start', 'source', 'hard', 'text', 'text_start', 'episode_text')
 
 
-class NpyWriter:
-    """A .npy file that grows row by row; its header leaves room for the final length."""
-
-    def __init__(self, file, width, dtype):
-        self.file, self.shape, self.dtype = open(file, 'wb'), (0,) + width, np.dtype(dtype)
-        self.header()
-
-    def header(self):
-        np.lib.format.write_array_header_1_0(
-            self.file, {'descr': np.lib.format.dtype_to_descr(self.dtype), 'fortran_order': False, 'shape': self.shape}
-        )
-
-    def append(self, rows):
-        rows = np.ascontiguousarray(rows, dtype=self.dtype)
-        rows = rows.reshape(
-            len(rows) if rows.ndim == len(self.shape) else 1, *self.shape[1:]
-        )  # one row, or many, even of no width
-        self.file.write(rows.tobytes())
-        self.shape = (self.shape[0] + len(rows),) + self.shape[1:]
-
-    def close(self):
-        self.file.seek(0)
-        self.header()
-        self.file.close()
-
-
-EPISODE = pa.schema(
-    [
-        ('source', pa.string()),
-        ('seed', pa.int64()),
-        ('asked', pa.string()),
-        ('novel', pa.string()),
-        ('text', pa.list_(pa.string())),
-        ('loose', pa.list_(pa.string())),
-        ('held_out', pa.list_(pa.string())),
-        ('visits', pa.string()),
-        ('group', pa.string()),
-        ('bd', pa.list_(pa.float64())),
-    ]
-)
-
-
-class SplitWriter:
-    """A split that is written episode by episode. In memory: the rows of the last few, and a number for each."""
-
-    def __init__(self, folder, width, dtype):
-        """width: of the arrays, {'obs': (n_obs,), ..}; dtype: where it is not float32"""
-        folder.mkdir(parents=True)
-        self.folder, self.rows, self.start = folder, [], array('q', [0])
-        self.sources, self.novel, self.texts = Counter(), Counter(), 0  # counted
-        self.arrays = {
-            name: NpyWriter(folder / f'{name}.npy', w, dtype.get(name, np.float32)) for name, w in width.items()
-        }
-        self.parquet = pq.ParquetWriter(folder / 'episodes.parquet', EPISODE, compression='zstd')
-
-    def __len__(self):
-        return len(self.start) - 1
-
-    def append(self, episode, row):
-        """episode: its arrays; row: what episodes.parquet says of it"""
-        for name, file in self.arrays.items():
-            file.append(episode[name])
-        self.start.append(self.start[-1] + len(episode['act']))
-        self.sources[row['source']] += 1
-        self.novel[row['novel']] += 1
-        self.texts += len(row['text']) + len(row['loose'])
-        self.rows.append(row)
-        if len(self.rows) == 1024:
-            self.flush()
-
-    def flush(self):
-        self.parquet.write_table(pa.Table.from_pylist(self.rows, schema=EPISODE))
-        self.rows.clear()
-
-    def close(self):
-        self.flush()
-        self.parquet.close()
-        for file in self.arrays.values():
-            file.close()
-        np.save(self.folder / 'start.npy', np.array(self.start))
-
-
-def write_states(folder, tokenizer, kept):
-    """
-    Of the prompts that a split's folder holds, each distinct one once: states.npy (tokens, width) float16, and state_start.npy (texts,), where each
-    one's begin. kept: a DiskCache that has those that were computed before
-    """
-    text, start = (np.load(folder / f'{name}.npy', mmap_mode='r') for name in ('text', 'text_start'))
-    begin, where, n = np.empty(len(start) - 1, np.int64), {}, 0
-    rows, bar = (
-        NpyWriter(folder / 'states.npy', (tokenizer.text_width,), np.float16),
-        tqdm(total=len(begin), desc=f'encode {folder.name}', unit='texts', disable=None),
-    )
-    for first in range(0, len(begin), 1024):
-        prompts = [text[a:b] for a, b in pairwise(start[first : first + 1025])]
-        new = {p.tobytes(): p for p in prompts if p.tobytes() not in where}
-        keys = {ids: hashlib.sha256(tokenizer.model + ids).hexdigest() for ids in new}
-        found = {ids: kept.get(key) for ids, key in keys.items()}
-        missing = [ids for ids, states in found.items() if states is None]
-        found |= dict(zip(missing, [states.tobytes() for states in tokenizer.states([new[ids] for ids in missing])]))
-        kept.put_all((keys[ids], found[ids]) for ids in missing)
-        for ids, states in found.items():
-            where[ids] = n
-            rows.append(np.frombuffer(states, np.float16).reshape(-1, tokenizer.text_width))
-            n += len(new[ids])
-        begin[first : first + len(prompts)] = [where[p.tobytes()] for p in prompts]
-        bar.update(len(prompts))
-    bar.close()
-    rows.close()
-    np.save(folder / 'state_start.npy', begin)
-
-
 class Rows:
-    """Some columns of a split's episodes.parquet, to be iterated over any number of times, never all in memory."""
+    """Columns of a split's episodes.parquet, to be iterated over any number of times, never all in memory."""
 
     def __init__(self, folder, columns):
-        self.file, self.columns = folder / 'episodes.parquet', columns
+        self.file = folder / 'episodes.parquet'
+        self.columns = columns
 
     def __iter__(self):
         with pq.ParquetFile(self.file, pre_buffer=False) as file:
@@ -183,11 +73,21 @@ class Rows:
                 yield from batch.to_pylist()
 
 
+class View(NamedTuple):
+    """The observations that a run uses, as columns of obs: the observed ones, then those that only training knows."""
+
+    columns: list
+    n_obs: int
+    n_privileged: int
+
+
 class Prepared:
-    """One split, opened: obs act bd start text text_start episode_text as memory maps, `meta`, `tokenizer`."""
+    """A split, for reading: obs act bd start text text_start episode_text as memory maps, `meta`, `tokenizer`."""
 
     def __init__(self, folder, split):
-        self.folder, self.split, self._tokenizer = Path(folder), split, None
+        self.folder = Path(folder)
+        self.split = split
+        self._tokenizer = None
         self.meta = load_meta(folder)
         self.text_width = self.meta.get('text_width', 0)
         for name in ARRAYS + ('states', 'state_start') * (self.text_width > 0):
@@ -195,12 +95,12 @@ class Prepared:
             try:
                 setattr(self, name, np.load(file, mmap_mode='r', allow_pickle=False))
             except FileNotFoundError:
-                raise FileNotFoundError(f'no {file}. Run: {again(self.meta)}') from None
+                raise FileNotFoundError(f'no {file}. Run: {prepare_again(self.meta)}') from None
             except (ValueError, EOFError) as e:
-                raise ValueError(f'{file} is damaged ({e}). Run: {again(self.meta)}') from None
+                raise ValueError(f'{file} is damaged ({e}). Run: {prepare_again(self.meta)}') from None
         steps = self.meta['counts'].get(split, {}).get('steps')
         if len(self.obs) != steps or len(self.act) != steps or self.obs.shape[1] != len(self.meta['obs_names']):
-            raise ValueError(f'{self.folder / split} does not fit its meta.json. Run: {again(self.meta)}')
+            raise ValueError(f'{self.folder / split} does not fit its meta.json. Run: {prepare_again(self.meta)}')
         self.length = np.diff(self.start)
 
     def __len__(self):
@@ -216,8 +116,77 @@ class Prepared:
             )
         return self._tokenizer
 
+    def view(self, obs_names='', privileged_obs=''):
+        """
+        Names of observations, separated by commas -> the View of them. obs_names: '' for all that are not privileged;
+        privileged_obs: known in training only. ValueError for a name that the data does not have, or one in both
+        """
+        known = self.meta['obs_names']
+        privileged = [name for name in privileged_obs.split(',') if name]
+        observed = [name for name in obs_names.split(',') if name]
+        for name in observed + privileged:
+            if name not in known:
+                raise ValueError(f'there is no observation {name!r} in {self.folder}. There are: {", ".join(known)}')
+        both = [name for name in privileged if name in observed]
+        if both:
+            raise ValueError(
+                f'{both[0]!r} is in obs_names and in privileged_obs. What is privileged is not observed: name it in one'
+            )
+        observed = observed or [name for name in known if name not in privileged]
+        return View([known.index(name) for name in observed + privileged], len(observed), len(privileged))
+
+    def check(self, dataset, text_len, head, heads):
+        """
+        Refuse a run that this data is not for. dataset: its name; text_len: tokens that the model reads, 0: none
+        head: the one of heads, {name: what has .discrete}, that predicts actions
+        """
+        if self.meta['dataset'] != dataset:
+            raise ValueError(f'{self.folder} holds {self.meta["dataset"]}, not {dataset}. Set --dataset')
+        continuous = self.meta['continuous']
+        fitting = [name for name in heads if heads[name].discrete != continuous]
+        if head not in fitting:
+            kind = 'continuous' if continuous else 'discrete'
+            raise ValueError(
+                f'head={head!r} does not go with the {kind} actions of {dataset}. Set --head={" or ".join(fitting)}'
+            )
+        longest = self.meta['longest_text']
+        if bool(text_len) != bool(self.meta['text_len']):
+            has = 'prompts' if self.meta['text_len'] else 'no language'
+            raise ValueError(
+                f'text_len={text_len}, but {self.folder} has {has}. Set --text_len={self.meta["text_len"]}'
+            )
+        if text_len < longest:
+            raise ValueError(
+                f'text_len={text_len}, but prompts in {self.folder} have up to {longest} tokens. '
+                f'Raise it, or prepare with --text_len={text_len}'
+            )
+
+    def model_args(self, view, chunk, extra_steps=0):
+        """what of a GPTConfig follows from the data and the View of it; extra_steps: after the end of an episode"""
+        longest = max(self.meta['longest'], self.meta['max_steps'])
+        return {
+            'vocab_size': self.meta['vocab_size'],
+            'text_width': self.text_width,
+            'max_steps': math.ceil(longest / chunk) + extra_steps,
+            'n_obs': view.n_obs,
+            'n_privileged': view.n_privileged,
+            'n_act': len(self.meta['act_names']),
+            'n_bd': len(self.meta['bd_names']),
+        }
+
+    def first_text(self):
+        """a sentence of the split; None where it has no language"""
+        if not self.meta['text_len']:
+            return None
+        return next((text for row in Rows(self.folder / self.split, ['text']) for text in row['text']), None)
+
+    def data_spec(self):
+        """what a checkpoint says of the data that it was trained on, a dict"""
+        optional = ('normaliser', 'discount', 'obs_period', 'text_encoder')
+        return {k: self.meta[k] for k in (*SPEC, *optional) if k in self.meta}
+
     def episodes(self, columns=None):
-        """the episodes' words and annotation -> list of dicts"""
+        """rows of episodes.parquet: sentences and annotation -> list of dicts"""
         return pq.read_table(self.folder / self.split / 'episodes.parquet', columns=columns).to_pylist()
 
     def prompt(self, k):
@@ -225,23 +194,25 @@ class Prepared:
         return self.text[self.text_start[k] : self.text_start[k + 1]]
 
     def prompts(self, texts, n=None):
-        """numbers of texts (B,), -1: none -> what GPT.words reads, pad_prompts to the longest, or to n tokens"""
+        """indices of texts (B,), -1: none -> the model's `text`, padded to the longest, or to n tokens"""
         ids = [[NOT_GIVEN] if k < 0 else self.prompt(k) for k in texts]
         if not self.text_width:
             return pad_prompts(ids, n)
-        return pad_prompts(
-            ids,
-            n,
-            [None if k < 0 else self.states[self.state_start[k] :][: len(i)] for k, i in zip(texts, ids)],
-            self.text_width,
-        )
+        states = []
+        for k, tokens in zip(texts, ids):
+            states.append(None if k < 0 else self.states[self.state_start[k] :][: len(tokens)])
+        return pad_prompts(ids, n, states, self.text_width)
 
 
 def is_a(value, kind):
-    """is what a JSON file holds of this type? [str]: a list of strings; float: any number"""
+    """has a value of a JSON file this type? [str]: a list of strings; float: any number"""
     if isinstance(kind, list):
         return isinstance(value, list) and all(is_a(v, kind[0]) for v in value)
-    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if isinstance(value, bool):  # which Python counts as an int
+        return kind is bool
+    if kind is float:
+        return isinstance(value, (int, float))
+    return isinstance(value, kind)
 
 
 def load_meta(folder):
@@ -252,29 +223,36 @@ def load_meta(folder):
         meta = json.loads(file.read_text())
     except (ValueError, RecursionError):
         raise ValueError(f'{file} is damaged. Run: python prepare.py') from None
-    if (
-        not isinstance(meta, dict)
-        or meta.get('version') != VERSION
-        or not all(k in meta and is_a(meta[k], kind) for k, kind in NEEDED.items())
-        or not all(is_a(c, dict) for c in meta['counts'].values())
-    ):
+    if not is_complete(meta):
         raise ValueError(f'{file} is not of format {VERSION}, or parts of it are missing. Run: python prepare.py')
     return meta
 
 
-def again(meta):
+def is_complete(meta):
+    if not isinstance(meta, dict) or meta.get('version') != VERSION:
+        return False
+    if not all(key in meta and is_a(meta[key], kind) for key, kind in NEEDED.items()):
+        return False
+    return all(is_a(counts, dict) for counts in meta['counts'].values())
+
+
+def prepare_again(meta):
     return f'python prepare.py --dataset={meta["dataset"]}'
 
 
+# ------------------------------------------------------------------------------
+# all of it or nothing
+
+
 def lock(folder):
-    """this process alone may write there, until it ends, however it does, or closes what is returned (os.close)"""
-    held = os.open(folder, os.O_RDONLY)
+    """this process alone may write there, until it ends or closes what is returned -> file descriptor; OSError"""
+    lock_fd = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(held)
+        os.close(lock_fd)
         raise OSError(f'another process is writing to {folder}. Wait until it is done, or write elsewhere') from None
-    return held
+    return lock_fd
 
 
 def sync(file):
@@ -287,18 +265,22 @@ def sync(file):
 
 
 def begin(partial):
-    """an empty directory to write in, which this process alone does -> its lock (os.close)"""
+    """make an empty directory that this process alone writes in -> its lock (os.close)"""
     partial.mkdir(parents=True, exist_ok=True)
-    held = lock(partial)
-    for left in partial.iterdir():  # by one that was killed
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return held
+    lock_fd = lock(partial)
+    for left in partial.iterdir():  # by a process that was killed
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+    return lock_fd
 
 
 def finish(partial, out):
-    """all of it is there: it becomes `out`, and what was there stays whole until then"""
-    for file in filter(Path.is_file, partial.rglob('*')):  # on the disk before it is in its place
-        sync(file)
+    """move a complete directory to `out`; what was there stays whole until then"""
+    for file in partial.rglob('*'):
+        if file.is_file():  # on the disk before it is in its place
+            sync(file)
     old = out.with_name(f'{out.name}.old')
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
@@ -310,6 +292,20 @@ def finish(partial, out):
             os.rename(old, out)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def partial_folder(out):
+    """an empty folder beside `out` that this process alone writes in; gone at the end unless finish() has moved it"""
+    partial = out.with_name(f'{out.name}.partial')
+    lock_fd = begin(partial)
+    inode = os.fstat(lock_fd).st_ino
+    try:
+        yield partial
+    finally:
+        if partial.exists() and partial.stat().st_ino == inode:  # else another process began after finish()
+            shutil.rmtree(partial, ignore_errors=True)
+        os.close(lock_fd)
 
 
 def sha256(file):

@@ -1,5 +1,6 @@
 """
-Words to tokens: a sentencepiece vocabulary learned from a data set's own training texts. Runs without torch. Others: encoders.py.
+Words to tokens: a sentencepiece vocabulary learned from a data set's own training texts. Runs without torch. Other
+tokenizers are in encoders.py.
 
 Ids 0 to 3 are padding, unknown, 'no prompt given' and the end of a prompt. Case and punctuation do not matter.
 """
@@ -19,15 +20,21 @@ DAMAGED = "the tokenizer's file is damaged. Run: python prepare.py"
 
 
 class Tokenizer:
-    """encode(text) -> ids; unknown(text) -> its words that no training text had. `model` (bytes) and `words` rebuild it."""
+    """
+    encode(text) -> ids; unknown(text) -> its words that no training text had. `model` (bytes) and `words`, those of the
+    training texts, rebuild it.
+    """
 
     text_width = 0  # of the states that a frozen encoder gives in place of ids
 
-    def __init__(self, model, words, **how):
-        self.model, self.words, self.sorted = model, set(words), sorted(words)
-        self.open(**how)
+    def __init__(self, model, words, **options):
+        self.model = model
+        self.words = set(words)
+        self.sorted_words = sorted(words)
+        self.load(**options)
 
-    def open(self):
+    def load(self):
+        """raises ValueError where `model` is damaged"""
         import sentencepiece
 
         try:
@@ -38,18 +45,20 @@ class Tokenizer:
     @classmethod
     def train(cls, texts, vocab_size=900):
         """
-        texts: strings that can be iterated over again, in a fixed order (another order gives another vocabulary); of very
-        many, some evenly spaced ones are learned from. vocab_size is an upper limit
+        Learn a vocabulary of at most vocab_size.
+
+        texts: strings that can be iterated over again, in a fixed order (another order gives another vocabulary); of
+        more than LEARN_FROM, evenly spaced ones are learned from
         """
         import sentencepiece
 
-        some, known, chunks = learnt_from(texts)
+        sample, known, chunks = corpus(texts)
         needed = len(set(''.join(chunks)) | {' '}) + RESERVED  # the reserved ids are pieces too
         if vocab_size < needed:
             raise ValueError(f'vocab_size={vocab_size} is too small: the letters alone take {needed}. Raise it')
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=some,
+            sentence_iterator=sample,
             model_writer=model,
             model_type='bpe',
             vocab_size=vocab_size,
@@ -76,7 +85,7 @@ class Tokenizer:
         return self.pieces.decode([int(i) for i in ids if i > END])
 
     def pad_prompts(self, prompts):
-        """lists of ids -> what GPT.words reads"""
+        """lists of ids -> what the model reads as text, see pad_prompts"""
         return pad_prompts(prompts)
 
     def unknown(self, text):
@@ -84,51 +93,64 @@ class Tokenizer:
 
     def misspelt(self, text):
         """words that no training text had, but that look like one that did -> {'frigde': 'fridge'}"""
-        near = {w: get_close_matches(w, self.sorted, 1, 0.7) for w in self.unknown(text) if len(w) > 2}
-
-        def meant(w, k):  # other words look alike too: rest is not west, nor sit its
-            return (
-                len(w) > 3
-                and sorted(w) == sorted(k)
-                or SequenceMatcher(None, w, k).ratio() >= (0.8 if len(w) > 3 else 0.85)
-            )
-
-        return {w: k for w, found in near.items() for k in found if meant(w, k)}
+        corrections = {}
+        for word in self.unknown(text):
+            if len(word) < 3:
+                continue
+            for known in get_close_matches(word, self.sorted_words, 1, 0.7):
+                if is_typo(word, known):
+                    corrections[word] = known
+        return corrections
 
     def fix_typos(self, text):
         """the same text without typing mistakes"""
-        known = self.misspelt(text)
-        return re.sub(r'\w+', lambda m: known.get(m[0].lower(), m[0]), text) if known else text
+        corrections = self.misspelt(text)
+        if not corrections:
+            return text
+        return re.sub(r'\w+', lambda m: corrections.get(m[0].lower(), m[0]), text)
 
 
-def learnt_from(texts):
-    """texts -> some of them, cleaned; the words of all, sorted; all that stands between spaces"""
-    chunks, n = set(), 0
-    for n, text in enumerate(texts, 1):
+def is_typo(word, known):
+    """other words look alike too: rest is not west, nor sit its"""
+    if len(word) > 3 and sorted(word) == sorted(known):
+        return True
+    least = 0.8 if len(word) > 3 else 0.85
+    return SequenceMatcher(None, word, known).ratio() >= least
+
+
+def corpus(texts):
+    """texts -> an iterable of those to learn from, cleaned; the words of all, sorted; all that stands between spaces"""
+    chunks = set()
+    n = 0
+    for text in texts:
         chunks.update(clean(text).split())
+        n += 1
     if not n:
-        raise ValueError('no texts to learn a vocabulary from')
-    return map(clean, islice(texts, 0, None, math.ceil(n / LEARN_FROM))), sorted(words(' '.join(chunks))), chunks
+        raise ValueError('no texts to learn a vocabulary from.')
+    sample = islice(texts, 0, None, math.ceil(n / LEARN_FROM))
+    return map(clean, sample), sorted(words(' '.join(chunks))), chunks
 
 
 def pad_prompts(prompts, n=None, states=None, width=0):
     """
-    Lists of ids -> (B, N) int64, N the longest or n. With the frozen states of each, (N, width), None for 'not given':
-    (B, N, 1 + width) float32, in front of them what kind of token it is: padding, one with states, 'not given'
+    Lists of ids -> (B, N) int64, N the longest or n.
+
+    With the states of a frozen encoder for each prompt, (N, width), or None for 'not given': (B, N, 1 + width) float32,
+    in front of the states the kind of token: PAD, UNKNOWN (it has states) or NOT_GIVEN.
     """
-    rows = np.full((len(prompts), n or max(map(len, prompts))), PAD)
-    for row, prompt in zip(rows, prompts):
+    ids = np.full((len(prompts), n or max(map(len, prompts))), PAD)  # (B, N)
+    for row, prompt in zip(ids, prompts):
         row[: len(prompt)] = prompt
     if states is None:
-        return rows
-    all_of_it = np.zeros((*rows.shape, 1 + width), np.float32)
-    all_of_it[..., 0] = np.where(rows > UNKNOWN, UNKNOWN, rows)
-    for row, s in zip(all_of_it, states):
-        if s is None:
+        return ids
+    padded = np.zeros((*ids.shape, 1 + width), np.float32)  # (B, N, 1 + width)
+    padded[..., 0] = np.minimum(ids, UNKNOWN)
+    for row, prompt_states in zip(padded, states):
+        if prompt_states is None:
             row[0, 0] = NOT_GIVEN
         else:
-            row[: len(s), 1:] = s
-    return all_of_it
+            row[: len(prompt_states), 1:] = prompt_states
+    return padded
 
 
 def clean(text):
@@ -141,13 +163,20 @@ def words(text):
 
 
 def mistype(text, rng):
-    """a sentence as a hasty person types it: in capitals, and in every other long word two letters swapped, one left out, or one doubled"""
+    """
+    A sentence as a hasty person types it: in capitals, and in every other long word two letters swapped, one left out,
+    or one doubled.
+    """
 
     def slip(match):
         word = match[0]
         if len(word) < 4 or rng.random() < 0.5:
             return word
-        i, how = int(rng.integers(1, len(word) - 1)), int(rng.integers(3))
-        return word[:i] + (word[i + 1] + word[i], '', word[i] * 2)[how] + word[i + (2, 1, 1)[how] :]
+        i = int(rng.integers(1, len(word) - 1))
+        before, letter, after = word[:i], word[i], word[i + 1 :]
+        swapped = before + after[0] + letter + after[1:]
+        left_out = before + after
+        doubled = before + letter * 2 + after
+        return (swapped, left_out, doubled)[int(rng.integers(3))]
 
     return re.sub(r'\w+', slip, text).upper()

@@ -1,5 +1,5 @@
 """
-n robots in lockstep in numpy, as a gymnasium.vector.VectorEnv: what is alike in every data set's own.
+The base of the data sets' vector environments: seeds, resets and ends of episodes of n environments stepped in numpy.
 
 Autoreset is Gymnasium's NEXT_STEP: the step after an episode's end ignores its action and resets.
 """
@@ -13,50 +13,58 @@ from gymnasium.vector.utils import batch_space
 
 class VectorEnvBase(VectorEnv):
     """
-    A subclass says what happens: `begin(rows)` puts those at the start of an episode, drawing from self.generator(row); `move(act)`
-    takes a step with all -> reward (n,), terminated (n,); `observe()` -> (n, n_obs) float32, never changed afterwards; `where()` -> (n, n_bd).
+    A subclass implements
+        begin(rows)   starts an episode in those environments, with random numbers from self.generator(row)
+        move(act)     steps all of them -> reward (n,), terminated (n,)
+        observe()     -> observations (n, n_obs) float32, an array that is never changed afterwards
+        where()       -> behaviour descriptors (n, n_bd)
     """
 
     metadata = {'render_modes': [], 'autoreset_mode': AutoresetMode.NEXT_STEP}
 
     def __init__(self, num_envs, observation_space, action_space, max_steps):
-        self.num_envs, self.max_steps = num_envs, max_steps
-        self.single_observation_space, self.single_action_space = observation_space, action_space
-        self.observation_space, self.action_space = (
-            batch_space(observation_space, num_envs),
-            batch_space(action_space, num_envs),
-        )
-        self.seeds, self.generators, self.t, self.done = (
-            [None] * num_envs,
-            [None] * num_envs,
-            None,
-            np.zeros(num_envs, bool),
-        )
+        self.num_envs = num_envs
+        self.max_steps = max_steps
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self.seeds = [None] * num_envs
+        self.generators = [None] * num_envs
+        self.t = None  # (n,) steps of each episode so far; None before the first reset
+        self.done = np.zeros(num_envs, bool)  # did the last step end the episode?
 
     def generator(self, row):
-        """made when it is first asked for: many never are, and making one takes longer than a step"""
+        """the random numbers of a row; made at the first call, since making one takes longer than a step"""
         if self.generators[row] is None:
             self.generators[row] = seeding.np_random(self.seeds[row])[0]
         return self.generators[row]
 
     def reset(self, *, seed=None, options=None):
         """
-        seed: an int (robot i gets seed + i, as in Gymnasium) or one a robot. options={'reset_mask': (n,) bool}, as in
-        Gymnasium's SyncVectorEnv: only those begin anew; the others' observations are what they were.
+        seed: an int (row i gets seed + i, as in Gymnasium) or one for each row.
+        options={'reset_mask': (n,) bool}, as in Gymnasium's SyncVectorEnv: only those rows are reset; the others'
+        observations stay what they are.
         """
-        n, mask = self.num_envs, (options or {}).get('reset_mask')
-        rows = np.arange(n) if mask is None or self.t is None else np.flatnonzero(mask)
-        self.t = np.zeros(n, int) if self.t is None else self.t
+        mask = (options or {}).get('reset_mask')
+        rows = np.arange(self.num_envs)
+        if self.t is None:
+            self.t = np.zeros(self.num_envs, int)
+        elif mask is not None:
+            rows = np.flatnonzero(mask)
+        if isinstance(seed, (int, np.integer)):
+            seed = [seed + i for i in range(self.num_envs)]
         if seed is not None:
-            seeds = [seed + i for i in range(n)] if isinstance(seed, (int, np.integer)) else seed
             for i in rows:
-                if seeds[i] is not None:
-                    self.seeds[i], self.generators[i] = int(seeds[i]), None
+                if seed[i] is not None:
+                    self.seeds[i] = int(seed[i])
+                    self.generators[i] = None
         self.restart(rows)
         return self.observe(), self.info()
 
     def restart(self, rows):
-        self.t[rows], self.done[rows] = 0, False
+        self.t[rows] = 0
+        self.done[rows] = False
         self.begin(rows)
 
     def step(self, actions):
@@ -65,12 +73,13 @@ class VectorEnvBase(VectorEnv):
         act = np.asarray(actions, dtype=np.float32).reshape(self.num_envs, *self.single_action_space.shape)
         if not np.isfinite(act).all():
             raise ValueError(f'the action of robot {int(np.argwhere(~np.isfinite(act))[0, 0])} is not finite')
-        again = np.flatnonzero(self.done)
+        rows = np.flatnonzero(self.done)
         reward, terminated = self.move(act)
         self.t += 1
-        if len(again):
-            self.restart(again)
-            reward[again], terminated[again] = 0, False
+        if len(rows):
+            self.restart(rows)
+            reward[rows] = 0
+            terminated[rows] = False
         truncated = self.t >= self.max_steps
         self.done = terminated | truncated
         return self.observe(), reward, terminated, truncated, self.info()

@@ -2,7 +2,7 @@
 
 
 def __getattr__(name):
-    if name == 'Policy':
+    if name == 'Policy':  # when it is asked for: prepare.py needs no torch
         from nanopilot.policy import Policy
 
         return Policy

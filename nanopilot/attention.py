@@ -1,92 +1,191 @@
 """
-Who sees whom, and four ways to compute it that are equal in value: queries see the prompt and a block of steps that slides.
+Who sees whom, and three ways to compute it that are equal in value: a token sees the prompt and a window of steps that
+slides.
 
     dense   the whole matrix under its mask; the oracle of the others
-    causal  where the window covers everything: torch's own causal kernel, padding having been moved to the rows' ends
-    banded  blocks of W queries: time and memory linear in the length
+    causal  where the window covers everything: torch's causal kernel, with the padding moved to the end of each row
     flex    FlexAttention's block-sparse kernel, on GPUs
 
-`python bench.py --only=attention` measures them; `fastest` chooses.
+`python -m bench.speed --only=attention` measures them; `fastest` chooses, and `plan` says what the blocks of a GPT do.
 """
 
-import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from nanopilot.layers import episode_lengths
+
 PAD = 0  # the token id of a prompt's padding: never attended to
 
 
-def sees(q_step, q_at, k_step, k_at, K):
-    """the mask, wherever it is needed: a query at place q_at of step q_step sees a key before it, of the last K steps or a word (step < 0)"""
-    return (k_at <= q_at) & ((q_step - k_step < K) | (k_step < 0))
+def sees(q_step, q_index, k_step, k_index, K):
+    """The mask, wherever it is needed: a query sees a key before it, of the last K steps or a word (step < 0)."""
+    return (k_index <= q_index) & ((q_step - k_step < K) | (k_step < 0))
 
 
-def mask(text, S, n_slots, K):
+def mask(text, T, n_slots, K):
     """
-    text (B, N), S steps of n_slots tokens -> (B, 1, T, T) bool, T = N + n_slots * S: may this query (row) see that key (column)?
-
-    Every token sees the prompt before it, never its padding. A step also sees the steps i - K < j <= i up to itself.
+    text (B, N), T tokens of which N are words and the others n_slots a step -> (B, 1, T, T) bool: may this query (row)
+    see that key (column)? Every token sees the prompt before it, never its padding. A token of step i also sees the
+    steps i - K < j <= i, up to itself. The first step may lack slots at its front (`first_slot`): the token before
+    step i + 1 is then the action of step i and sees what step i sees.
     """
     N = text.shape[1]
-    i = torch.arange(N + n_slots * S, device=text.device)
+    i = torch.arange(T, device=text.device)
     step = (i - N).div(n_slots, rounding_mode='floor')
-    seen = F.pad(text != PAD, (0, n_slots * S), value=True)  # (B, T)
-    return sees(step[:, None], i[:, None], step, i, K)[None, None] & seen[:, None, None, :]
+    not_padding = F.pad(text != PAD, (0, T - N), value=True)  # (B, T)
+    return sees(step[:, None], i[:, None], step, i, K)[None, None] & not_padding[:, None, None, :]
 
 
 def fastest(N, S, n_slots, K, device, dropout):
-    """the fastest way to attend, for N words and S steps of n_slots tokens, of which K are in view"""
-    T, W = N + S * n_slots, K * n_slots
+    """The fastest way to attend, for N words and S steps of n_slots tokens, of which K are in view."""
     if device.type == 'cuda':  # FlexAttention knows no dropout, and compiles for every shape
-        return 'flex' if T >= 256 and not dropout else 'dense'
-    if T - N <= W:
-        return 'causal'
-    return 'banded' if T >= 512 and T - N >= 3 * W else 'dense'
+        return 'flex' if N + S * n_slots >= 256 and not dropout else 'dense'
+    return 'causal' if S <= K else 'dense'
 
 
-def attention(text, S, n_slots, K, execution):
-    """-> attend(q, k, v, dropout_p) under the mask of text (B, N) and S steps"""
+@dataclass
+class Plan:
+    """What the blocks of one forward pass do, chosen once."""
+
+    pack: Callable  # (B, T, C) -> (B, T', C), the tokens in the order in which they are computed
+    attend: Callable  # (q, k, v, dropout_p) -> y, each (B, nh, T', hs)
+    rows: Callable  # (B, T', C) -> (B, S, C), the tokens that predict
+    attend_rows: Callable  # (q, k, v, dropout_p) -> y (B, nh, S, hs), for those alone: what the last block does
+
+
+def kernel_for(model, N, S, device):
+    """The fastest way for a GPT to attend to N words and S steps."""
+    config = model.config
+    if model.head.every_token and N:  # where words and steps are packed, one token a step predicts
+        return 'dense'
+    return fastest(N, S, config.n_slots, config.window, device, config.dropout * model.training)
+
+
+def plan(model, text, S, kernel=None, loss_mask=None):
+    """
+    How a GPT attends to text, as embed_text reads it, and S steps. kernel: None: the fastest. loss_mask (B, S, chunk):
+    what is predicted after its last step means nothing; None: all steps count.
+    """
+    text, steps, K = token_ids(text), model.steps, model.config.window
+    N, n_slots = text.shape[1], steps.n_slots
+    T = N + S * n_slots - steps.first_slot
+    last = N + n_slots - 1 - steps.first_slot  # the token that predicts the first action
+    rows = slice(N, None) if model.head.every_token else slice(last, None, n_slots)
+    kernel = kernel or kernel_for(model, N, S, text.device)
+
+    def rows_of(x):
+        return x[:, rows]
+
+    if kernel == 'causal' and N:
+        lengths = S if loss_mask is None else episode_lengths(loss_mask)
+        return packed_plan(text, S, steps, lengths)
+    if kernel == 'flex':
+        attend = flex(text, T, n_slots, K)
+        return Plan(unchanged, attend, rows_of, select_after(attend, rows_of))
+    seen = mask(text, T, n_slots, K)
+    attend = partial(F.scaled_dot_product_attention, attn_mask=seen)
+    if kernel == 'causal':
+        attend = partial(F.scaled_dot_product_attention, is_causal=True)
+        if n_slots == 1:
+            return Plan(unchanged, attend, unchanged, attend)
+    return Plan(unchanged, attend, rows_of, select_before(seen[:, :, rows], rows_of))
+
+
+def packed_plan(text, S, steps, lengths):
+    """
+    Words and steps side by side, so that the causal kernel needs no mask: padding goes to the end of a row, where no
+    query sees it, and what is padding in all rows is cut off. lengths: the steps of each row that count, (B, 1) or S.
+    """
+    N, n_slots = text.shape[1], steps.n_slots
+    T = N + S * n_slots - steps.first_slot
+    n_words = (text != PAD).sum(1, keepdim=True)  # (B, 1)
+    ends = n_words + lengths * n_slots - steps.first_slot
+    n = T if torch.compiler.is_compiling() else int(ends.max())  # compiled code wants one shape
+    i = torch.arange(n, device=text.device)
+    source = torch.where(i < n_words, i, (i + N - n_words).clamp(max=T - 1))  # (B, n)
+    first = n_words + n_slots - 1 - steps.first_slot
+    predicts = (first + n_slots * torch.arange(S, device=text.device)).clamp(max=n - 1)  # (B, S)
+
+    attend = partial(F.scaled_dot_product_attention, is_causal=True)
+    rows = partial(gather_tokens, index=predicts)
+    if n_slots == 1:
+        attend_rows = select_after(attend, rows)
+    else:
+        attend_rows = select_before((predicts[..., None] >= i)[:, None], rows)
+    return Plan(partial(gather_tokens, index=source), attend, rows, attend_rows)
+
+
+def token_ids(text):
+    """text (B, N) ids, or (B, N, 1 + width) with the states of a frozen encoder -> (B, N) int64, PAD: no token."""
+    if text.ndim == 3:
+        return text[..., 0].long()
+    return text
+
+
+def unchanged(x):
+    return x
+
+
+def per_head(rows):
+    """
+    A choice of tokens, (B, T, C) -> (B, S, C), for tensors that are split in heads: (B, nh, T, hs) -> (B, nh, S, hs).
+    """
+
+    def select(x):
+        n_head = x.shape[1]
+        return rows(x.transpose(1, 2).flatten(2)).unflatten(2, (n_head, -1)).transpose(1, 2)
+
+    return select
+
+
+def select_before(mask, rows):
+    """Attention of some queries alone, under their rows of the mask."""
+
+    def attend(q, k, v, dropout_p=0.0):
+        return F.scaled_dot_product_attention(per_head(rows)(q), k, v, attn_mask=mask, dropout_p=dropout_p)
+
+    return attend
+
+
+def select_after(attend, rows):
+    """Attention of all queries, of which some go on: for kernels that want them all."""
+
+    def attend_and_select(q, k, v, dropout_p=0.0):
+        return per_head(rows)(attend(q, k, v, dropout_p=dropout_p))
+
+    return attend_and_select
+
+
+def gather_tokens(x, index):
+    """x (B, T, C), index (B, S) -> (B, S, C). Faster than gather, in its gradient too."""
+    B, T, C = x.shape
+    first = T * torch.arange(B, device=x.device)[:, None]
+    return x.flatten(0, 1).index_select(0, (index + first).flatten()).view(B, -1, C)
+
+
+def flex(text, T, n_slots, K):
+    """-> attend(q, k, v, dropout_p) by FlexAttention, under the mask of text (B, N) and T tokens."""
     N = text.shape[1]
-    if execution == 'causal':  # wants rows without padding before their end, see GPT.packed
-        return partial(F.scaled_dot_product_attention, is_causal=True)
-    if execution == 'banded':
-        return partial(band, mask=mask(text, 2 * K, n_slots, K), N=N, W=K * n_slots)
-    if execution == 'flex':
-        seen, T = F.pad(text != PAD, (0, n_slots * S), value=True), N + n_slots * S
+    not_padding = F.pad(text != PAD, (0, T - N), value=True)
 
-        def of(b, h, i, j):
-            return (
-                sees((i + n_slots * T - N) // n_slots - T, i, (j + n_slots * T - N) // n_slots - T, j, K) & seen[b, j]
-            )  # // of positives
+    def step_of(i):
+        return (i + n_slots * T - N) // n_slots - T  # floor division of numbers that are not negative
 
-        blocks = create_block_mask(of, len(text), None, T, T, device=text.device)
-        return lambda q, k, v, dropout_p: (compiled_flex() if q.is_cuda else flex_attention)(q, k, v, block_mask=blocks)
-    return partial(F.scaled_dot_product_attention, attn_mask=mask(text, S, n_slots, K))
+    def seen(b, h, i, j):
+        return sees(step_of(i), i, step_of(j), j, K) & not_padding[b, j]
 
+    blocks = create_block_mask(seen, len(text), None, T, T, device=text.device)
 
-def band(q, k, v, mask, N, W, dropout_p=0.0):
-    """
-    Attention to N words and the last W tokens, a block of W queries at a time: time and memory linear in the length.
+    def attend(q, k, v, dropout_p=0.0):
+        kernel = compiled_flex() if q.is_cuda else flex_attention
+        return kernel(q, k, v, block_mask=blocks)
 
-    q, k, v (B, nh, T, hs); mask (B, 1, N + 2W, N + 2W), what two blocks see of each other: all blocks are alike.
-    """
-    B, nh, T, hs = q.shape
-    n = math.ceil((T - N) / W) - 1  # blocks after the first
-    first = F.scaled_dot_product_attention(
-        *(h[:, :, : N + W] for h in (q, k, v)), attn_mask=mask[:, :, : N + W, : N + W], dropout_p=dropout_p
-    )
-    q, k, v = (F.pad(h, (0, 0, 0, N + (n + 1) * W - T)) for h in (q, k, v))
-    q = q[:, :, N + W :].reshape(B, nh * n, W, hs)  # blocks stand beside the heads: they share the mask
-
-    def behind(h):  # (B, nh, T, hs) -> (B, nh * n, N + 2W, hs), the words, the block before and the block itself
-        steps = h[:, :, N:].unfold(2, 2 * W, W).transpose(3, 4)
-        return torch.cat([h[:, :, None, :N].expand(-1, -1, n, -1, -1), steps], 3).flatten(1, 2)
-
-    rest = F.scaled_dot_product_attention(q, behind(k), behind(v), attn_mask=mask[:, :, N + W :], dropout_p=dropout_p)
-    return torch.cat([first, rest.view(B, nh, n * W, hs)], 2)[:, :, :T]
+    return attend
 
 
 @cache

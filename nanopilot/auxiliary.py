@@ -1,6 +1,7 @@
 """
-What a policy does not observe, worked out from what it did and saw: numbers that training knows (StateEstimator), a state that nobody
-knows (HiddenMarkov), and what is observed next (NextObs).
+Optional parts of the policy: what it does not observe, worked out from what it did and saw (StateEstimator,
+HiddenMarkov), and what it also learns to predict, because that teaches more than actions alone (FutureBD, NextObs). And
+Fourier features.
 """
 
 import math
@@ -9,134 +10,229 @@ import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-ERROR = (
-    0.003,
-    0.3,
-)  # standard deviations of an episode's errors before a step, between these, in those of what is believed
-OWN = 0.5  # share of episodes that begin each step at their own belief
+from nanopilot.layers import masked_mean, within_episode
+
+ERROR = 0.003, 0.3  # StateEstimator: errors of an episode's estimates in training, log-uniform, in standard deviations
+OWN = 0.5  # proportion of episodes that begin each step at their own estimate instead
+FUTURE_BINS = 40  # FutureBD chooses between so many intervals of each dimension: sharper than a mean
+FUTURE_WEIGHT = 0.2  # of that cross-entropy beside the action's loss
 
 
-def waves(x, octaves):
-    """x (..., n) normalised -> sin and cos of it at each octave (..., 2 * octaves * n); Tancik et al., arXiv 2006.10739"""
-    x = x[..., None] * octaves
+def fourier(x, frequencies):
+    """
+    x (..., n) normalised -> sin and cos at each frequency (..., 2 * len(frequencies) * n); Tancik et al., 2006.10739.
+    """
+    x = x[..., None] * frequencies
     return torch.cat([x.sin(), x.cos()], dim=-1).flatten(-2)
 
 
 class StateEstimator(nn.Module):
     """
-    n numbers believed, normalised, from n_told numbers at every step: b_t = b_{t-1} + f(b_{t-1}, act_{t-1}, obs_t), f an MLP.
+    Observations that only training has, estimated, normalised: s_t = s_{t-1} + f(s_{t-1}, act_{t-1}, obs_t), f an MLP.
 
-    In training the truth is known ("Learning by Cheating", Chen et al., arXiv 1912.12294), when acting it is never asked for. f learns
-    one step at a time, all steps at once, from the truth and an error before it, or from what it believed itself (Data as
-    Demonstrator, Venkatraman et al., AAAI 2015): so it learns to mend what it got wrong.
+    In training the truth is known ("Learning by Cheating", Chen et al., arXiv 1912.12294), when acting it is never
+    asked for. f learns one step at a time, all steps at once, from the truth with an error added, or from its own
+    estimate (Data as Demonstrator, Venkatraman et al., AAAI 2015): so it learns to correct what it got wrong.
     """
 
-    def __init__(self, n, n_told, octaves, width):
+    def __init__(self, config, frequencies):
         super().__init__()
-        self.first = nn.Parameter(torch.zeros(n))  # before the first step
-        self.told = nn.Linear(n_told, width)
-        self.held = nn.Linear(n * (1 + 2 * len(octaves)), width, bias=False)
+        self.n_obs, n, width = config.n_obs, config.n_privileged, 2 * config.n_embd
+        n_waves = 2 * len(frequencies)
+        n_inputs = config.chunk * config.n_act + config.n_obs * (config.chunk + n_waves)
+        self.first = nn.Parameter(torch.zeros(n))  # the estimate before the first step
+        self.inputs = nn.Linear(n_inputs, width)
+        self.memory = nn.Linear(n * (1 + n_waves), width, bias=False)
         self.inner = nn.Linear(width, width)
         self.change = nn.Linear(width, n)
-        self.register_buffer('octaves', octaves.clone(), persistent=False)
+        self.register_buffer('frequencies', frequencies.clone(), persistent=False)
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
 
-    def step(self, before, told):
-        """before (..., n), told (..., width), what self.told makes of the step -> (..., n)"""
-        h = F.relu(told + self.held(torch.cat([before, waves(before, self.octaves)], dim=-1))).square()
+    def initial(self):
+        """-> (n,), what is carried into the first step."""
+        return self.first
+
+    def step(self, before, features):
+        """before (..., n), features (..., width), what self.inputs makes of the step -> (..., n)."""
+        h = features + self.memory(torch.cat([before, fourier(before, self.frequencies)], dim=-1))
+        h = F.relu(h).square()
         return before + self.change(F.relu(self.inner(h)))
 
     @torch.no_grad()
-    def unroll(self, told):
-        """told (B, S, width) -> what is believed at each step of B episodes, from their beginning (B, S, n)"""
-        believed = [self.first.expand(len(told), -1)]
-        for now in told.unbind(1):
-            believed.append(self.step(believed[-1], now))
-        return torch.stack(believed[1:], 1)
+    def unroll(self, features, before):
+        """features (B, S, width), before (B, n) -> the estimate at each step (B, S, n)."""
+        estimates = [before]
+        for now in features.unbind(1):
+            estimates.append(self.step(estimates[-1], now))
+        return torch.stack(estimates[1:], 1)
 
-    def forward(self, told, truth=None):
-        """told (B, S, width), and truth (B, S, n) in training -> (B, S, n). In float32: what adds up has no digits to lose"""
-        with torch.autocast(told.device.type, enabled=False):
-            told = told.float()
-            own = self.unroll(told)
-            if truth is None:
+    def forward(self, obs, prev_act, before=None):
+        """
+        obs (B, S, chunk, n_obs) normalised, in training with the n_privileged that are estimated, too; prev_act
+        (B, S, chunk * n_act), 0 where there is none; before (B, n), the estimate so far -> (B, S, n).
+        """
+        observed, truth = obs[..., : self.n_obs], obs[:, :, -1, self.n_obs :]
+        features = [prev_act, observed.flatten(2), fourier(observed[:, :, -1], self.frequencies)]
+        features = self.inputs(torch.cat(features, dim=-1))
+        with torch.autocast(obs.device.type, enabled=False):  # small changes that add up need float32
+            features = features.float()
+            first = self.first.expand(len(obs), -1) if before is None else before
+            own = self.unroll(features, first)
+            if not self.training:
                 return own
             low, high = map(math.log, ERROR)
             spread = (low + (high - low) * torch.rand_like(truth[:, :1, :1])).exp()
-            before = torch.where(torch.rand_like(spread) < OWN, own, truth + spread * torch.randn_like(truth))
-            return self.step(torch.cat([self.first.expand(len(told), 1, -1), before[:, :-1]], 1), told)
+            start = torch.where(torch.rand_like(spread) < OWN, own, truth + spread * torch.randn_like(truth))
+            return self.step(torch.cat([first[:, None], start[:, :-1]], 1), features)
+
+    def loss(self, estimate, batch):
+        """estimate (B, S, n) -> its squared error, a mean over the steps of the episodes; 0 but in training."""
+        if not self.training:
+            return 0.0
+        truth = batch['obs'][:, :, -1, self.n_obs :]
+        within = within_episode(batch['loss_mask'])
+        return masked_mean(((estimate - truth) ** 2).mean(-1), within)
 
 
 class HiddenMarkov(nn.Module):
     """
-    A hidden Markov model's belief over n states that follows the tokens: b_t ~ (b_{t-1} P) * e(token t), all sums being 1, P row-stochastic
-    (Rabiner, 1989, the forward pass); what it emits on average is added to the token. One token after the other: products of matrices in
-    pairs, or in blocks, took as long or longer on CPUs.
+    A hidden Markov model of n states that follows the tokens: b_t ~ (b_{t-1} P) * e(token t), all sums being 1, P
+    row-stochastic (Rabiner, 1989, the forward pass); what it emits on average is added to the token. One token after
+    the other: products of matrices in pairs, or in blocks, took as long or longer on CPUs.
     """
 
     def __init__(self, n, width):
         super().__init__()
-        self.first = nn.Parameter(torch.zeros(n))  # logits of the belief before the first token
-        self.moves = nn.Parameter(7 * torch.eye(n))  # logits of P's rows: states last a while
+        self.first = nn.Parameter(torch.zeros(n))  # logits before the first token
+        self.transition = nn.Parameter(7 * torch.eye(n))  # logits of P's rows: states last a while
         self.evidence = nn.Linear(width, n)
         self.emission = nn.Linear(n, width, bias=False)
         nn.init.normal_(self.evidence.weight, std=width**-0.5)  # the states differ from the start
         nn.init.normal_(self.emission.weight, std=0.2)
 
-    def seen(self, x):
-        """x (B, T, C) -> what each token is evidence of (B, T, n)"""
+    def initial(self):
+        """-> (n,), the probabilities that are carried into the first step."""
+        return self.first.softmax(0)
+
+    def token_evidence(self, x):
+        """x (B, T, C) -> what each token says of the states (B, T, n)."""
         return self.evidence(F.layer_norm(x.float(), x.shape[2:])).softmax(2)
 
-    def forward(self, x, before=None, live=None):
+    def forward(self, x, begun, first_slot, before=None):
         """
-        x (B, T, C); before (B, n), what was believed before them, None: what is at the start; live (B, T) bool: others change no belief
-        -> what to add to each (B, T, C), and the belief at each (B, T, n). Never in bfloat16
+        x (B, S, n_slots, C), the tokens of steps; begun (B, S) bool, False at the very first step, whose first token is
+        in first_slot; before (B, n), the probabilities so far -> x and what is emitted; the probabilities after each
+        step (B, S, n). Never in bfloat16.
         """
+        live = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device)
+        live[:, :, :first_slot] = begun[..., None]
         with torch.autocast(x.device.type, enabled=False):
-            b = self.first.softmax(0).expand(len(x), -1) if before is None else before
-            P, found = self.moves.softmax(1), []
-            for t, seen in enumerate(self.seen(x).unbind(1)):
-                then = b @ P * seen
-                b = then if live is None else torch.where(live[:, t, None], then, b)
-                if t % 4 == 3:  # in between they only get smaller together
-                    b = b / b.sum(1, keepdim=True)
-                found.append(b)
-            b = torch.stack(found, 1)
-            b = b / b.sum(2, keepdim=True)
-            return self.emission(b), b
+            tokens = x.flatten(1, 2)  # (B, S * n_slots, C)
+            evidence = self.token_evidence(tokens)
+            b = self.initial().expand(len(x), -1) if before is None else before
+            b = self.follow(b, evidence, live.flatten(1))
+            emitted = self.emission(b).view_as(x)
+        return x + emitted, b.unflatten(1, x.shape[1:3])[:, :, -1]
+
+    def loss(self, probabilities, batch):
+        """Nothing tells the states apart but what they are good for."""
+        return 0.0
+
+    def follow(self, b, evidence, live):
+        """
+        b (B, n), evidence (B, T, n); live (B, T) bool: other tokens change nothing -> the probabilities (B, T, n).
+        """
+        P, states = self.transition.softmax(1), []
+        for t, e in enumerate(evidence.unbind(1)):
+            b = torch.where(live[:, t, None], b @ P * e, b)
+            if t % 4 == 3:  # in between they only get smaller together
+                b = b / b.sum(1, keepdim=True)
+            states.append(b)
+        b = torch.stack(states, 1)
+        return b / b.sum(2, keepdim=True)
+
+
+class FutureBD(nn.Module):
+    """
+    Where the episode will be 1, 2, 4 .. 2^(n_future - 1) steps from now, predicted at every step: so every step learns
+    what the prompt is about; the actions alone say it where the path turns.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.shape = config.n_future, config.n_bd, FUTURE_BINS
+        self.proj = nn.Linear(config.n_embd, math.prod(self.shape))
+        self.register_buffer('low', torch.zeros(config.n_bd))
+        self.register_buffer('high', torch.ones(config.n_bd))
+
+    def forward(self, x, batch):
+        """x (B, S, C) -> logits (B, S, n_future, n_bd, FUTURE_BINS)."""
+        return self.proj(x).unflatten(-1, self.shape)
+
+    def loss(self, logits, batch):
+        """
+        batch: future_bd (B, S, n_future, n_bd), loss_mask (B, S, chunk) -> the weighed cross-entropy, 0 without
+        future_bd.
+        """
+        future = batch.get('future_bd')
+        if future is None:
+            return 0.0
+        mask = batch['loss_mask']
+        bins = ((future - self.low) / (self.high - self.low) * FUTURE_BINS).long().clamp(0, FUTURE_BINS - 1)
+        ce = F.cross_entropy(logits.flatten(0, -2), bins.flatten(), reduction='none').view(bins.shape).mean((-1, -2))
+        return FUTURE_WEIGHT * masked_mean(ce[..., None], mask)
+
+    def fit(self, split, columns, seed):
+        """Take the range of bd from the training data."""
+        self.low.copy_(torch.tensor(split.meta['bd_low']))
+        self.high.copy_(torch.tensor(split.meta['bd_high']))
 
 
 class NextObs(nn.Module):
-    """The next `chunk` observations, from what stands at a step's prediction and the actions that are taken: a model of the world."""
+    """
+    The next `chunk` observations, from the token that predicts and the actions that are taken: a model of the world.
+    """
 
-    def __init__(self, n_obs, chunk, n_done, width, weight):
+    def __init__(self, config):
         super().__init__()
-        self.state, self.action = nn.Linear(width, width), nn.Linear(n_done, width, bias=False)
-        self.change = nn.Linear(width, chunk * n_obs)
-        self.chunk, self.weight = chunk, weight
+        C, n_out = config.n_embd, config.chunk * config.n_act
+        self.n_obs, self.chunk, self.weight = config.n_obs, config.chunk, config.next_obs
+        self.state = nn.Linear(C, C)
+        self.action = nn.Linear(n_out, C, bias=False)
+        self.change = nn.Linear(C, config.chunk * config.n_obs)
         self.register_buffer(
-            'period', torch.zeros(n_obs)
-        )  # of angles, 0: none; their numbers are within half a period of 0
+            'period', torch.zeros(config.n_obs)
+        )  # of angles, which are within half of it of 0; 0: none
         nn.init.zeros_(self.change.weight)  # at first nothing changes
         nn.init.zeros_(self.change.bias)
 
-    def forward(self, x, obs, done):
-        """x (B, S, C), obs (B, S, n_obs), the newest, and done (B, S, n_done), the actions, normalised -> (B, S, chunk, n_obs), normalised"""
-        change = self.change(F.relu(self.state(x) + self.action(done)).square())
-        return obs[:, :, None] + change.unflatten(2, (self.chunk, -1))
+    def forward(self, x, batch):
+        """x (B, S, C), batch: obs and act, normalised or one-hot -> (B, S, chunk, n_obs), normalised."""
+        newest = batch['obs'][:, :, -1:, : self.n_obs]
+        h = F.relu(self.state(x) + self.action(batch['act'].flatten(2))).square()
+        return newest + self.change(h).unflatten(2, (self.chunk, -1))
 
-    def loss(self, said, obs, std, steps, n_real):
-        """said and obs (B, S, chunk, n_obs), normalised by std, steps (B, 1) of each episode -> the weighed squared error, a mean over n_real"""
-        off, period = said[:, :-1] - obs[:, 1:], self.period / std
-        off = (
-            off - period * (off.detach() / period.clamp(min=1e-9)).round()
-        )  # an angle is nearly right beyond its seam, too
-        within = torch.arange(1, obs.shape[1], device=obs.device) < steps
-        return self.weight * self.chunk * ((off**2).mean((2, 3)) * within).sum() / n_real.clamp(min=1)
+    def loss(self, predicted, batch):
+        """
+        predicted (B, S, chunk, n_obs) -> the weighed squared error, a mean over the steps that count; 0 but in
+        training.
+        """
+        if not self.training:
+            return 0.0
+        mask, period = batch['loss_mask'], self.period / batch['obs_std'][: self.n_obs]
+        error = predicted[:, :-1] - batch['obs'][:, 1:, :, : self.n_obs]
+        turns = (error.detach() / period.clamp(min=1e-9)).round()
+        error = error - period * turns  # an angle is nearly right beyond its seam, too
+        within = within_episode(mask)[:, 1:]
+        return self.weight * self.chunk * ((error**2).mean((2, 3)) * within).sum() / mask.sum().clamp(min=1)
 
-    def wrapped(self, obs):
-        """obs (..., n_obs), in their units, with angles within half a period of 0"""
-        return torch.where(
-            self.period > 0, (obs + self.period / 2) % self.period.clamp(min=1e-9) - self.period / 2, obs
-        )
+    def wrap(self, obs):
+        """obs (..., n_obs), in their units, with angles within half a period of 0."""
+        half = self.period / 2
+        return torch.where(self.period > 0, (obs + half) % self.period.clamp(min=1e-9) - half, obs)
+
+    def fit(self, split, columns, seed):
+        """Take the periods of angles from the training data."""
+        if 'obs_period' in split.meta:
+            self.period.copy_(torch.tensor(split.meta['obs_period'])[columns[: self.n_obs]])

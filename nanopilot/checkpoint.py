@@ -1,29 +1,47 @@
 """
-Checkpoints: a directory of safetensors, the tokenizer and one JSON, which holds the other files' sizes and SHA-256, and its own.
+Checkpoints: a directory of safetensors, the tokenizer and one JSON, which holds the sizes and SHA-256 of the others.
 
-They are all there or not at all: files are written and synced in a directory that nobody reads, the JSON last, and the directory is then
-renamed. Nothing in them is executed when they are read, and a file of which one bit has changed is refused. train.py writes them.
+They are all there or not at all: files are written and synced in a directory that nobody reads, the JSON last, and the
+directory is then renamed. Nothing in them is executed when they are read, and a file of which one bit has changed is
+refused: the JSON holds its own SHA-256, too. train.py writes them.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors, save as safetensors_bytes
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as safetensors_bytes
 
-from data.prepared import SPEC, is_a, sync
+from data.prepared import SPEC, is_a, lock, sync
 
-FORMAT = 2
+FORMAT = 3
 NEEDED = {'model', 'settings', 'dataset', 'data', 'obs_columns', 'step', 'val_loss', 'best', 'scores'}  # of the JSON
 UNSEALED = b'0' * 64  # where the JSON holds its own SHA-256
 
 
+class Unsound(ValueError):
+    """A checkpoint, or a file of it, cannot be used. `reason` is the message without its cure."""
+
+    def __init__(self, reason, cure):
+        super().__init__(f'{reason}. {cure}')
+        self.reason = reason
+
+
+# ------------------------------------------------------------------------------
+# reading
+
+
 def read_checkpoint(folder):
-    """a checkpoint's JSON"""
+    """a checkpoint's JSON -> dict; Unsound where it is damaged, or of another format"""
     file = Path(folder) / 'checkpoint.json'
     if not file.is_file():
         raise FileNotFoundError(f'no checkpoint in {folder}. Train one: python train.py config/toy_nav_cpu.py')
@@ -31,18 +49,226 @@ def read_checkpoint(folder):
         data = file.read_bytes()
         info = json.loads(data)
         if seal(data.replace(info['sha256']['checkpoint.json'].encode(), UNSEALED)) != data:
-            raise KeyError
+            raise KeyError('the seal is broken')
         if info['format'] != FORMAT:
-            raise ValueError(f'{file} has format {info["format"]}, this program reads {FORMAT}')
-        if (
-            not set(info) >= NEEDED
-            or not all(is_a(info['data'][k], kind) for k, kind in SPEC.items())
-            or not info['dataset'].isidentifier()
-        ):
-            raise KeyError
+            raise Unsound(f'{file} has format {info["format"]}, this program reads {FORMAT}', 'Train again')
+        data_is_described = all(is_a(info['data'][k], kind) for k, kind in SPEC.items())
+        if not (set(info) >= NEEDED and data_is_described and info['dataset'].isidentifier()):
+            raise KeyError('parts are missing')
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
-        raise ValueError(f'{file} is damaged. {others(folder)}') from None
+        raise Unsound(f'{file} is damaged', others(folder)) from None
     return info
+
+
+def read_file(folder, name, info):
+    """one of a checkpoint's files, if its bytes are those that were written -> bytes"""
+    file = Path(folder) / name
+    try:
+        data = file.read_bytes()
+    except OSError:
+        raise Unsound(f'{file} is missing', others(folder)) from None
+    if hashlib.sha256(data).hexdigest() != info['sha256'].get(name):
+        raise Unsound(f"{file} is damaged: its SHA-256 is not the checkpoint's", others(folder))
+    return data
+
+
+def read_tensors(folder, name, info):
+    """-> {name: tensor}, on the CPU"""
+    try:
+        return load_safetensors(read_file(folder, name, info))
+    except SafetensorError as e:
+        raise Unsound(f'{Path(folder) / name} is damaged ({e})', others(folder)) from None
+
+
+def load_weights(model, tensors, folder):
+    """put tensors {name: tensor} into a model; Unsound where they are not those it has"""
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as e:
+        mismatch = str(e).splitlines()[-1].strip()
+        raise Unsound(f'{folder}: the weights do not fit the architecture ({mismatch})', 'Train again') from None
+
+
+def load_model(GPT, GPTConfig, folder):
+    """a checkpoint's directory -> the model it describes, with its weights, and its JSON; or Unsound"""
+    info = read_checkpoint(folder)
+    tensors = read_tensors(folder, 'model.safetensors', info)
+    try:
+        if info['model'].get('n_layer', 0) > len(tensors):
+            raise ValueError(f'{info["model"]["n_layer"]} layers, but {len(tensors)} tensors')
+        with torch.device('meta'):  # takes no memory, whatever the file claims
+            shapes = {name: v.to('meta') for name, v in tensors.items()}
+            load_weights(GPT(GPTConfig(**info['model'])), shapes, folder)
+    except Unsound:
+        raise
+    except (TypeError, ValueError, RuntimeError, OverflowError, AttributeError, ZeroDivisionError) as e:
+        reason = (str(e).strip() or type(e).__name__).splitlines()[-1]
+        raise Unsound(f'{folder} describes a model that cannot be built ({reason})', 'Train again') from None
+    model = GPT(GPTConfig(**info['model']))
+    load_weights(model, tensors, folder)
+    return model, info
+
+
+def find_checkpoint(out_dir, which='best'):
+    """the directory that out_dir's `best` or `latest` names, or the one called so; or out_dir, if it is one"""
+    out = Path(out_dir)
+    if not out.is_dir():
+        raise FileNotFoundError(
+            f'no checkpoint in {out_dir}. Train one: python train.py config/toy_nav_cpu.py, or set --out_dir'
+        )
+    if (out / 'checkpoint.json').is_file():
+        return out
+    if which == 'best' and not (out / which).is_file() and (out / 'latest').is_file():
+        which = 'latest'  # stopped before anything was measured
+    if (out / which).is_file():
+        return out / (out / which).read_text().strip()
+    return out / which
+
+
+def steps_of(out_dir):
+    """the directories of checkpoints in out_dir, newest first"""
+    return sorted((p for p in Path(out_dir).glob('step_*') if p.name[5:].isdigit()), key=lambda p: -int(p.name[5:]))
+
+
+def newest_sound(out_dir):
+    """
+    -> the checkpoint that `latest` names, or the newest before it that is whole, and its JSON. All of it is read. Those
+    that are not whole are named on stderr; FileNotFoundError where there is no other.
+    """
+    folders = steps_of(out_dir)
+    latest = find_checkpoint(out_dir, 'latest') if Path(out_dir).is_dir() else None
+    if latest in folders:
+        folders = folders[folders.index(latest) :]
+    reasons = []
+    for folder in folders:
+        try:
+            info = read_checkpoint(folder)
+            for name in info['sha256']:
+                if name != 'checkpoint.json':
+                    read_file(folder, name, info)
+        except (OSError, Unsound) as e:
+            reasons.append(getattr(e, 'reason', f'{folder / "checkpoint.json"} is missing'))
+            continue
+        for reason in reasons:
+            print(f'warning: {reason}. Going on from {folder.name}', file=sys.stderr)
+        return folder, info
+    why = f' ({reasons[0]})' if reasons else ''
+    raise FileNotFoundError(f'no sound checkpoint is in {out_dir}{why}. Leave out --init_from=resume to train again')
+
+
+def others(folder):
+    """the cure for a damaged checkpoint: another one, if there is one"""
+    beside = [p.name for p in steps_of(Path(folder).parent) if p.name != Path(folder).name]
+    return f'Beside it there is --checkpoint={beside[0]}' if beside else 'There is no other beside it: train again'
+
+
+def seal(data):
+    """put the SHA-256 of a checkpoint's JSON (bytes) in the place that is kept for it"""
+    return data.replace(UNSEALED, hashlib.sha256(data).hexdigest().encode())
+
+
+# ------------------------------------------------------------------------------
+# what a run saves, and goes on from
+
+
+def training_files(model, averaged, optimizers):
+    """
+    All that a run goes on from, as files {name: bytes}. model.safetensors is what acts: `averaged` {parameter: its
+    running mean} and the buffers; train_state.safetensors holds the weights as they are trained, that mean, and the
+    state of the optimizers.
+    """
+    weights = model.state_dict()
+    state = {f'model.{name}': v for name, v in weights.items()}
+    state |= {f'ema.{name}': v for name, v in averaged.items()}
+    state |= optimizer_state(model, optimizers)
+    acting = {name: averaged.get(name, v).contiguous().cpu() for name, v in weights.items()}
+    return {
+        'model.safetensors': safetensors_bytes(acting),
+        'train_state.safetensors': safetensors_bytes({k: v.contiguous().cpu().clone() for k, v in state.items()}),
+    }
+
+
+def optimizer_state(model, optimizers, saved=None):
+    """
+    All state that optimizers keep of a model's parameters, whatever its names, as tensors
+    -> {'optimizer.<name>.<parameter>': tensor, 'number.<name>.<parameter>': of one element, what was a Python number}
+    saved: such a dict, which may hold more: the optimizers get this state in the place of their own
+    """
+    parameters = dict(model.named_parameters())
+    owner = {p: o for o in optimizers for group in o.param_groups for p in group['params']}
+    if saved is not None:
+        for p, o in owner.items():
+            o.state[p] = {}
+        for full_name, v in saved.items():
+            kind, _, rest = full_name.partition('.')
+            if kind in ('optimizer', 'number'):
+                name, _, parameter = rest.partition('.')
+                p = parameters[parameter]
+                owner[p].state[p][name] = v.item() if kind == 'number' else v.to(p.device)
+    tensors = {}
+    for parameter, p in parameters.items():
+        for name, v in owner[p].state.get(p, {}).items():
+            if '.' in name or not isinstance(v, (torch.Tensor, bool, int, float)):
+                raise TypeError(f'the state {name!r} of {type(owner[p]).__name__} is not a tensor or a number: {v!r}')
+            if isinstance(v, torch.Tensor):
+                tensors[f'optimizer.{name}.{parameter}'] = v
+            else:
+                kind = torch.float64 if isinstance(v, float) else None  # bool and int64 by themselves
+                tensors[f'number.{name}.{parameter}'] = torch.tensor(v, dtype=kind)
+    return tensors
+
+
+def check_resumable(folder, info, model_args, columns, config, tokenizer):
+    """
+    Refuse to go on from a checkpoint under other settings than it was trained with, by ValueErrors.
+
+    info: its JSON; model_args: of the GPTConfig of this run; columns: of its observations; config: its settings
+    tokenizer: of its data, None without language
+    """
+    same_observations = info['obs_columns'] == columns
+    if not same_observations or info['settings'].get('privileged_obs') != config['privileged_obs']:
+        raise ValueError(
+            f'{folder} was trained on other observations (obs_names, privileged_obs). Resume with the same'
+        )
+    optimizer = info['settings'].get('optimizer')
+    if optimizer != config['optimizer']:
+        raise ValueError(
+            f'{folder} was trained with optimizer={optimizer!r}, this run has {config["optimizer"]!r}. '
+            'Resume with the same'
+        )
+    for name, value in model_args.items():
+        if info['model'].get(name) != value:
+            raise ValueError(
+                f'{folder} has {name}={info["model"].get(name)!r}, this run {value!r}. Resume with the same settings'
+            )
+    if tokenizer and read_file(folder, 'tokenizer.model', info) != tokenizer.model:
+        raise ValueError(
+            f'{folder} reads prompts with another vocabulary than that of the data. '
+            'Resume with the data it was trained on, or train again'
+        )
+
+
+def resume(out_dir, model, averaged, optimizers, model_args, columns, config, tokenizer):
+    """
+    Put back, in place, all that training_files saved to the newest sound checkpoint -> its JSON, whose step, best and
+    scores say where the run is. Refuses as check_resumable, whose arguments follow those of training_files.
+    """
+    folder, info = newest_sound(out_dir)
+    check_resumable(folder, info, model_args, columns, config, tokenizer)
+    saved = read_tensors(folder, 'train_state.safetensors', info)
+    weights = {k.removeprefix('model.'): v for k, v in saved.items() if k.startswith('model.')}
+    load_weights(model, weights, folder)
+    for name, mean in averaged.items():
+        mean.copy_(saved[f'ema.{name}'])
+    optimizer_state(model, optimizers, saved)
+    if info['settings'].get('rollouts') != config['rollouts']:  # scores so far are of another kind
+        info['best']['rollout'] = -math.inf
+        info['scores'] = []
+    return info
+
+
+# ------------------------------------------------------------------------------
+# writing
 
 
 def put(file, content):
@@ -53,46 +279,27 @@ def put(file, content):
         os.fsync(f.fileno())
 
 
-def training_files(model, averaged, optimizers):
-    """
-    All that a run goes on from, as files {name: bytes}. model.safetensors is what acts: `averaged` {name of a parameter: its running mean} and the
-    buffers; train_state.safetensors holds the weights as they are trained, that mean, and the optimizers' moments.
-    """
-    weights = model.state_dict()
-    state = {f'model.{k}': v for k, v in weights.items()} | {f'ema.{k}': v for k, v in averaged.items()}
-    state |= {
-        f'{m}.{k}': v for o in optimizers for k, p in model.named_parameters() for m, v in o.state.get(p, {}).items()
-    }
-    return {
-        'model.safetensors': safetensors_bytes({k: averaged.get(k, v).contiguous().cpu() for k, v in weights.items()}),
-        'train_state.safetensors': safetensors_bytes({k: v.contiguous().cpu().clone() for k, v in state.items()}),
-    }
-
-
 def write_checkpoint(out_dir, name, files, info, pointers=()):
     """
-    Write files {name: bytes} and info, a dict that becomes the JSON, to out_dir/<name>, then let the pointers ('latest', 'best'), files of one
-    line, name it. An OSError says what is in the way; what was there before is then as it was.
+    Write files {name: bytes} and info, a dict that becomes the JSON, to out_dir/<name>, then let the pointers, files of
+    one line such as 'latest', name it. An OSError says what is in the way; what was there before is then as it was.
     """
     out = Path(out_dir)
     partial, old = out / f'.{name}.partial', out / f'.{name}.old'
+    sha256 = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     info = {
         **info,
         'format': FORMAT,
-        'bytes': {k: len(v) for k, v in files.items()},
-        'sha256': {
-            **{k: hashlib.sha256(v).hexdigest() for k, v in files.items()},
-            'checkpoint.json': UNSEALED.decode(),
-        },
+        'bytes': {file: len(content) for file, content in files.items()},
+        'sha256': {**sha256, 'checkpoint.json': UNSEALED.decode()},
     }
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for file, content in files.items():
             put(partial / file, content)
-        put(
-            partial / 'checkpoint.json', seal(json.dumps(info, indent=1).encode())
-        )  # a directory without it is no checkpoint
+        sealed = seal(json.dumps(info, indent=1).encode())
+        put(partial / 'checkpoint.json', sealed)  # a directory without it is no checkpoint
         sync(partial)
         if (out / name).exists():  # of this very step, from before a resume
             os.rename(out / name, old)
@@ -106,86 +313,46 @@ def write_checkpoint(out_dir, name, files, info, pointers=()):
         if old.exists() and not (out / name).exists():
             os.rename(old, out / name)
         raise OSError(
-            f'no checkpoint could be written to {out / name}: {e.strerror or e}. Free some space there or set --out_dir; earlier ones are sound'
+            f'no checkpoint could be written to {out / name}: {e.strerror or e}. '
+            'Free some space there or set --out_dir; earlier ones are sound'
         ) from None
     finally:
         for left in partial, old:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def find_checkpoint(out_dir, which='best'):
-    """the directory that out_dir's `best` or `latest` names, or one of its directories; or out_dir, if it is a checkpoint"""
-    out = Path(out_dir)
-    if not out.is_dir():
-        raise FileNotFoundError(
-            f'no checkpoint in {out_dir}. Train one: python train.py config/toy_nav_cpu.py, or set --out_dir'
-        )
-    if (out / 'checkpoint.json').is_file():
-        return out
-    if which == 'best' and not (out / which).is_file() and (out / 'latest').is_file():
-        which = 'latest'  # stopped before anything was measured
-    return out / (out / which).read_text().strip() if (out / which).is_file() else out / which
+def remove_old(out_dir, keep_last, keep_every):
+    """remove all but the newest keep_last checkpoints, those at multiples of keep_every steps, and those in use"""
+    named = {find_checkpoint(out_dir, pointer).name for pointer in ('latest', 'best', 'best_loss')}
+    for folder in steps_of(out_dir)[keep_last:]:
+        kept_for_good = keep_every and int(folder.name[5:]) % keep_every == 0
+        if folder.name not in named and not kept_for_good:
+            shutil.rmtree(folder)
 
 
-def steps_of(out_dir):
-    """the directories of checkpoints in out_dir, newest first"""
-    return sorted((p for p in Path(out_dir).glob('step_*') if p.name[5:].isdigit()), key=lambda p: -int(p.name[5:]))
-
-
-def newest_sound(out_dir):
+def open_out_dir(out_dir, resumed):
     """
-    -> the checkpoint that `latest` names, or the newest before it that is whole, and its JSON; those that are not are named on stderr. Every byte
-    of it is looked at
+    Make out_dir, and lock it until this process ends, however it does -> the file descriptor of the lock, for os.close.
+    Unless a run is resumed, one that is there is moved aside, with a line that says so: nothing of it is lost.
     """
-    latest, every = find_checkpoint(out_dir, 'latest') if Path(out_dir).is_dir() else None, steps_of(out_dir)
-    for folder in every[every.index(latest) if latest in every else 0 :]:
-        try:
-            info = read_checkpoint(folder)
-            for name in info['sha256']:
-                if name != 'checkpoint.json':
-                    read_file(folder, name, info)
-            return folder, info
-        except (OSError, ValueError) as e:
-            print(f'warning: {e}. Going on from the one before', file=sys.stderr)
-    raise FileNotFoundError(
-        f'nothing to resume in {out_dir}: no sound checkpoint is there. Leave out --init_from=resume'
-    )
+    os.makedirs(out_dir, exist_ok=True)
+    lock_fd = lock(out_dir)
+    if not resumed and steps_of(out_dir):
+        aside = next(f'{out_dir}.{n}' for n in range(1, 10**6) if not os.path.exists(f'{out_dir}.{n}'))
+        os.rename(out_dir, aside)
+        os.close(lock_fd)
+        os.makedirs(out_dir)
+        lock_fd = lock(out_dir)
+        print(f'note: {out_dir} held a run, it is now in {aside}; --init_from=resume would have gone on with it')
+    return lock_fd
 
 
-def others(folder):
-    """what to take in place of a checkpoint that is damaged"""
-    beside = [p.name for p in steps_of(Path(folder).parent) if p.name != Path(folder).name]
-    return f'Beside it there is --checkpoint={beside[0]}' if beside else 'There is no other beside it: train again'
-
-
-def seal(data):
-    """put the SHA-256 of a checkpoint's JSON (bytes) in the place that is kept for it"""
-    return data.replace(UNSEALED, hashlib.sha256(data).hexdigest().encode())
-
-
-def read_file(folder, name, info):
-    """one of a checkpoint's files, if its bytes are those that were written"""
-    file = Path(folder) / name
+def versions():
+    """what of this program and its libraries a checkpoint names"""
+    root = Path(__file__).parent
     try:
-        data = file.read_bytes()
+        done = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True)
+        commit = done.stdout.strip()
     except OSError:
-        raise FileNotFoundError(f'{file} is missing. {others(folder)}') from None
-    if hashlib.sha256(data).hexdigest() != info['sha256'].get(name):
-        raise ValueError(f"{file} is damaged: its SHA-256 is not the checkpoint's. {others(folder)}")
-    return data
-
-
-def read_tensors(folder, name, info):
-    try:
-        return load_safetensors(read_file(folder, name, info))
-    except SafetensorError as e:
-        raise ValueError(f'{Path(folder) / name} is damaged ({e}). {others(folder)}') from None
-
-
-def load_weights(model, tensors, where):
-    try:
-        model.load_state_dict(tensors, strict=True)
-    except RuntimeError as e:
-        raise ValueError(
-            f'{where}: the weights do not fit the architecture ({str(e).splitlines()[-1].strip()})'
-        ) from None
+        commit = ''
+    return {'git_commit': commit, 'versions': {'torch': torch.__version__, 'numpy': np.__version__}}

@@ -1,34 +1,28 @@
 """
-What a policy does with what it is asked: episodes driven many at once, their scores, pictures of what went wrong.
+How well does a policy do what it is asked? Rollouts for the episodes of a split, scored; tables, a verdict,
+pictures of what went wrong.
 
-Every score is over all episodes of fixed seeds, with a 95% interval and n. A row of the table is one way of asking; the
-episodes, and so the seeds, are the same from row to row.
+A row of the table is a Way of asking. The episodes, and so the seeds, are the same from row to row; every score is
+a mean over all of them, with its 95% interval and n. What was asked of an episode, its `request`, is for the data
+set alone to read: score, tags, loosened (data/README.md).
 """
 
-import importlib
-import json
 import sys
 from collections import Counter, defaultdict
 from itertools import zip_longest
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
 from data import metrics
+from data.contract import part
+from data.metrics import interval
 from data.pictures import save
 from data.prepared import SPLITS, Prepared
-from data.text import mistype
+from nanopilot.rollout import annotated, dataset_of, draw, rollout
+from nanopilot.ways import Way, its_prompt, no_prompt, one_of, readable_episodes, ways_of_asking
 
 TEST_SEEDS = 1_000_000  # added to the seeds of environments
-WORDS = {
-    'carried_out': 'carried out',
-    'in_order': 'places in order',
-    'at_destination': 'ends there',
-    'kept_off': 'keeps off',
-    'landmark_f1': 'landmark F1',
-    'colour_f1': 'colour F1',
-}
+SCORES = {'success': 'success'}  # column heads, where a data set names none
 ENDS = {
     'bd_error': 'bd error',
     'bd_error_median': 'median bd error',
@@ -38,432 +32,345 @@ ENDS = {
 }
 
 
-def world_of(policy):
-    """the data set that the policy was trained on: its environment, its words, its scores"""
-    return importlib.import_module(f'data.{policy.info["dataset"]}')
+# ------------------------------------------------------------------------------
+# scores
 
 
-def annotated(policy, episodes, **changes):
-    """episodes, dicts with prompt, bd and path, with what the data set has to say of them: said, visits, verdict, ok"""
-
-    def steps(prompt, bd, path, kwargs):
-        return {'said': f'{len(path) - 1} steps', 'visits': [], 'verdict': {}, 'ok': None}
-
-    judge, kwargs = getattr(world_of(policy), 'report', steps), {**policy.data_spec['env_kwargs'], **changes}
-    return [{**e, **judge(e['prompt'], e['bd'], e['path'], kwargs)} for e in episodes]
-
-
-def draw(policy, picture, episodes, **changes):
-    """the data set's picture of up to 12 judged episodes, if it has any"""
-    if episodes and hasattr(world_of(policy), 'draw_episodes'):
-        world_of(policy).draw_episodes(picture, episodes[:12], {**policy.data_spec['env_kwargs'], **changes})
-        print(f'picture: {picture}' + (' (the first 12)' if len(episodes) > 12 else ''))
-
-
-def rollout(
-    policy, texts, bds, seeds, batch_size=256, temperature=0.0, top_p=1.0, seed=1337, desc='drive', env_kwargs=None
-):
+def score(policy, way, samples=1, **sampling):
     """
-    Drive one episode for each of n requests; every one runs to its own end. Row r drives the requests r, r + rows, ..: which
-    row an episode gets does not depend on how long others take, so none is favoured for being short.
+    The rollouts of one way of asking, or the episodes themselves.
 
-    texts: str or None each; bds: numbers or None each; seeds: of the environments; env_kwargs: another environment than that
-    of training; the rest as Policy.act's
-    -> list of {'obs' (T, n_obs), 'act' (T, ...), 'path' (T + 1, n_bd), 'seed'}
+    -> a dict of scores, each a dict of metrics.py; for each episode and sample what the data set's score says of
+    it, {} where nothing does; the paths
     """
-    total, n, chunk = len(texts), min(batch_size, len(texts)), policy.config.chunk
-    env = world_of(policy).make_vec(n, **(env_kwargs or policy.data_spec['env_kwargs']))
-    seen, info = env.reset(seed=[int(s) for s in seeds[:n]])
-    policy.reset(texts[:n], bds[:n])
-    which, going, clock = np.arange(n), np.ones(n, bool), 0
-    obs, acts, paths = ([[] for _ in texts] for _ in range(3))
-    for i in range(n):
-        paths[i].append(info['bd'][i])
-    generator = torch.Generator(policy.device).manual_seed(seed)
-
-    def left():
-        """what is left of the returns asked for, (n, 1); None where bd is no return"""
-        if 'discount' not in policy.data_spec:
-            return None
-        asked, so_far = (
-            np.array([[np.nan] if bds[i] is None else bds[i] for i in which], np.float32),
-            np.array([paths[i][-1] for i in which]),
-        )
-        return metrics.to_go(
-            asked, so_far, np.array([[len(paths[i]) - 1] for i in which]), policy.data_spec['discount']
-        )
-
-    bar = tqdm(total=total, desc=desc, unit='ep', disable=None if total > batch_size else True)
-    while True:
-        now = policy.act(seen, left(), skip=~going, temperature=temperature, top_p=top_p, generator=generator)
-        before, (seen, _, terminated, truncated, info) = seen, env.step(now)
-        for row in np.flatnonzero(going):
-            obs[which[row]].append(before[row])
-            acts[which[row]].append(now[row])
-            paths[which[row]].append(info['bd'][row])
-        bar.update(int((going & (terminated | truncated)).sum()))
-        going &= ~(terminated | truncated)
-        clock += 1
-        waiting = ~going & (which + n < total)
-        if waiting.any() and (clock % chunk == 0 or not going.any()):  # together with the others' decisions
-            which[waiting] += n
-            mine = which[waiting]
-            fresh, info = env.reset(seed=[int(i) for i in np.asarray(seeds)[which]], options={'reset_mask': waiting})
-            seen = np.where(waiting[:, None], fresh, seen)
-            policy.reset_rows(waiting, [texts[i] for i in mine], [bds[i] for i in mine])
-            for i, end in zip(mine, info['bd'][waiting]):
-                paths[i].append(end)
-            going |= waiting
-        if not going.any():
-            break
-    bar.close()
-    return [
-        {'obs': np.array(o), 'act': np.array(a), 'path': np.array(p), 'seed': int(s)}
-        for o, a, p, s in zip(obs, acts, paths, seeds)
-    ]
-
-
-def episodes_of(split, policy):
-    """a Prepared split -> its episodes with bd and path, and of their sentences those that the policy can read"""
-    episodes = split.episodes()
-    for i, e in enumerate(episodes):
-        e['seed'] = e['seed'] if e['seed'] >= 0 else i  # where imported ones began is not known
-        e['bd'], e['path'] = np.array(split.bd[i]), np.array(split.path[split.start[i] : split.start[i + 1]])
-        if policy.config.text_len:
-            e.update({k: [t for t in e[k] if policy.fits(t)] for k in ('text', 'loose', 'held_out')})
-    return episodes
-
-
-def score(policy, chosen, texts=None, with_bd=False, samples=1, desc='drive', **how):
-    """
-    One way of asking for what episodes did: texts, a str or None each, and with_bd, their own descriptor. Without texts: the
-    episodes themselves, what could be reached at most.
-
-    -> a dict of scores, each a dict of metrics.py, the verdicts of world.score for each episode and sample, and the paths
-    """
-    world, kwargs = world_of(policy), policy.data_spec['env_kwargs']
-    if texts is None:
-        paths = [[e['path']] for e in chosen]
+    dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
+    if way.prompt_of is None:
+        paths = [[e['path']] for e in way.episodes]
     else:
-        asked = [
-            (text, e['bd'] if with_bd else None, e['seed']) for e, text in zip(chosen, texts) for _ in range(samples)
+        repeated = [e for e in way.episodes for _ in range(samples)]
+        rollouts = rollout(
+            policy,
+            [way.prompt_of(e) for e in repeated],
+            [e['bd'] if way.with_bd else None for e in repeated],
+            [e['seed'] for e in repeated],
+            desc=way.name,
+            env_kwargs=way.env_kwargs,
+            **sampling,
+        )
+        paths = [[r['path'] for r in rollouts[i : i + samples]] for i in range(0, len(rollouts), samples)]
+    scores = end_scores(policy, way.episodes, paths)
+    verdicts = [[{} for _ in some] for some in paths]
+    if way.episodes[0]['request'] and hasattr(dataset, 'score'):
+        verdicts = [
+            [dataset.score(e['request'], path, e['path'], kwargs) for path in some]
+            for e, some in zip(way.episodes, paths)
         ]
-        driven = rollout(policy, *zip(*asked), desc=desc, **how)
-        paths = [[d['path'] for d in driven[i : i + samples]] for i in range(0, len(driven), samples)]
+        scores |= request_scores(verdicts)
+    if not scores:
+        part(dataset, 'score')
+    return scores, verdicts, paths
+
+
+def end_scores(policy, episodes, paths):
+    """where rollouts end, paths: those of each episode's samples, beside where the episode did"""
     low, high = policy.data_spec['bd_low'], policy.data_spec['bd_high']
-    error = np.array(
-        [metrics.bd_error([p[-1] for p in some], [e['bd']] * len(some), low, high) for some, e in zip(paths, chosen)]
+    if not low:
+        return {}
+    errors = np.array(
+        [metrics.bd_error([p[-1] for p in some], [e['bd']] * len(some), low, high) for e, some in zip(episodes, paths)]
     )  # (n, samples)
-    mean = error.mean(1)
+    mean = errors.mean(1)
     scores = {
         'bd_error': metrics.bootstrap(mean),
         'bd_error_median': metrics.bootstrap(mean, np.median),
         'within_5': metrics.proportion(mean <= 0.05),
         'within_10': metrics.proportion(mean <= 0.1),
     }
-    if samples > 1:
-        scores['bd_error_best'] = metrics.bootstrap(error.min(1))
-    judged = (
-        [[world.score(e['asked'], p, e['path'], kwargs) for p in some] for some, e in zip(paths, chosen)]
-        if chosen[0]['asked']
-        else []
-    )
-    for k, v in judged[0][0].items() if judged else ():
-        if isinstance(v, (bool, float)) and all(k in j for some in judged for j in some):
-            values = [np.mean([j[k] for j in some]) for some in judged]
-            scores[k] = (
-                metrics.proportion(values) if isinstance(v, bool) and len(judged[0]) == 1 else metrics.bootstrap(values)
-            )
-    return scores, judged, paths
+    if errors.shape[1] > 1:
+        scores['bd_error_best'] = metrics.bootstrap(errors.min(1))
+    return scores
 
 
-def one_of(texts, rng):
-    """a sentence drawn from rng, None where there is none"""
-    return texts[int(rng.integers(len(texts)))] if texts else None
-
-
-def quick(policy, split, n, seed=1337):
-    """what train.py chooses a checkpoint by: the share of n prompts of a split that are carried out, minus the mean bd error, or what the data set measures as success"""
-    if hasattr(world_of(policy), 'measure'):
-        return trial(policy, 'unseen starts', {}, n, seed=seed)['success']['mean']
-    rng, language = np.random.default_rng(seed), policy.config.text_len > 0
-    every = list(
-        {e['group']: e for e in episodes_of(split, policy) if e['text'] or not language}.values()
-    )  # nothing is asked twice
-    some = [every[i] for i in rng.permutation(len(every))[:n]]
-    scores, *_ = score(policy, some, [one_of(e['text'], rng) for e in some], with_bd=not language, seed=seed)
-    return scores['carried_out']['mean'] if 'carried_out' in scores else -scores['bd_error']['mean']
-
-
-def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **how):
+def request_scores(verdicts):
     """
-    Score a Prepared split in every way of asking, or in those named in only, n_episodes of each source at most (0: all); print the tables and the
-    verdict, and draw a sheet of episodes and one of failures to <pictures>.png and <pictures>_failures.png.
-
-    -> {'rows': the scores, 'kinds': how the prompts ended, counted, 'drawn': the episodes that a prompt alone was driven for}
+    of what the data set's score says of each episode and sample: the shares, and the yes or no, that it says of all
+    of them
     """
-    world, seed, rows, kinds, drawn, known = world_of(policy), how['seed'], [], {}, [], set()
-    fresh = (
-        {**how, 'seed': seed + TEST_SEEDS} if split.split == 'test' else how
-    )  # where nothing but a seed is asked, the test's are not those that chose the checkpoint
-    rng, every = np.random.default_rng(seed), episodes_of(split, policy)
-
-    def row(name, chosen, texts=None, with_bd=False, **changes):
-        known.add(name.partition(': ')[2])
-        if chosen and (not only or name.partition(': ')[2] in only):
-            scores, judged, paths = score(policy, chosen, texts, with_bd, samples, name, **how, **changes)
-            rows.append({'name': name, **scores})
-            return judged, paths
-
-    for source in split.meta['sources']:
-        some = [every[i] for i in rng.permutation(len(every)) if every[i]['source'] == source]
-        some, longer = [e for e in some if e['novel'] != 'longer'], [e for e in some if e['novel'] == 'longer']
-        if policy.config.text_len:
-            too_long = sum(not e['text'] for e in some)
-            if too_long:
-                print(
-                    f"{source}: {too_long} episodes left out, their descriptions are longer than the model's text_len",
-                    file=sys.stderr,
-                )
-            # nothing is asked twice, and each with one sentence
-            once, longer = (
-                list({e['group']: {**e, 'said': one_of(e['text'], rng)} for e in es if e['text']}.values())
-                for es in (some, longer)
-            )
-            some, bans = once[: n_episodes or None], [e for e in once if '"avoid"' in e['asked']]
-
-            def ask(name, chosen, words=lambda e: e['said'], **changes):
-                chosen = chosen[: n_episodes or None]
-                return row(f'{source}: {name}', chosen, [words(e) for e in chosen], **changes)
-
-            row(f'{source}: themselves', some)
-            if prompted := ask('prompt', some):
-                judged, paths = prompted
-                ended = [j[0].get('kind') for j in judged]
-                kinds[source] = dict(Counter(ended).most_common())
-                drawn += [
-                    {
-                        'prompt': e['said'],
-                        'bd': None,
-                        'path': p[0],
-                        'reference': e['path'],
-                        'kind': kind,
-                        'verdict': j[0],
-                        'source': source,
-                        'asked': e['asked'],
-                        'group': e['group'],
-                    }
-                    for e, p, kind, j in zip(some, paths, ended, judged)
-                ]
-            ask('no prompt', some, lambda e: None)
-            if len(some) > 1:
-                row(
-                    f'{source}: swapped prompt',
-                    some,
-                    [some[i]['said'] for i in metrics.derange([e['group'] for e in some], seed)],
-                )
-            ask('held-out phrasing', [e for e in some if e['held_out']], lambda e: one_of(e['held_out'], rng))
-            mistyped = [{**e, 'said': mistype(e['said'], rng)} for e in some]
-            ask('typing mistakes', [e for e in mistyped if policy.fits(e['said'])])
-            for name, changes in getattr(world, 'REWORDED', {}).items():
-                others = np.random.default_rng([seed, 1])
-                ask(
-                    name,
-                    [
-                        {**e, 'said': said}
-                        for e in some
-                        if (said := world.reword(e['said'], others, **changes)) and policy.fits(said)
-                    ],
-                )
-            ask('held-out combination', [e for e in once if e['novel'] == 'combination'])
-            ask('longer than trained', longer)
-            ask('something to avoid', bans)
-            loose = [{**e, 'asked': json.dumps(json.loads(e['asked'])[-1:])} for e in some if e['loose']]
-            ask('destination only', loose, lambda e: e['loose'][0])
-            for name, changes in getattr(
-                world, 'VARIANTS', {}
-            ).items():  # elites may all have one seed: they begin where demonstrations do
-                elsewhere = [{**e, 'seed': seed + i} for i, e in enumerate(some)]
-                ask(name, elsewhere, env_kwargs={**policy.data_spec['env_kwargs'], **changes})
-        if policy.config.n_bd:
-            some = some[: n_episodes or None]
-            row(f'{source}: bd', some, [None] * len(some), True)
-            if policy.config.text_len:
-                row(f'{source}: prompt and bd', some, [e['said'] for e in some], True)
-    measures = getattr(world, 'MEASURES', {})
-    trials = {'unseen starts': {}, **getattr(world, 'VARIANTS', {})} if measures else {}
-    known |= {*trials, *['returns'] * ('discount' in policy.data_spec)}
-    if set(only) - known:
-        raise ValueError(
-            f'rows={", ".join(only)}: there is no {sorted(set(only) - known)[0]!r}. There are: {", ".join(sorted(known))}'
-        )
-    rows += [
-        trial(policy, name, changes, n_episodes or 400, f'{pictures}_{name.replace(" ", "_")}.png', **fresh)
-        for name, changes in trials.items()
-        if not only or name in only
-    ]
-    if 'discount' in policy.data_spec and (not only or 'returns' in only):
-        rows += returns(policy, n_episodes or 100, pictures, **how)
-    print(f'{split.split} split, step {policy.info["step"]}; mean [95% interval], in %')
-    for title, heads in (
-        ('what the words ask', WORDS),
-        ('where it ends, in % of the diagonal', ENDS),
-        ('driven', measures),
-    ):
-        print(table(title, heads, rows), end='')
-    for source, counted in kinds.items():
-        print(f'\n{source}, prompt: ' + ', '.join(f'{n} {kind}' for kind, n in counted.items()))
-    print(verdict(rows, split.meta['sources']))
-    if drawn:
-        sheets(policy, drawn, pictures)
-    return {'rows': rows, 'kinds': kinds, 'drawn': drawn}
+    scores = {}
+    for name, value in verdicts[0][0].items():
+        if isinstance(value, (bool, float)) and all(name in v for some in verdicts for v in some):
+            values = [np.mean([v[name] for v in some]) for some in verdicts]
+            yes_or_no = isinstance(value, bool) and len(verdicts[0]) == 1
+            scores[name] = metrics.proportion(values) if yes_or_no else metrics.bootstrap(values)
+    return scores
 
 
-def trial(policy, name, changes, n, picture=None, **how):
-    """n episodes of new seeds, nothing asked, in an environment with changes -> a row of what the data set measures; a picture of some"""
-    kwargs, seeds = {**policy.data_spec['env_kwargs'], **changes}, how['seed'] + np.arange(n)
-    driven = rollout(policy, [None] * n, [None] * n, seeds, desc=name, env_kwargs=kwargs, **how)
-    found = world_of(policy).measure(driven, kwargs)
+def rollout_score(policy, split, n, seed=1337):
+    """
+    what train.py chooses a checkpoint by: the success of rollouts for n prompts of a split; of a data set without,
+    minus the mean bd error
+    """
+    if hasattr(dataset_of(policy), 'measure'):
+        return measured(policy, 'unseen starts', {}, n, seed=seed)['success']['mean']
+    rng = np.random.default_rng(seed)
+    language = policy.config.text_len > 0
+    episodes = [e for e in readable_episodes(split, policy) if e['text'] or not language]
+    episodes = list({e['group']: e for e in episodes}.values())  # nothing is asked twice
+    episodes = [episodes[i] for i in rng.permutation(len(episodes))[:n]]
+    if language:
+        way = Way('rollouts', [{**e, 'prompt': one_of(e['text'], rng)} for e in episodes])
+    else:
+        way = Way('rollouts', episodes, no_prompt, True)
+    scores, _, _ = score(policy, way, seed=seed)
+    if 'success' in scores:
+        return scores['success']['mean']
+    if 'bd_error' not in scores:
+        part(dataset_of(policy), 'score')
+    return -scores['bd_error']['mean']
+
+
+def measured(policy, name, changes, n, picture=None, **sampling):
+    """
+    n rollouts from new seeds, nothing asked, in an environment with changes -> a row of what the data set measures;
+    a picture of some
+    """
+    kwargs = {**policy.data_spec['env_kwargs'], **changes}
+    seeds = sampling['seed'] + np.arange(n)
+    episodes = rollout(policy, [None] * n, [None] * n, seeds, desc=name, env_kwargs=kwargs, **sampling)
+    measures = part(dataset_of(policy), 'measure')(episodes, kwargs)
     if picture:
-        draw(
-            policy,
-            picture,
-            annotated(policy, [{**e, 'prompt': None, 'bd': None} for e in driven[:12]], **changes),
-            **changes,
-        )
+        some = [{**e, 'prompt': None, 'bd': None} for e in episodes[:12]]
+        draw(policy, picture, annotated(policy, some, **changes), **changes)
+    row = {'name': name}
+    for key, value in measures[0].items():
+        values = [m[key] for m in measures if m[key] == m[key]]  # nan: it does not apply
+        row[key] = metrics.proportion(values) if isinstance(value, bool) else metrics.bootstrap(values)
+    return row
+
+
+# ------------------------------------------------------------------------------
+# all of a split
+
+
+def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **sampling):
+    """
+    Score a Prepared split in every way of asking, or in those named in only, n_episodes of each source at most (0:
+    all); print the tables and the verdict, and draw a sheet of episodes and one of failures to <pictures>.png and
+    <pictures>_failures.png.
+
+    -> {'rows': the scores, 'kinds': how the prompts ended, counted, 'rollouts': those for a prompt alone}
+    """
+    dataset, seed, sources = dataset_of(policy), sampling['seed'], split.meta['sources']
+    measures = getattr(dataset, 'MEASURES', {})
+    environments = {'unseen starts': {}, **getattr(dataset, 'VARIANTS', {})} if measures else {}
+    has_returns = 'discount' in policy.data_spec
+    rng, episodes = np.random.default_rng(seed), readable_episodes(split, policy)
+    ways = {}
+    for source in sources:
+        shuffled = [episodes[i] for i in rng.permutation(len(episodes))]
+        of_source = [e for e in shuffled if e['source'] == source]
+        warn_of_unreadable(policy, source, of_source)
+        ways[source] = ways_of_asking(policy, of_source, n_episodes, seed, rng)
+    check_rows(only, [w.name for some in ways.values() for w in some] + [*environments] + ['returns'] * has_returns)
+
+    rows, kinds, rollouts = [], {}, []
+    for source, way in [(name, way) for name in sources for way in ways[name]]:
+        if not way.episodes or only and way.name not in only:
+            continue
+        scores, verdicts, paths = score(policy, way, samples, **sampling)
+        rows.append({'name': f'{source}: {way.name}', **scores})
+        if way.name == 'prompt':
+            first = [with_rollout(e, path[0], verdict[0]) for e, path, verdict in zip(way.episodes, paths, verdicts)]
+            kinds[source] = dict(Counter(r['kind'] for r in first if r['kind']).most_common())
+            rollouts += first
+    # where nothing but a seed is asked, the test's seeds are not those that chose the checkpoint
+    fresh = {**sampling, 'seed': seed + TEST_SEEDS} if split.split == 'test' else sampling
+    measured_rows = []
+    for name, changes in environments.items():
+        if not only or name in only:
+            picture = f'{pictures}_{name.replace(" ", "_")}.png'
+            measured_rows.append(measured(policy, name, changes, n_episodes or 400, picture, **fresh))
+    return_rows = []
+    if has_returns and (not only or 'returns' in only):
+        return_rows = returns(policy, n_episodes or 100, pictures, **sampling)
+
+    print(f'{split.split} split, step {policy.info["step"]}; mean [95% interval], in %')
+    print(table('what the words ask', getattr(dataset, 'SCORES', SCORES), rows), end='')
+    print(table('where it ends, in % of the diagonal', ENDS, rows), end='')
+    print(table('driven', measures, measured_rows), end='')
+    for source, counted in kinds.items():
+        if counted:
+            print(f'\n{source}, prompt: ' + ', '.join(f'{n} {kind}' for kind, n in counted.items()))
+    print(verdict(rows, sources))
+    if rollouts:
+        sheets(policy, rollouts, pictures)
+    return {'rows': rows + measured_rows + return_rows, 'kinds': kinds, 'rollouts': rollouts}
+
+
+def warn_of_unreadable(policy, source, episodes):
+    n = sum(not e['text'] for e in episodes if e['novel'] != 'longer')
+    if policy.config.text_len and n:
+        why = "their descriptions are longer than the model's text_len"
+        print(f'{source}: {n} episodes left out, {why}', file=sys.stderr)
+
+
+def check_rows(only, known):
+    unknown = sorted(set(only) - set(known))
+    if unknown:
+        known = ', '.join(sorted(set(known)))
+        raise ValueError(f'rows={", ".join(only)}: there is no {unknown[0]!r}. There are: {known}')
+
+
+def with_rollout(episode, path, verdict):
+    """an episode of a split and a rollout for its prompt -> what pictures and judges need of both"""
     return {
-        'name': name,
-        **{
-            k: (metrics.proportion if isinstance(found[0][k], bool) else metrics.bootstrap)(
-                [f[k] for f in found if f[k] == f[k]]
-            )
-            for k in found[0]
-        },
+        'prompt': episode['prompt'],
+        'bd': None,
+        'path': path,
+        'reference': episode['path'],
+        'kind': verdict.get('kind'),
+        'verdict': verdict,
+        'source': episode['source'],
+        'request': episode['request'],
+        'group': episode['group'],
     }
 
 
-def returns(policy, n, pictures, **how):
-    """ask for the returns TARGETS of a data set, n episodes each -> rows with the 'return' that was achieved; a table and a picture of them"""
-    from matplotlib.figure import Figure
+def returns(policy, n, pictures, **sampling):
+    """
+    ask for the returns TARGETS of a data set, n episodes each -> rows with the 'return' that was achieved; a table
+    and a picture of them
+    """
     from scipy.stats import spearmanr
 
-    rows, seeds, asked, achieved = [], how['seed'] + np.arange(n), [], []
-    targets = getattr(
-        world_of(policy), 'TARGETS', np.linspace(policy.data_spec['bd_low'][0], policy.data_spec['bd_high'][0], 6)
-    )
+    rows, asked, achieved = [], [], []
+    seeds = sampling['seed'] + np.arange(n)
+    evenly = np.linspace(policy.data_spec['bd_low'][0], policy.data_spec['bd_high'][0], 6)
+    targets = getattr(dataset_of(policy), 'TARGETS', evenly)
+    print('| return asked for | n | achieved | least |\n|---|---|---|---|')
     for target in targets:
-        got = [
-            d['path'][-1, 0]
-            for d in rollout(policy, [None] * n, [[target]] * n, seeds, desc=f'return {target:g}', **how)
-        ]
-        rows.append({'name': f'return {target:g}', 'return': metrics.bootstrap(got)})
+        episodes = rollout(policy, [None] * n, [[target]] * n, seeds, desc=f'return {target:g}', **sampling)
+        got = [e['path'][-1, 0] for e in episodes]
+        score = metrics.bootstrap(got)
+        rows.append({'name': f'return {target:g}', 'return': score})
+        print(f'| {target:g} | {score["n"]} | {interval(score, percent=False)} | {min(got):.0f} |')
         asked += [float(target)] * n
         achieved += got
-    print('| return asked for | n | achieved | least |\n|---|---|---|---|')
-    for k, row in enumerate(rows):
-        print(
-            '| {} | {n} | {mean:.1f} [{low:.1f}, {high:.1f}] | {:.0f} |'.format(
-                row['name'][7:], min(achieved[k * n : (k + 1) * n]), **row['return']
-            )
-        )
-    print(
-        f"Spearman's rank correlation of asked and achieved, over {len(asked)} episodes: {spearmanr(asked, achieved).statistic:.3f}\n"
-    )
-    figure = Figure(figsize=(4.5, 4), layout='constrained')
-    ax, x = figure.subplots(), np.array(targets)
-    mean, low, high = (np.array([row['return'][k] for row in rows]) for k in ('mean', 'low', 'high'))
-    ax.plot(x, x, color='0.7', label='as asked')
-    ax.errorbar(x, mean, [mean - low, high - mean], fmt='o-', capsize=3, label=f'achieved, mean of {n}')
-    ax.set(xlabel='return asked for', ylabel='return')
-    ax.legend()
-    save(f'{pictures}_returns.png', lambda f: figure.savefig(f, dpi=120, format='png'))
-    print(f'picture: {pictures}_returns.png\n')
+    correlation = spearmanr(asked, achieved).statistic
+    print(f"Spearman's rank correlation of asked and achieved, over {len(asked)} episodes: {correlation:.3f}\n")
+    draw_returns(f'{pictures}_returns.png', np.array(targets), rows, n)
     return rows
 
 
+def draw_returns(picture, targets, rows, n):
+    """a PNG: the returns that were asked for, and those that were achieved"""
+    from matplotlib.figure import Figure
+
+    mean, low, high = (np.array([row['return'][k] for row in rows]) for k in ('mean', 'low', 'high'))
+    figure = Figure(figsize=(4.5, 4), layout='constrained')
+    ax = figure.subplots()
+    ax.plot(targets, targets, color='0.7', label='as asked')
+    ax.errorbar(targets, mean, [mean - low, high - mean], fmt='o-', capsize=3, label=f'achieved, mean of {n}')
+    ax.set(xlabel='return asked for', ylabel='return')
+    ax.legend()
+    save(picture, lambda f: figure.savefig(f, dpi=120, format='png'))
+    print(f'picture: {picture}\n')
+
+
 def table(title, heads, rows):
-    """the scores that heads name, as Markdown; nothing where no row has any of them"""
+    """the scores that heads, {score: column head}, name, as Markdown; nothing where no row has any of them"""
 
-    def shown(score, n):
-        said = f'{100 * score["mean"]:5.1f} [{100 * score["low"]:4.1f}, {100 * score["high"]:4.1f}]'
-        return said if score['n'] == n else said + f' of {score["n"]}'
+    def cell(row, name, n):
+        if name not in row:
+            return '-'
+        few = f' of {row[name]["n"]}' if row[name]['n'] != n else ''
+        return interval(row[name]) + few
 
-    heads = {k: head for k, head in heads.items() if any(k in r for r in rows)}
+    heads = {name: head for name, head in heads.items() if any(name in row for row in rows)}
+    if not heads:
+        return ''
     lines = [f'| {title} | n | ' + ' | '.join(heads.values()) + ' |', '|---|---|' + '---|' * len(heads)]
-    for r in rows:
-        if n := next((r[k]['n'] for k in heads if k in r), 0):
-            lines.append(
-                f'| {r["name"]} | {n} | ' + ' | '.join(shown(r[k], n) if k in r else '-' for k in heads) + ' |'
-            )
-    return '\n' + '\n'.join(lines) + '\n' if heads else ''
+    for row in rows:
+        n = next((row[name]['n'] for name in heads if name in row), 0)
+        if n:
+            lines.append(f'| {row["name"]} | {n} | ' + ' | '.join(cell(row, name, n) for name in heads) + ' |')
+    return '\n' + '\n'.join(lines) + '\n'
 
 
 def verdict(rows, sources):
     """does it listen?"""
-    found, lines = {r['name']: r for r in rows}, []
+    success = {row['name']: row['success'] for row in rows if 'success' in row}
+    lines = []
     for source in sources:
-        right, wrong = (
-            found.get(f'{source}: {asked}', {}).get('carried_out') for asked in ('prompt', 'swapped prompt')
-        )
-        if right and wrong and right['low'] > wrong['high']:
-            lines.append(
-                f"\n{source}: the policy listens: {100 * right['mean']:.0f}% with the right prompt, {100 * wrong['mean']:.0f}% with another's"
+        right, wrong = success.get(f'{source}: prompt'), success.get(f'{source}: swapped prompt')
+        if not (right and wrong):
+            continue
+        if right['low'] > wrong['high']:
+            both = (
+                f"success {100 * right['mean']:.0f}% with the right prompt, {100 * wrong['mean']:.0f}% with another's"
             )
-        elif right and wrong:
-            lines.append(
-                f'\n{source}: WARNING: the policy may be ignoring the prompt: right and swapped prompts score within their intervals'
-            )
+            lines.append(f'\n{source}: the policy listens: {both}')
+        else:
+            same = 'right and swapped prompts score within their intervals'
+            lines.append(f'\n{source}: WARNING: the policy may be ignoring the prompt: {same}')
     return ''.join(lines)
 
 
-def sheets(policy, drawn, pictures, n=12):
-    """a picture of the first n episodes, and one of up to n failures, some of every kind"""
+def sheets(policy, rollouts, pictures, n=12):
+    """a picture of the first n rollouts, and one of up to n failures, some of every kind"""
     failed = defaultdict(list)
-    for e in drawn:
-        if e['kind'] and e['kind'] != 'carried out':
-            failed[e['kind']].append(e)
-    some = [
-        e for nth in zip_longest(*failed.values()) for e in nth if e
-    ]  # the first of every kind, then the second of every kind
-    for file, chosen in (f'{pictures}.png', drawn[:n]), (f'{pictures}_failures.png', some[:n]):
-        draw(policy, file, annotated(policy, chosen))
+    for r in rollouts:
+        if not r['verdict'].get('success', True):
+            failed[r['kind']].append(r)
+    # the first of every kind, then the second of every kind
+    failures = [r for nth in zip_longest(*failed.values()) for r in nth if r]
+    draw(policy, f'{pictures}.png', annotated(policy, rollouts[:n]))
+    draw(policy, f'{pictures}_failures.png', annotated(policy, failures[:n]))
 
 
-def recover(policy, folder, pictures, **how):
+# ------------------------------------------------------------------------------
+# a quality-diversity archive
+
+
+def recover(policy, folder, pictures, **sampling):
     """
-    How much of a quality-diversity archive the one policy has become: an elite of every cell is asked for, by prompt and bd.
-    Most were trained on: this measures what is kept, not what generalises.
+    How much of a quality-diversity archive the one policy has become: an elite of every cell is asked for, by
+    prompt and bd. Most were trained on: this measures what is kept, not what generalises.
 
-    -> {'recovered': share of the cells in which it ends, or right beside them; 'held_out': of those cells in which no elite
-    ends that was trained on; and the scores of `score`}
+    -> {'recovered': share of the cells in which it ends, or right beside them; 'held_out': of those cells in which
+    no elite ends that was trained on; and the scores of `score`}
     """
-    world, kwargs, rng = world_of(policy), policy.data_spec['env_kwargs'], np.random.default_rng(how['seed'])
-    every = [
-        {**e, 'split': s}
-        for s in SPLITS
-        for e in episodes_of(Prepared(folder, s), policy)
-        if e['source'] == getattr(world, 'QD_SOURCE', None)
-    ]
-    if not every:
+    dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
+    rng = np.random.default_rng(sampling['seed'])
+    elites = []
+    for name in SPLITS:
+        episodes = readable_episodes(Prepared(folder, name), policy)
+        elites += [{**e, 'split': name} for e in episodes if e['source'] == getattr(dataset, 'QD_SOURCE', None)]
+    if not elites:
         raise ValueError(f'{folder} holds no quality-diversity archive. Evaluate another split: --eval=test')
-    cells = world.cells(np.array([e['bd'] for e in every]), kwargs)
-    chosen = [every[i] for i in {tuple(cells[i]): i for i in rng.permutation(len(every))}.values()]
-    scores, _, paths = score(policy, chosen, [one_of(e['text'], rng) for e in chosen], True, desc='archive', **how)
-    asked, reached = np.array([e['bd'] for e in chosen]), np.array([p[0][-1] for p in paths])
-    close = (np.abs(world.cells(reached, kwargs) - world.cells(asked, kwargs)) <= 1).all(1)
-    trained = {tuple(c) for c, e in zip(cells, every) if e['split'] == 'train'}
-    held_out = np.array([tuple(c) not in trained for c in world.cells(asked, kwargs)])
-    found = {'recovered': metrics.proportion(close), 'held_out': metrics.proportion(close[held_out]), **scores}
+    cells = part(dataset, 'cells')(np.array([e['bd'] for e in elites]), kwargs)
+    trained = {tuple(cell) for cell, e in zip(cells, elites) if e['split'] == 'train'}
+    one_a_cell = {tuple(cells[i]): i for i in rng.permutation(len(elites))}.values()
+    elites = [elites[i] for i in one_a_cell]
+    for e in elites:
+        e['prompt'] = one_of(e['text'], rng) if e['text'] else None
+    scores, _, paths = score(policy, Way('archive', elites, its_prompt, True), **sampling)
+
+    asked = np.array([e['bd'] for e in elites])
+    reached = np.array([path[0][-1] for path in paths])
+    asked_cells = dataset.cells(asked, kwargs)
+    close = (np.abs(dataset.cells(reached, kwargs) - asked_cells) <= 1).all(1)
+    held_out = np.array([tuple(cell) not in trained for cell in asked_cells])
+    scores['recovered'] = metrics.proportion(close)
+    scores['held_out'] = metrics.proportion(close[held_out])
     for name, what in (
         ('recovered', 'cells of the archive recovered, within one cell'),
         ('held_out', 'of those in which no elite ends that was trained on'),
     ):
-        print(
-            f'{what}: {100 * found[name]["mean"]:.1f}% [{100 * found[name]["low"]:.1f}, {100 * found[name]["high"]:.1f}] of {found[name]["n"]}'
-        )
-    print(
-        f'bd error {100 * scores["bd_error"]["mean"]:.1f}% of the diagonal, median {100 * scores["bd_error_median"]["mean"]:.1f}%'
-    )
-    world.draw_recovery(f'{pictures}.png', asked, reached, close, kwargs)
+        mean, limits = interval(scores[name]).split(' ', 1)
+        print(f'{what}: {mean}% {limits} of {scores[name]["n"]}')
+    error, median = 100 * scores['bd_error']['mean'], 100 * scores['bd_error_median']['mean']
+    print(f'bd error {error:.1f}% of the diagonal, median {median:.1f}%')
+    part(dataset, 'draw_recovery')(f'{pictures}.png', asked, reached, close, kwargs)
     print(f'picture: {pictures}.png')
-    return found
+    return scores

@@ -1,194 +1,259 @@
 """
 Acting at the price of the newest tokens: what a policy has read and seen stays as keys and values.
 
-`GPT.act` computes everything anew and is what this must equal: keys and values hold absolute times and the mask looks at
-steps, so nothing that is kept ever changes when the window moves on (tests/test_cache.py).
+`act_uncached` computes everything anew and is what this must equal: keys and values hold absolute times and the mask
+looks at steps, so nothing that is kept ever changes when the window moves on (tests/test_kv_cache.py).
 """
 
 from functools import partial
 
 import numpy as np
 import torch
+import torch.nn as nn
 from torch.nn import functional as F
 
-from nanopilot.attention import sees
 from data.text import pad_prompts
-from model import kinds
+from nanopilot.attention import PAD, sees, token_ids
+
+SHARED_KEYS = 256  # keys of one prompt in all rows together, from which on it pays to fetch them once
 
 
 class KVCache:
     """
     What n episodes have shown the policy so far. Begin with `read`, then for each decision `step` and count it in `t`.
 
-    Columns: the prompt's tokens, then a ring of decisions, each of [the action before, bd, obs]; decision t is in place t
-    modulo `ring`, so nothing is ever moved. An action's token belongs to the step before and sees that one's whole window:
-    where there are any, the ring has K + 1 places.
+    Columns: the prompt's tokens, then a ring of steps of n_slots tokens; step t is in place t modulo `ring`, so nothing
+    is ever moved. The token of the action before (where there is one) belongs to the step before and sees that one's
+    whole window: then the ring has K + 1 places.
     """
 
     def __init__(self, model, n, pad_prompts=pad_prompts):
-        """of n rows for a GPT, on its device; pad_prompts: how lists of token ids become what GPT.words reads"""
-        config, device, dtype = model.config, model.time.weight.device, model.time.weight.dtype
-        K, n_slots, N = config.window, config.n_slots, config.text_len
-        self.model, self.N, self.ring, self.pad_prompts = model, N, K + config.act_token, pad_prompts
-        shape = (config.n_layer, n, config.n_head, N + self.ring * n_slots, config.n_embd // config.n_head)
-        self.k, self.v = torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
-        self.bd = torch.zeros(n, 1, config.n_embd, device=device, dtype=dtype)  # embedded
-        if config.n_privileged:  # before each step: what is believed at a step can be taken again
-            self.believed = model.belief.first.detach().expand(n, config.max_steps + 1, -1).clone()
-        if config.n_hidden:  # the same of the belief that follows the tokens
-            self.latent = model.latent.first.detach().softmax(0).expand(n, config.max_steps + 1, -1).clone()
+        """Of n rows for a GPT, on its device. pad_prompts: lists of token ids -> what GPT.embed_text reads."""
+        config, weight = model.config, model.ln_f.weight
+        self.model, self.pad_prompts = model, pad_prompts
+        self.N, self.n_slots = config.text_len, config.n_slots
+        self.ring = config.window + model.steps.first_slot
+        self.device, self.dtype = weight.device, weight.dtype
+        columns = self.N + self.ring * self.n_slots
+        shape = (config.n_layer, n, config.n_head, columns, config.n_embd // config.n_head)
+        self.k, self.v = self.zeros(*shape), self.zeros(*shape)
+        self.bd = None  # embedded: it rarely changes
+        if config.n_bd:
+            self.bd = self.zeros(n, 1, config.n_embd)
+        # the state of recurrent parts before each step: so a step can be taken again
+        self.state = {
+            name: part.initial().detach().expand(n, config.max_steps + 1, -1).clone()
+            for name, part in model.recurrent.items()
+        }
         self.t = np.zeros(n, np.int64)  # the step that comes next, on the CPU: nothing waits for a device to know it
         self.prompts = [()] * n  # token ids
-        self.longest, self.alike = 0, True  # of the prompts; are they all one and the same?
-        self.unseen = torch.zeros(
-            n, 1, 1, shape[3], device=device, dtype=dtype
-        )  # added to scores: -inf where a row has no word
-        # added too, what the tokens of decision t see; the same for t and t + ring from ring on: (2 * ring, 1, n_slots, columns)
-        t, column, slot = (
-            torch.arange(2 * self.ring)[:, None, None],
-            torch.arange(self.ring * n_slots),
-            torch.arange(n_slots),
-        )
-        held = t - (t - column // n_slots) % self.ring  # the decision in each column, negative: none yet
-        step, k_step = (
-            at - (of < config.act_token).long() for at, of in ((t, slot[:, None]), (held, column % n_slots))
-        )
-        seen = sees(step, t * n_slots + slot[:, None], k_step, held * n_slots + column % n_slots, K) & (k_step >= 0)
-        seen |= (step < 0) & (
-            held == t
-        )  # at the start there is no action before: its token sees something, and nobody sees it
-        self.seen = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
-        self.seen = F.pad(self.seen, (N, 0))[:, None].to(device)
+        self.longest, self.one_prompt = 0, True  # of the prompts; do all rows have the same one?
+        # masks are added to scores: -inf where a row has no word in a column ..
+        self.word_mask = self.zeros(n, 1, 1, columns)
+        # .. and for what a step does not see; the steps t and t + ring see the same columns from t = ring on
+        self.step_mask = self.make_step_mask(config.window)  # (2 * ring, 1, n_slots, columns)
 
-    def mask(self, t, rows, begin, end):
-        """what to add to the scores of rows (None: all) at their decisions t, for columns begin to end -> (n or 1, 1, n_slots, columns)"""
+    def zeros(self, *shape):
+        return torch.zeros(shape, device=self.device, dtype=self.dtype)
+
+    def make_step_mask(self, K):
+        n_slots, first_slot = self.n_slots, self.model.steps.first_slot
+        t = torch.arange(2 * self.ring)[:, None, None]
+        slot, column = torch.arange(n_slots)[:, None], torch.arange(self.ring * n_slots)
+        holds = t - (t - column // n_slots) % self.ring  # the step that each column holds, negative: none yet
+        k_slot = column % n_slots
+        q_step = t - (slot < first_slot).long()  # the action before belongs to the step before
+        k_step = holds - (k_slot < first_slot).long()
+        seen = sees(q_step, t * n_slots + slot, k_step, holds * n_slots + k_slot, K) & (k_step >= 0)
+        seen |= (q_step < 0) & (holds == t)  # the very first step has no action before: its token is seen by nobody
+        mask = torch.zeros(seen.shape, dtype=self.dtype).masked_fill_(~seen, -torch.inf)
+        return F.pad(mask, (self.N, 0))[:, None].to(self.device)
+
+    def mask(self, t, rows, columns):
+        """
+        What to add to the scores of rows at their steps t, in a slice of columns -> (n or 1, 1, n_slots, columns).
+        """
         pattern = np.where(t < self.ring, t, t % self.ring + self.ring)
-        seen = (
-            self.seen[pattern[0], None]
-            if (pattern == pattern[0]).all()
-            else self.seen[torch.from_numpy(pattern).to(self.seen.device)]
-        )
-        if not self.alike:
-            seen = seen + (self.unseen if rows is None else self.unseen[rows])
-        return seen[..., begin:end]
+        if (pattern == pattern[0]).all():
+            mask = self.step_mask[pattern[0], None]
+        else:
+            mask = self.step_mask[torch.from_numpy(pattern).to(self.device)]
+        if not self.one_prompt:
+            mask = mask + self.word_mask[rows]
+        return mask[..., columns]
 
     @torch.inference_mode()
     def read(self, rows, prompts, bd=None):
         """
         Begin new episodes in rows (n,), with prompts, n lists of token ids, and bd (n, n_bd), nan where not given.
-        A prompt is computed once, however many rows ask it and however often.
+        A prompt is computed once, however many rows have it and however often.
         """
         self.t[rows] = 0
-        device, on = self.k.device, torch.as_tensor(rows, device=self.k.device)
-        self.k[:, on, :, self.N :], self.v[:, on, :, self.N :] = 0.0, 0.0  # even a nan left there is gone
-        if self.model.config.n_bd:
-            self.bd[on] = self.model.aim(
-                torch.full((len(rows), 1, self.model.config.n_bd), torch.nan, device=device)
-                if bd is None
-                else bd[:, None]
-            )
-        if not self.model.config.text_len:
-            return
-        asked = {
-            row: tuple(prompt) for row, prompt in zip(map(int, rows), prompts) if tuple(prompt) != self.prompts[row]
-        }
-        held = {prompt: row for row, prompt in enumerate(self.prompts) if row not in asked}
-        new = list(dict.fromkeys(prompt for prompt in asked.values() if prompt not in held))
-        for row, prompt in asked.items():
+        index = torch.as_tensor(rows, device=self.device)
+        for kept in self.k, self.v:
+            kept[:, index, :, self.N :] = 0.0  # even a nan left there is gone
+        if bd is None:
+            bd = torch.full((len(rows), self.model.config.n_bd), torch.nan, device=self.device, dtype=self.dtype)
+        self.set_bd(index, bd)
+        if self.N:
+            self.read_prompts(dict(zip(map(int, rows), map(tuple, prompts))))
+
+    def set_bd(self, rows, bd):
+        """bd (n, n_bd), nan where not given: what rows are to reach from now on."""
+        if self.bd is not None:
+            self.bd[rows] = self.model.steps.embed_bd(bd[:, None])
+
+    def read_prompts(self, prompt_of):
+        """prompt_of: {row: token ids}. Columns count back from the first step: prompts of any length end beside it."""
+        prompt_of = {row: prompt for row, prompt in prompt_of.items() if prompt != self.prompts[row]}
+        row_with = {prompt: row for row, prompt in enumerate(self.prompts) if row not in prompt_of}
+        for row, prompt in prompt_of.items():
             self.prompts[row] = prompt
-            # columns are counted back from the first step, so that prompts of any length stand next to the episode
-            self.unseen[row, ..., : self.N - len(prompt)], self.unseen[row, ..., self.N - len(prompt) :] = (
-                -torch.inf,
-                0.0,
-            )
-            if prompt in held:
+            self.word_mask[row] = 0.0
+            self.word_mask[row, ..., : self.N - len(prompt)] = -torch.inf
+            if prompt in row_with:
                 for kept in self.k, self.v:
-                    kept[:, row, :, : self.N] = kept[:, held[prompt], :, : self.N]
-        self.longest, self.alike = max(map(len, self.prompts)), len(set(self.prompts)) == 1
-        if not new:
-            return
-        text = torch.from_numpy(self.pad_prompts(new)).to(device)
-        x, attend = self.model.words(text), self.model.attention_of(kinds(text), 0, 'dense')
-        place = {prompt: i for i, prompt in enumerate(new)}
-        goes = [(row, place[prompt], len(prompt)) for row, prompt in asked.items() if prompt in place]
-        for k_all, v_all, block in zip(self.k, self.v, self.model.blocks):
+                    kept[:, row, :, : self.N] = kept[:, row_with[prompt], :, : self.N]
+        self.longest = max(map(len, self.prompts))
+        self.one_prompt = len(set(self.prompts)) == 1
+        new = list(dict.fromkeys(prompt for prompt in prompt_of.values() if prompt not in row_with))
+        if new:
+            self.compute_prompts(new, prompt_of)
 
-            def past(k, v):
-                for row, i, n in goes:
-                    k_all[row, :, self.N - n : self.N], v_all[row, :, self.N - n : self.N] = k[i, :, :n], v[i, :, :n]
-                return k, v
+    def compute_prompts(self, new, prompt_of):
+        """Keys and values of the prompts `new`, for all rows of prompt_of that have one of them."""
+        text = torch.from_numpy(self.pad_prompts(new)).to(self.device)
+        x = self.model.embed_text(text)
+        width = x.shape[1]
+        causal = torch.ones(width, width, dtype=torch.bool, device=self.device).tril()
+        mask = causal & (token_ids(text) != PAD)[:, None, None]
+        number = {prompt: i for i, prompt in enumerate(new)}
+        places = [(row, number[prompt], len(prompt)) for row, prompt in prompt_of.items() if prompt in number]
 
-            x = block(x, attend, past)
+        def attend(q, k, v, dropout_p, keys, values):
+            for row, i, n in places:
+                keys[row, :, self.N - n : self.N] = k[i, :, :n]
+                values[row, :, self.N - n : self.N] = v[i, :, :n]
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+        for keys, values, block in zip(self.k, self.v, self.model.h):
+            x = block(x, partial(attend, keys=keys, values=values))
 
     @torch.inference_mode()
-    def step(self, obs, act, bd=None, rows=None):
+    def step(self, obs, prev_act, bd=None, rows=None):
         """
-        The heads' output at the next step of each episode in a cache: forward's at its newest step, for the price of n_slots tokens.
+        The head's output at the next step of each episode: forward's at its newest step, for the price of n_slots
+        tokens.
 
-        obs (n, chunk, n_obs), up to the decision; act (n, chunk, ...), what was done since the last one; bd (n, n_bd), nan where
-        not given, None: as before; rows (n,), a numpy array, None: all. Does not count the step:
+        obs (n, chunk, n_obs), up to the decision; prev_act (n, chunk, ...), what was done since the last one; bd (n,
+        n_bd), nan where not given, None: as before; rows (n,), a numpy array, None: all. Does not count the step:
         `t[rows] += 1` does, until then it can be taken again.
         """
-        c, every, t = self.model.config, slice(None), self.t if rows is None else self.t[rows]
-        latest, together = int(t.max()), rows is None and (t == t[0]).all()  # in lockstep slices will do
-        if latest >= c.max_steps:
-            raise ValueError(f'an episode has reached step {latest}, but the policy knows {c.max_steps} only. Reset it')
-        here = every if rows is None else torch.from_numpy(rows).to(obs.device)
-        on = torch.from_numpy(t).to(obs.device)[:, None]
-        if c.n_bd and bd is not None:
-            self.bd[here] = self.model.aim(bd[:, None])
-        believed = None
-        if c.n_privileged:
-            row = torch.arange(len(self.t), device=obs.device)[here]
-            told = self.model.told(obs[:, None], self.model.done(act[:, None]) * (on > 0)[..., None])
-            believed = self.model.belief.step(self.believed[row, on[:, 0]][:, None], told)
-            self.believed[row, on[:, 0] + 1] = believed[:, 0]
-        b = self.bd[here] if c.n_bd else None
-        o, a = (None, None) if c.fuse == 'bins' else self.model.parts(obs[:, None], act[:, None], believed)
-        if c.fuse == 'bins':
-            x = self.model.numbers(obs[:, None], act, on > 0, b, self.model.time(on)).flatten(1, 2)
-        elif c.fuse == 'sum':
-            x = (o if b is None else b + o) + self.model.time(on)
-            x = x if a is None else x + a * (on > 0)[..., None]
-        else:  # the action before belongs to its own step
-            now = torch.cat([(on - 1).clamp(min=0)] * c.act_token + [on] * (c.n_slots - c.act_token), 1)
-            x = torch.cat([part for part in (a, b, o) if part is not None], 1) + self.model.time(now)  # (n, n_slots, C)
-        if c.n_hidden:
-            row, live = (
-                torch.arange(len(self.t), device=x.device)[here],
-                torch.ones(x.shape[:2], dtype=torch.bool, device=x.device),
-            )
-            live[:, : c.act_token] = on > 0  # at the start there is no action before
-            emitted, latent = self.model.latent(x, self.latent[row, on[:, 0]], live)
-            x, self.latent[row, on[:, 0] + 1] = x + emitted, latent[:, -1]
-        begin, end = self.N - self.longest, self.N + min(latest + 1, self.ring) * c.n_slots
-        mask = self.mask(t, None if rows is None else here, begin, end)
-        attend = partial(F.scaled_dot_product_attention, attn_mask=mask)
-        if self.alike and len(t) * self.longest >= 256:
-            attend = partial(attend_alike, mask=mask, n=self.longest)
-        column = self.N + t % self.ring * c.n_slots
-        if together:
-            where = every, every, slice(column[0], column[0] + c.n_slots)
-        else:
-            column = torch.from_numpy(column[:, None] + np.arange(c.n_slots)).to(obs.device)
-            where = (torch.arange(len(t), device=obs.device) if rows is None else here)[:, None], every, column
-        last = lambda x: x[:, -1:]  # noqa: E731
-        for i, (k_all, v_all, block) in enumerate(zip(self.k, self.v, self.model.blocks)):
+        model, t = self.model, self.t[slice(None) if rows is None else rows]
+        latest = int(t.max())
+        if latest >= model.config.max_steps:
+            limit = f'the policy knows {model.config.max_steps} only'
+            raise ValueError(f'an episode has reached step {latest}, but {limit}. Reset it')
+        here = slice(None) if rows is None else torch.from_numpy(rows).to(obs.device)
+        if bd is not None:
+            self.set_bd(here, bd)
+        x = self.embed(obs, prev_act, here, torch.from_numpy(t).to(obs.device)[:, None])
 
-            def past(k, v):
-                k_all[where], v_all[where] = (k, v) if together else (k.transpose(1, 2), v.transpose(1, 2))
-                return k_all[here, :, begin:end], v_all[here, :, begin:end]
+        columns = slice(self.N - self.longest, self.N + min(latest + 1, self.ring) * self.n_slots)
+        mask, write = self.mask(t, here, columns), self.writer(t, rows)
+        attention = F.scaled_dot_product_attention
+        if self.one_prompt and len(t) * self.longest >= SHARED_KEYS:
+            attention = partial(attend_one_prompt, n=self.longest)
 
-            x = block(x, attend, past, last if i == len(self.model.blocks) - 1 and c.fuse != 'bins' else None)
-        return self.model.heads(self.model.ln_f(x))
+        def attend(keys, values, slots, q, k, v, dropout_p):
+            write(keys, k)
+            write(values, v)
+            keys, values = keys[here, :, columns], values[here, :, columns]
+            return attention(q[:, :, slots], keys, values, attn_mask=mask[:, :, slots])
+
+        for i, block in enumerate(model.h):
+            slots = self.predicting_slots(i)
+            x = block(x, partial(attend, self.k[i], self.v[i], slots), partial(take_slots, slots=slots))
+        return model.head(model.ln_f(x))
+
+    def embed(self, obs, prev_act, here, t):
+        """The tokens of the next step of each row, (n, n_slots, C); keeps the state of recurrent parts. t (n, 1)."""
+        model = self.model
+        prev_act = model.head.encode(prev_act[:, None]).flatten(2)
+        obs, begun, bd = obs[:, None], t > 0, None
+        if self.bd is not None:
+            bd = self.bd[here]
+        if not self.state:
+            return model.embed_steps(obs, prev_act, bd, begun, t)[0][:, 0]
+        at = torch.arange(len(self.t), device=self.device)[here], t[:, 0]
+        before = {name: kept[at] for name, kept in self.state.items()}
+        x, after = model.embed_steps(obs, prev_act, bd, begun, t, before)
+        for name, kept in self.state.items():
+            kept[at[0], at[1] + 1] = after[name][:, 0]
+        return x[:, 0]
+
+    def predicting_slots(self, layer):
+        """
+        The tokens of a step that go on after attention in this layer: in the last one those that predict, else all.
+        """
+        if layer == len(self.model.h) - 1 and not self.model.head.every_token:
+            return slice(-1, None)
+        return slice(None)
+
+    def writer(self, t, rows):
+        """
+        -> write(keys, k): put the k (n, nh, n_slots, hs) of steps t (n,) into a layer's keys, in the places of the
+        ring.
+        """
+        column = self.N + t % self.ring * self.n_slots
+        if rows is None and (t == t[0]).all():  # in lockstep a slice will do
+
+            def write(kept, new):
+                kept[:, :, column[0] : column[0] + self.n_slots] = new
+
+            return write
+        rows = np.arange(len(t)) if rows is None else rows
+        rows = torch.from_numpy(rows).to(self.device)[:, None]
+        columns = torch.from_numpy(column[:, None] + np.arange(self.n_slots)).to(self.device)
+
+        def write_rows(kept, new):
+            kept[rows, :, columns] = new.transpose(1, 2)  # (n, n_slots, nh, hs)
+
+        return write_rows
 
 
-def attend_alike(q, k, v, mask, n, dropout_p=0.0):
-    """attention of rows whose first n keys are the same: they are fetched once. q (B, nh, T, hs), k and v (B, nh, columns, hs)"""
+def take_slots(x, slots):
+    return x[:, slots]
+
+
+@torch.inference_mode()
+def act_uncached(model, text, obs, act, bd=None, **sampling):
+    """
+    The next actions (B, chunk, ..), every step computed anew: the oracle. Arguments as GPT.forward's, the episodes so
+    far; act at the last step is not looked at. sampling: temperature and top_p of the head's sample.
+    """
+    out, _ = model(text, obs, act, bd)
+    return model.head.sample({k: v[:, -1:] for k, v in out.items()}, **sampling)
+
+
+def by_columns(model):
+    """Lay out a GPT's matrices so that CPUs multiply few rows fast (4 to 48: up to 3 times); not for training."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data = module.weight.data.t().contiguous().t()
+    return model
+
+
+def attend_one_prompt(q, k, v, attn_mask, n):
+    """
+    Attention of rows whose first n keys are the same: they are fetched once. q (B, nh, T, hs), k, v (B, nh, columns,
+    hs)
+    """
     B, nh, T, hs = q.shape
     q = q * hs**-0.5
-    together = q.transpose(0, 1).reshape(nh, B * T, hs)
-    scores = (together @ k[0, :, :n].transpose(1, 2)).view(nh, B, T, n).transpose(0, 1)
-    p = torch.softmax(torch.cat([scores, q @ k[:, :, n:].transpose(2, 3)], 3) + mask, 3)
+    all_rows = q.transpose(0, 1).reshape(nh, B * T, hs)
+    to_words = (all_rows @ k[0, :, :n].transpose(1, 2)).view(nh, B, T, n).transpose(0, 1)
+    to_steps = q @ k[:, :, n:].transpose(2, 3)
+    p = torch.softmax(torch.cat([to_words, to_steps], 3) + attn_mask, 3)
     words = p[..., :n].transpose(0, 1).reshape(nh, B * T, n) @ v[0, :, :n]
     return words.view(nh, B, T, hs).transpose(0, 1) + p[..., n:] @ v[:, :, n:]

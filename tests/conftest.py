@@ -5,20 +5,19 @@ $ python -m pytest                        # all of them
 $ python -m pytest tests/test_model.py -k window --durations=10
 """
 
+import hashlib
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # before torch is imported: same bits whatever the machine
 os.environ.pop('NANOPILOT_DEBUG', None)
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-
-import hashlib
-import signal
-import subprocess
-
-import pytest
 
 PREPARE = ['--val_share=0.1', '--test_share=0.2', '--hold_out=0.05']
 SMALL = ['--n_embd=16', '--n_layer=1', '--n_head=2', '--batch_size=8', '--eval_batches=1']
@@ -42,6 +41,7 @@ def pytest_collection_modifyitems(items):
         'test_sample_policy.py',
         'test_datasets.py',
         'test_prepare.py',
+        'test_bench.py',
     ]
     items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
 
@@ -56,13 +56,13 @@ def run(*command, cwd, env=()):
 
 
 def refused(process, *words):
-    """it ended with one line that says what was wrong"""
-    said = process.stderr.strip().splitlines()
+    """it ended with one line that says what was wrong -> that line"""
+    lines = process.stderr.strip().splitlines()
     assert process.returncode != 0, process.stdout
     assert 'Traceback' not in process.stderr, process.stderr
     for word in words:
-        assert word in said[-1], said
-    return said[-1]
+        assert word in lines[-1], lines
+    return lines[-1]
 
 
 def hashes(folder):
@@ -74,7 +74,7 @@ def hashes(folder):
 
 
 def flip(file, where=0.5):
-    """one bit of one byte, at a share of the file"""
+    """change one bit; where: 0 to 1, from the file's beginning to its end"""
     data = bytearray(Path(file).read_bytes())
     data[min(int(len(data) * where), len(data) - 1)] ^= 1
     Path(file).write_bytes(bytes(data))
@@ -82,22 +82,21 @@ def flip(file, where=0.5):
 
 @pytest.fixture
 def script(monkeypatch, tmp_path):
-    """script('train.py', '--key=value') runs it in this process, from another directory -> its variables. Errors come through"""
+    """script('train.py', '--key=value') runs it in this process, from another directory -> its variables"""
 
     def call(file, *args, name='__main__'):
         monkeypatch.chdir(tmp_path)
         args = [str(ROOT / a) if a.startswith('config/') else str(a) for a in args]
         monkeypatch.setattr(sys, 'argv', [str(ROOT / file), *args])
-        names = {
-            '__name__': name,
-            '__file__': str(ROOT / file),
-        }  # runpy would empty it on return, and functions would find nothing
+        # runpy would empty its names on return, and functions would find nothing
+        names = {'__name__': name, '__file__': str(ROOT / file), '__package__': str(Path(file).parent).strip('.')}
         handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             exec(compile((ROOT / file).read_text(), str(ROOT / file), 'exec'), names)
-        except BaseException as e:  # a process that died would have let go
-            if isinstance(names.get('held'), int) and not isinstance(e, SystemExit):
-                os.close(names['held'])
+        except BaseException as e:
+            # a process that died would have released the lock of its folder
+            if isinstance(names.get('lock_fd'), int) and not isinstance(e, SystemExit):
+                os.close(names['lock_fd'])
             raise
         finally:  # pytest's own are back
             for s, handler in handlers.items():
@@ -114,11 +113,11 @@ def refuses(script):
     def call(file, *args, words=()):
         with pytest.raises((ValueError, OSError, ImportError)) as e:
             script(file, *args)
-        said = str(e.value)
-        assert '\n' not in said and len(said) > 20, said
+        message = str(e.value)
+        assert '\n' not in message and len(message) > 20, message
         for word in words:
-            assert word in said, said
-        return said
+            assert word in message, message
+        return message
 
     return call
 
@@ -143,7 +142,7 @@ def places(kwargs):
 
 @pytest.fixture(scope='session')
 def ways(places):
-    from data.toy_nav.driver import PathPlanner
+    from data.toy_nav.planner import PathPlanner
 
     return PathPlanner(places)
 

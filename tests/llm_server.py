@@ -1,9 +1,10 @@
 """
-A language model server that follows a script, on this machine: it answers as an OpenAI-compatible one does, or misbehaves.
+A language model's server that follows a script, on this machine: it answers as an OpenAI-compatible one, or misbehaves.
 
     with serve(lambda body, n: 'hello') as server: server.url, server.requests
 
-A test file that imports the fixtures `keys` and `serving` has a key, and servers that end with its tests.
+A test file that imports `keys` and `serving_fixture` has a key, and the fixture `serving`: servers that end with its
+tests.
 """
 
 import http.server
@@ -25,8 +26,8 @@ def keys(monkeypatch):
     monkeypatch.setattr(openai._base_client, 'INITIAL_RETRY_DELAY', 0.01)
 
 
-@pytest.fixture
-def serving(monkeypatch):
+@pytest.fixture(name='serving')
+def serving_fixture(monkeypatch):
     """serving(answer) starts a server that follows a script, for what asks a language model from now on"""
     with ExitStack() as running:
 
@@ -53,10 +54,11 @@ def completion(text, **changes):
 @contextmanager
 def serve(answer):
     """
-    answer(body, n), of the n-th request from 0 -> str: what the model says; (status, headers, body): that instead; a float:
-    seconds of silence, then nothing
+    answer(body, n), of the n-th request from 0 -> str: what the model says; (status, headers, body): that instead;
+    a float: seconds of silence, then nothing
     """
-    requests, lock = [], threading.Lock()
+    requests = []
+    lock = threading.Lock()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -64,23 +66,29 @@ def serve(answer):
             with lock:
                 requests.append({**body, 'path': self.path, 'authorization': self.headers['Authorization']})
                 n = len(requests) - 1
-            said = answer(body, n)
-            if isinstance(said, float):
-                time.sleep(said)
-                return
-            status, headers, said = said if isinstance(said, tuple) else (200, {}, json.dumps(completion(said)))
-            said = said.encode()
+            reply = answer(body, n)
+            if isinstance(reply, float):
+                time.sleep(reply)
+            elif isinstance(reply, tuple):
+                self.send(*reply)
+            else:
+                self.send(200, {}, json.dumps(completion(reply)))
+
+        def send(self, status, headers, text):
+            content = text.encode()
             self.send_response(status)
-            for name, value in {'Content-Type': 'application/json', 'Content-Length': len(said), **headers}.items():
+            for name, value in {'Content-Type': 'application/json', 'Content-Length': len(content), **headers}.items():
                 self.send_header(name, str(value))
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(content)
 
-        def log_message(self, *said):
+        def log_message(self, *args):
             pass
 
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    server.daemon_threads, server.requests, server.url = True, requests, f'http://127.0.0.1:{server.server_port}/v1'
+    server.daemon_threads = True
+    server.requests = requests
+    server.url = f'http://127.0.0.1:{server.server_port}/v1'
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield server

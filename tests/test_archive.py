@@ -1,4 +1,4 @@
-"""Archives: what is written is read, and what is broken is said."""
+"""Archives: what is written is read, and what is broken is named."""
 
 import json
 
@@ -82,12 +82,11 @@ def test_no_episodes_are_refused(tmp_path):
 
 def one_line(file, *words):
     with pytest.raises((ValueError, OSError)) as e:
-        for group in Archive(file).groups():
-            pass
-    said = str(e.value)
-    assert '\n' not in said and str(file.name) in said, said
+        list(Archive(file).groups())
+    message = str(e.value)
+    assert '\n' not in message and str(file.name) in message, message
     for word in words:
-        assert word in said, said
+        assert word in message, message
 
 
 def test_a_missing_file_names_the_cure(tmp_path):
@@ -135,3 +134,25 @@ def test_a_damaged_middle_is_named(tmp_path):
     data[1000:1400] = bytes(400)
     file.write_bytes(bytes(data))
     one_line(file, 'damaged', 'again')
+
+
+def test_an_archive_of_something_else_names_it(tmp_path):
+    file = tmp_path / 'a.parquet'
+    save(file, [episode(1)], META)
+    archive = Archive(file)
+    archive.check(META)
+    for changes, words in (
+        ({'dataset': 'cartpole'}, ['is of toy', '--dataset=toy']),
+        ({'env_kwargs': {'scene': 'x'}}, ['another environment', '--env_kwargs']),
+        ({'n_obs': 4}, ['n_obs=3', 'toy has 4']),
+    ):
+        with pytest.raises(ValueError) as e:
+            archive.check({**META, **changes})
+        assert all(word in str(e.value) for word in ['a.parquet', *words]), str(e.value)
+
+
+def test_episodes_of_different_columns_are_refused(tmp_path):
+    bare = {k: v for k, v in episode(2).items() if k != 'path'}
+    with pytest.raises(ValueError, match="some episodes have 'path'"):
+        save(tmp_path / 'a.parquet', [episode(1), bare], META)
+    assert not any(tmp_path.iterdir())

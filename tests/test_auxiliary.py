@@ -6,40 +6,42 @@ import torch
 from test_model import batch, last, make
 from torch.nn import functional as F
 
-from nanopilot.auxiliary import StateEstimator, HiddenMarkov
+from model import GPTConfig
+from nanopilot.auxiliary import HiddenMarkov, StateEstimator
 from nanopilot.kv_cache import KVCache
 
 
 def test_the_truth_is_not_looked_at_when_acting():
     model = make(n_privileged=2)
     text, obs, act, bd = batch(model)
-    told = torch.cat([obs, torch.randn(*obs.shape[:3], 2)], -1)
-    assert torch.equal(last(model(text, told, act, bd)[0]), last(model(text, obs, act, bd)[0]))
+    privileged = torch.cat([obs, torch.randn(*obs.shape[:3], 2)], -1)
+    assert torch.equal(last(model(text, privileged, act, bd)[0]), last(model(text, obs, act, bd)[0]))
     real = torch.ones(act.shape[:3], dtype=torch.bool)
     with pytest.raises(RuntimeError):  # in training it has to be there
-        model.train()(text, obs, act, bd, real)
+        model.train()(text, obs, act, bd, loss_mask=real)
 
 
-def test_a_belief_is_all_of_the_past():
-    """what was done and seen at the first step moves the last belief; what comes later moves none before"""
+def test_an_estimate_is_of_all_of_the_past():
+    """what was done and seen at the first step moves the last estimate; what comes later moves none before"""
     model = make(n_privileged=2)
     _, obs, act, _ = batch(model, 1, 12)
 
-    def believed(obs, act):
-        return model.belief(model.told(obs, torch.nn.functional.pad(model.done(act)[:, :-1], (0, 0, 1, 0))))
+    def estimate(obs, act):
+        prev_act = F.pad(model.head.encode(act).flatten(2)[:, :-1], (0, 0, 1, 0))
+        return model.recurrent['estimate'](model.steps.obs_norm(obs), prev_act)
 
     for changed in (obs, act):
-        kept, before = changed.clone(), believed(obs, act)
+        kept, before = changed.clone(), estimate(obs, act)
         changed[:, 0] += 1
-        assert (believed(obs, act)[:, -1] != before[:, -1]).all()
+        assert (estimate(obs, act)[:, -1] != before[:, -1]).all()
         changed.copy_(kept)
         changed[:, 6] += 1
-        moved = (believed(obs, act) != before).any(-1)[0]
+        moved = (estimate(obs, act) != before).any(-1)[0]
         assert not moved[:6].any() and moved[7:].all()
         changed.copy_(kept)
 
 
-def test_a_step_taken_again_believes_the_same():
+def test_a_step_taken_again_estimates_the_same():
     model = make(n_privileged=2)
     text, obs, act, bd = batch(model, 2, 3)
     cache = KVCache(model, 2)
@@ -50,8 +52,8 @@ def test_a_step_taken_again_believes_the_same():
     assert torch.equal(once, again)
 
 
-def test_the_policy_loss_does_not_bend_the_belief():
-    """the belief learns from its own error, over the steps of the episode alone"""
+def test_the_policy_loss_does_not_bend_the_estimate():
+    """the estimator learns from its own error, over the steps of the episode alone"""
     model = make(n_privileged=2).train()
     text, obs, act, bd = batch(model, 3, 8)
     obs, real = torch.cat([obs, torch.randn(*obs.shape[:3], 2)], -1), torch.zeros(3, 8, 2, dtype=torch.bool)
@@ -60,8 +62,8 @@ def test_the_policy_loss_does_not_bend_the_belief():
     def gradient(act_of_it):
         torch.manual_seed(0)
         model.zero_grad()
-        model(text, obs, act_of_it, bd, real)[1].backward()
-        return torch.cat([p.grad.flatten() for p in model.belief.parameters()])
+        model(text, obs, act_of_it, bd, loss_mask=real)[1].backward()
+        return torch.cat([p.grad.flatten() for p in model.recurrent['estimate'].parameters()])
 
     whole, later = gradient(act), act.clone()
     later[:, 4] += 1  # the last action: imitated, but followed by no step
@@ -76,60 +78,66 @@ def test_half_precision_neither_blurs_nor_stops_it():
     text, obs, act, bd = batch(model, 3, 8)
     obs, real = torch.cat([obs, torch.randn(*obs.shape[:3], 2)], -1), torch.ones(3, 8, 2, dtype=torch.bool)
     with torch.autocast('cpu', torch.bfloat16):
-        assert model.belief(model.told(obs, torch.zeros(3, 8, 4))).dtype == torch.float32
-        model(text, obs, act, bd, real)[1].backward()
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.belief.parameters())
+        assert model.recurrent['estimate'](obs, torch.zeros(3, 8, 4)).dtype == torch.float32
+        model(text, obs, act, bd, loss_mask=real)[1].backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.recurrent['estimate'].parameters())
 
 
 def test_learns_to_find_its_way():
-    """dead reckoning: the sum of what was done, within a tenth of its spread after 30 steps, from a landmark seen now and then"""
+    """
+    dead reckoning: the sum of what was done, within a tenth of its spread after 30 steps, from a landmark seen now and
+    then
+    """
     torch.manual_seed(0)
-    belief = StateEstimator(1, 2, torch.pi / 4 * 2.0 ** torch.arange(3), 32)
-    optimizer = torch.optim.AdamW(belief.parameters(), lr=3e-3)
+    config = GPTConfig(n_obs=1, n_privileged=1, n_act=1, chunk=1, n_embd=32, n_future=0)
+    estimator = StateEstimator(config, torch.pi / 4 * 2.0 ** torch.arange(3))
+    optimizer = torch.optim.AdamW(estimator.parameters(), lr=3e-3)
 
     def episodes(n):
         did = torch.randn(n, 30, 1) / 5
         where = did.cumsum(1)
-        return belief.told(torch.cat([did, (where > 0).float()], -1)), where
+        return torch.cat([(where > 0).float(), where], -1)[:, :, None], did, where
 
-    for _ in range(600):
-        told, truth = episodes(32)
-        loss = ((belief(told, truth) - truth) ** 2).mean()
+    for _ in range(800):
+        obs, did, truth = episodes(32)
+        loss = ((estimator(obs, did) - truth) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    told, truth = episodes(256)
-    assert (belief(told) - truth).abs()[:, -1].mean() < 0.1 * truth[:, -1].std()
+    obs, did, truth = episodes(256)
+    assert (estimator.eval()(obs, did) - truth).abs()[:, -1].mean() < 0.1 * truth[:, -1].std()
 
 
 # ------------------------------------------------------------------------------
 # a hidden state
 
 
-def latent():
+def hidden_markov():
     torch.manual_seed(0)
     return HiddenMarkov(8, 16)
 
 
 def test_a_hidden_state_is_followed_as_rabiner_says():
-    """products of pairs, against one token at a time; its sums are 1, however long"""
-    model, x = latent(), torch.randn(3, 300, 16)
-    assert torch.allclose(model.moves.softmax(1).sum(1), torch.ones(8))
+    """its sums are 1, however long"""
+    model, x = hidden_markov(), torch.randn(3, 100, 3, 16)
+    begun = torch.ones(3, 100, dtype=torch.bool)
+    evidence = model.token_evidence(x.flatten(1, 2))
+    assert torch.allclose(model.transition.softmax(1).sum(1), torch.ones(8))
     b, expected = model.first.softmax(0).expand(3, -1), []
     for t in range(300):
-        b = b @ model.moves.softmax(1) * model.seen(x[:, t : t + 1])[:, 0]
+        b = b @ model.transition.softmax(1) * evidence[:, t]
         b = b / b.sum(1, keepdim=True)
         expected.append(b)
-    added, believed = model(x)
-    assert torch.allclose(believed, torch.stack(expected, 1), atol=1e-5) and torch.allclose(
-        added, model.emission(believed)
-    )
-    assert torch.allclose(
-        model(x[:, 100:], believed[:, 99])[1], believed[:, 100:], atol=1e-5
-    )  # it goes on from anywhere
-    live = torch.ones(3, 300, dtype=torch.bool)
-    live[:, 50] = False
-    assert torch.allclose(model(x, live=live)[1][:, 50], believed[:, 49], atol=1e-6)
+    expected = torch.stack(expected, 1)
+    after, states = model(x, begun, 1)
+    assert torch.allclose(states, expected[:, 2::3], atol=1e-5)  # after each step of three tokens
+    assert torch.allclose(after, x + model.emission(expected).view_as(x), atol=1e-5)
+    later = model(x[:, 40:], begun[:, 40:], 1, states[:, 39])[1]
+    assert torch.allclose(later, states[:, 40:], atol=1e-5)  # it goes on from anywhere
+    begun[:, 0] = False  # the very first step begins in slot 1: what stands before it changes nothing
+    x[:, 0, 0] = torch.randn(3, 16)
+    first = model(x[:, :1], begun[:, :1], 1)[1]
+    assert torch.allclose(first, model(x[:, :1, 1:], begun[:, :1], 0)[1], atol=1e-6)
 
 
 def test_a_hidden_state_changes_what_is_said_and_nothing_before():
@@ -172,7 +180,7 @@ def test_the_next_observations_are_learned():
     """those of obs' = 0.9 obs + act, with an angle that has a seam"""
     torch.manual_seed(0)
     model = make(loud=False, next_obs=1.0, chunk=1, n_obs=2, n_act=2, n_bd=0, text_len=0, block_size=100).train()
-    model.next_obs.period.copy_(torch.tensor([0, 2 * np.pi]))
+    model.aux['next_obs'].period.copy_(torch.tensor([0, 2 * np.pi]))
     optimizer, text, real = (
         torch.optim.Adam(model.parameters(), 1e-2),
         torch.zeros(16, 0, dtype=torch.int64),
@@ -187,13 +195,13 @@ def test_the_next_observations_are_learned():
         return torch.stack(seen, 1)[:, :, None], act
 
     def off(obs, act):
-        d = model(text, obs, act)[0]['next'][:, :-1] - obs[:, 1:]
-        return model.next_obs.wrapped(d).square().mean()
+        d = model(text, obs, act)[0]['next_obs'][:, :-1] - obs[:, 1:]
+        return model.aux['next_obs'].wrap(d).square().mean()
 
     first = off(*episodes()).item()
     for _ in range(300):
         obs, act = episodes()
-        model(text, obs, act, None, real)[1].backward()
+        model(text, obs, act, loss_mask=real)[1].backward()
         optimizer.step()
         optimizer.zero_grad()
     assert off(*episodes()).item() < 0.1 * first
@@ -202,28 +210,30 @@ def test_the_next_observations_are_learned():
 def test_predicting_does_not_see_what_it_predicts():
     model = make(next_obs=1.0)
     with torch.no_grad():
-        model.next_obs.change.weight.normal_()
+        model.aux['next_obs'].change.weight.normal_()
     text, obs, act, bd = batch(model, 1, 6)
-    before, other, acted = model(text, obs, act, bd)[0]['next'], obs.clone(), act.clone()
+    before, other, acted = model(text, obs, act, bd)[0]['next_obs'], obs.clone(), act.clone()
     other[:, 3] += 1
     acted[:, 2] += 1
-    assert torch.equal(model(text, other, act, bd)[0]['next'][:, :3], before[:, :3])
-    moved = (model(text, obs, acted, bd)[0]['next'] != before).any(-1).any(-1)[0]
+    assert torch.equal(model(text, other, act, bd)[0]['next_obs'][:, :3], before[:, :3])
+    moved = (model(text, obs, acted, bd)[0]['next_obs'] != before).any(-1).any(-1)[0]
     assert not moved[:2].any() and moved[2:].all()  # from the action that is taken on
 
 
 @pytest.mark.parametrize('fuse', ['sum', 'bins'])
 def test_two_halves_of_a_batch_weigh_as_the_whole(fuse):
-    """as train.py puts ranks and micro-batches together: by their real steps; ragged lengths, and steps not to be imitated"""
-    changes = dict(next_obs=1.0) if fuse == 'sum' else dict(head='ce', chunk=1, text_len=0, n_bd=0, block_size=100)
+    """
+    as train.py puts ranks and micro-batches together: by their real steps; ragged lengths, and steps not to be imitated
+    """
+    changes = dict(next_obs=1.0) if fuse == 'sum' else dict(head='tokens', chunk=1, text_len=0, n_bd=0, block_size=100)
     model = make(fuse=fuse, **changes).train()
     inputs = batch(model, 4, 9)
     real = torch.arange(9)[None, :, None] < torch.tensor([9, 4, 2, 7])[:, None, None]
     real = real.repeat(1, 1, model.config.chunk)
     real[0, 3:5] = real[3, 1] = False
-    whole = model(*inputs, real)[1]
+    whole = model(*inputs, loss_mask=real)[1]
     halves = [
-        model(*(a[part] for a in inputs), real[part])[1] * real[part].sum() / real.sum()
+        model(*(a[part] for a in inputs), loss_mask=real[part])[1] * real[part].sum() / real.sum()
         for part in (slice(2), slice(2, 4))
     ]
     assert sum(halves).item() == pytest.approx(whole.item(), rel=1e-5)

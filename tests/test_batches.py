@@ -5,12 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.batches import Batches
+from data.batches import Batches, Curriculum
 
 
 class Split(SimpleNamespace):
     def __len__(self):
         return len(self.length)
+
+
+GROWING = ('segment_len', 'curriculum', 'segment_from', 'difficulty_from')
 
 
 def make(length, hard=None, source=None, **how):
@@ -39,19 +42,20 @@ def make(length, hard=None, source=None, **how):
             'text_len': 0,
         },
     )
-    return Batches(split, 0, 1337, 8, 2, 2, 1, **how)
+    curriculum = Curriculum(**{k: how.pop(k) for k in GROWING if k in how})
+    return Batches(split, 0, 1337, 8, 2, 2, 1, curriculum, **how)
 
 
-def test_stretches_double_until_they_are_whole():
+def test_segments_double_until_they_are_whole():
     batches = make([40] * 20, curriculum=60, segment_from=3)
-    longest = [batches.batch(step)[1].shape[1] for step in range(0, 80, 2)]
+    longest = [batches.batch(step)['obs'].shape[1] for step in range(0, 80, 2)]
     assert (
         longest[0] == 3 and longest[-1] == 20 and sorted(set(longest)) == [3, 6, 12, 20] and longest == sorted(longest)
     )
     assert longest.index(20) * 2 < 60 and all(x == 20 for x in longest[30:])
-    begins = {int(b) for step in range(6) for b in batches.batch(step)[6]}
+    begins = {int(b) for step in range(6) for b in batches.batch(step)['start']}
     assert len(begins) > 5  # from anywhere in an episode
-    assert [len(a) for a in batches.batch(3)[:-1]] == [8] * 8
+    assert [len(a) for name, a in batches.batch(3).items() if name != 'n_real'] == [8] * 8
 
 
 def test_harder_episodes_come_in_later():
@@ -59,9 +63,9 @@ def test_harder_episodes_come_in_later():
     batches = make([10] * 200, hard, curriculum=100, difficulty_from=0.3)
     for step in range(0, 140, 2):
         most = 0.3 + 0.7 * min(1, step / 100)
-        seen = hard[batches.batch(step)[1][:, 0, -1, 0].astype(int)]
+        seen = hard[batches.batch(step)['obs'][:, 0, -1, 0].astype(int)]
         assert seen.max() <= most + 1e-6, step
-    late = np.concatenate([hard[batches.batch(step)[1][:, 0, -1, 0].astype(int)] for step in range(100, 160)])
+    late = np.concatenate([hard[batches.batch(step)['obs'][:, 0, -1, 0].astype(int)] for step in range(100, 160)])
     assert late.mean() == pytest.approx(0.5, abs=0.05) and late.max() > 0.95
 
 
@@ -78,21 +82,25 @@ def test_a_batch_of_a_curriculum_depends_on_its_number_alone():
     )
     for step in (13, 2, 7, 2, 30):
         other.batch(step + 1)
-        for a, b in zip(one.batch(step)[:-1], other.batch(step)[:-1]):
-            assert np.array_equal(a, b, equal_nan=True)
+        a, b = one.batch(step), other.batch(step)
+        assert a.keys() == b.keys() and a.pop('n_real') == b.pop('n_real')
+        for name in a:
+            assert np.array_equal(a[name], b[name], equal_nan=True), name
 
 
-def test_what_is_over():
+def test_what_has_terminated():
     """after the last step of those that ended by themselves, not of those that were cut off, and not in the middle"""
-    batches = make([40, 12, 7], beyond=1)
+    batches = make([40, 12, 7], extra_steps=1)
     for step in range(6):
-        _, obs, _, _, real, _, first, over, _ = batches.batch(step)
+        batch = batches.batch(step)
+        obs, terminated = batch['obs'], batch['terminated']
         for b in range(8):
-            episode, at = int(obs[b, 0, -1, 0]), np.flatnonzero(over[b])
-            assert at.tolist() == {0: [], 1: [6], 2: [4]}[episode] and over.shape[1] == real.shape[1]
-    halves = make([12] * 5, segment_len=4, beyond=1)
-    _, obs, _, _, _, _, first, over, _ = halves.batch(0)
-    assert (over.any(1) == (first == 2)).all() and len(set(first)) > 1
+            episode, at = int(obs[b, 0, -1, 0]), np.flatnonzero(terminated[b])
+            assert at.tolist() == {0: [], 1: [6], 2: [4]}[episode]
+            assert terminated.shape[1] == batch['loss_mask'].shape[1]
+    halves = make([12] * 5, segment_len=4, extra_steps=1)
+    batch = halves.batch(0)
+    assert (batch['terminated'].any(1) == (batch['start'] == 2)).all() and len(set(batch['start'])) > 1
 
 
 def test_sources_keep_their_shares_in_a_curriculum():
@@ -100,5 +108,23 @@ def test_sources_keep_their_shares_in_a_curriculum():
     hard, source = np.r_[np.linspace(0.2, 1, 100), np.linspace(0, 0.5, 300)], np.repeat([0, 1], [100, 300])
     batches = make([10] * 400, hard, source, curriculum=100, difficulty_from=0.3, source_weights='a=0.25,b=0.75')
     for steps in range(40), range(100, 140):
-        seen = np.concatenate([batches.batch(step)[1][:, 0, -1, 0].astype(int) for step in steps])
+        seen = np.concatenate([batches.batch(step)['obs'][:, 0, -1, 0].astype(int) for step in steps])
         assert (source[seen] == 0).mean() == pytest.approx(0.25, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    'settings, words',
+    [
+        (
+            {'segment_from': 8, 'segment_len': 6, 'curriculum': 5},
+            'segment_from=8 is longer than segment_len=6. Lower it',
+        ),
+        ({'curriculum': 5}, 'curriculum=5, but nothing grows'),
+        ({'segment_from': 2}, 'Set curriculum'),
+        ({'difficulty_from': 0.5}, 'Set curriculum'),
+        ({'segment_len': -1}, 'segment_len=-1, .*below 0'),
+    ],
+)
+def test_a_curriculum_that_makes_no_sense_is_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Curriculum(**settings)

@@ -8,10 +8,11 @@ import torch
 from test_model import batch, last, make
 from torch.nn import functional as F
 
+from data import quantize
 from nanopilot.bins import DONE, RESET
-from data import quantize as bins
+from nanopilot.kv_cache import act_uncached
 
-BINS = dict(fuse='bins', head='ce', chunk=1, n_bd=0, text_len=0, block_size=4 * 50)
+BINS = dict(fuse='bins', head='tokens', chunk=1, n_bd=0, text_len=0, block_size=4 * 50)
 
 
 def episode(model, S=6):
@@ -20,13 +21,14 @@ def episode(model, S=6):
 
 
 def test_the_order_of_tokens():
-    model = make(**BINS).bins
-    obs = torch.tensor([[[-9.0, 0.0, 9.0], [0.0, 0.0, 0.0]]])
-    got = model.tokens(obs, torch.tensor([[7, 1]]), torch.tensor([False, True]))[
-        0
-    ].tolist()  # at the start there is no action before, whatever is said
-    assert got == [[RESET, 4 + 0, 14 + 5, 24 + 9], [2 + 1, 4 + 5, 14 + 5, 24 + 5]] and model.vocab_size == 34
-    spans = [range(34)[model.legal(slot)] for slot in range(4)]
+    steps = make(**BINS).steps
+    vocabulary = steps.vocabulary
+    obs = torch.tensor([[-9.0, 0.0, 9.0], [0.0, 0.0, 0.0]])
+    begun = torch.tensor([False, True])  # at the start there is no action before, whatever is given
+    assert vocabulary.act_ids(torch.tensor([7, 1]), begun).tolist() == [RESET, 2 + 1]
+    obs_ids = vocabulary.obs_ids(obs, steps.edges).tolist()
+    assert obs_ids == [[4 + 0, 14 + 5, 24 + 9], [4 + 5, 14 + 5, 24 + 5]] and vocabulary.size == 34
+    spans = [range(34)[vocabulary.legal(slot)] for slot in range(4)]
     assert (
         [len(s) for s in spans] == [10, 10, 10, 2]
         and sorted(i for s in spans for i in s) == list(range(2, 34))
@@ -34,7 +36,7 @@ def test_the_order_of_tokens():
     )
 
 
-def test_a_token_is_foretold_by_those_before_it_alone():
+def test_a_token_is_predicted_by_those_before_it_alone():
     model = make(**BINS)
     obs, act = episode(model)
     text, before = (
@@ -56,8 +58,8 @@ def test_the_loss_is_the_slow_obvious_one():
     real, over, first = torch.ones(2, 6, 1, dtype=torch.bool), torch.zeros(2, 6, dtype=torch.bool), torch.tensor([0, 3])
     real[0, 4:], over[0, 4] = False, True  # one ends after 4 steps by itself
     real[1, 2] = False  # the other does, once, what is not to be imitated
-    out, loss = model(torch.zeros(2, 0, dtype=torch.int64), obs, act, None, real, None, first, over)
-    ce, ids = [], model.bins.of(obs[:, :, 0])
+    out, loss = model(torch.zeros(2, 0, dtype=torch.int64), obs, act, loss_mask=real, start=first, terminated=over)
+    ce, ids = [], model.steps.targets(obs)['obs_ids']
     for b, length in enumerate((4, 6)):
         for s in range(length):
             for k in range(3):
@@ -72,9 +74,9 @@ def test_the_loss_is_the_slow_obvious_one():
 def test_only_legal_actions_are_chosen():
     model = make(**BINS)
     with torch.no_grad():
-        model.bins.head.bias[DONE] = 99
+        model.head.proj.bias[DONE] = 99
     obs, act = episode(model)
-    assert set(model.act(torch.zeros(2, 0, dtype=torch.int64), obs, act).flatten().tolist()) <= {0, 1}
+    assert set(act_uncached(model, torch.zeros(2, 0, dtype=torch.int64), obs, act).flatten().tolist()) <= {0, 1}
 
 
 def test_with_words_and_returns():
@@ -92,14 +94,14 @@ def test_it_learns_to_count():
     text, optimizer = torch.zeros(8, 0, dtype=torch.int64), torch.optim.Adam(model.parameters(), 1e-2)
     begins, real = torch.arange(8)[:, None], torch.ones(8, 12, 1, dtype=torch.bool)
     bins = (begins + torch.arange(12)) % 10
-    obs, act = (model.bins.edges + 1e-3)[0, bins][:, :, None, None], (bins % 2)[..., None]
+    obs, act = (model.steps.edges + 1e-3)[0, bins][:, :, None, None], (bins % 2)[..., None]
     for _ in range(150):
-        loss = model(text, obs, act, None, real)[1]
+        loss = model(text, obs, act, loss_mask=real)[1]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     out = model.eval()(text, obs, act)[0]
-    assert (out['token'][:, 1:, 0].argmax(-1) == model.bins.of(obs[:, :, 0])[:, 1:, 0]).all() and (
+    assert (out['token'][:, 1:, 0].argmax(-1) == model.steps.targets(obs)['obs_ids'][:, 1:, 0]).all() and (
         out['act'].argmax(-1) == act[..., 0]
     ).all()
 
@@ -107,7 +109,7 @@ def test_it_learns_to_count():
 def test_bins_hold_equally_many():
     obs = np.random.default_rng(0).normal(size=(5000, 3)) * [1, 10, 0.1]
     split = SimpleNamespace(obs=obs, meta={'obs_names': ['a', 'b', 'c']})
-    edges = bins.fit_bins(split, 8, [0, 2], 0)
+    edges = quantize.fit_bins(split, 8, [0, 2], 0)
     assert edges.shape == (2, 9) and (np.diff(edges) > 0).all()
     for column, e in zip((0, 2), edges):
         assert np.bincount((obs[:, column, None] >= e[1:-1]).sum(1), minlength=8) == pytest.approx(
@@ -115,4 +117,4 @@ def test_bins_hold_equally_many():
         )
     split.obs[:, 2] = 0
     with pytest.raises(ValueError, match='c apart'):
-        bins.fit_bins(split, 8, [0, 2], 0)
+        quantize.fit_bins(split, 8, [0, 2], 0)

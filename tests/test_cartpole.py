@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from conftest import run
 
-from nanopilot import evaluate as evaluation
 from data import cartpole, metrics
-from data.batches import Batches
+from data.batches import Batches, Curriculum
 from data.prepared import Prepared
+from nanopilot import evaluate as evaluation
 from nanopilot.policy import Policy
 
 
@@ -58,14 +58,14 @@ def test_each_step_is_told_what_is_left(folder):
     """the discounted sum of the rewards from there on, whatever segment_len it is in"""
     split = Prepared(folder / 'p', 'train')
     discount = split.meta['discount']
-    batches = Batches(split, 0, 1, 4, 2, 1, 3, segment_len=30)
+    batches = Batches(split, 0, 1, 4, 2, 1, 3, Curriculum(segment_len=30))
     for step in range(4):
-        text, obs, act, bd, real, ahead, first, over, n = batches.batch(step)
-        episodes, length, begin, _, _ = (a[step % 2] for a in batches.group(step // 2))
+        bd = batches.batch(step)['bd']
+        drawn = {name: a[step % 2] for name, a in batches.group(step // 2).items()}
         for b in range(4):
-            T = split.length[episodes[b]]
-            for s in range(length[b]):
-                expected = sum(discount**k for k in range(T - begin[b] - s))
+            T = split.length[drawn['episode'][b]]
+            for s in range(drawn['length'][b]):
+                expected = sum(discount**k for k in range(T - drawn['start'][b] - s))
                 assert bd[b, s, 0] == pytest.approx(expected, rel=2e-3, abs=2e-3)
 
 

@@ -1,11 +1,12 @@
 """Settings: what is changed, what is refused, and what --help says."""
 
+import config as settings
+from config import override
+
 import re
 
 import pytest
 from conftest import ROOT, refused, run
-
-from config import override
 
 DEFAULTS = {
     'batch_size': 64,
@@ -118,6 +119,58 @@ def test_a_file_that_raises_gives_one_line(tmp_path, text):
     assert '\n' not in str(e.value)
 
 
+# ------------------------------------------------------------------------------
+# read: what a script asks for
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """read('--key=value', choices=..) -> the settings that a script with the DEFAULTS would have"""
+
+    def call(*args, **how):
+        monkeypatch.setattr('sys.argv', ['script.py', *args])
+        return settings.read({**DEFAULTS, 'runs': ()}, __file__, **how)
+
+    return call
+
+
+def test_a_choice_is_one_of_those_there_are(read):
+    choices = {'dataset': ('toy_nav', 'cartpole')}
+    assert read('--dataset=cartpole', choices=choices)['dataset'] == 'cartpole'
+    with pytest.raises(ValueError, match="^dataset='mars' is not known. Set it to 'toy_nav' or 'cartpole'$"):
+        read('--dataset=mars', choices=choices)
+
+
+@pytest.mark.parametrize('value', ['0', '-3'])
+def test_a_number_is_no_smaller_than_it_may_be(read, value):
+    assert read('--batch_size=1', at_least={'batch_size': 1})['batch_size'] == 1
+    with pytest.raises(ValueError, match=f'^batch_size={value} is too small. Set it to 1 or more$'):
+        read(f'--batch_size={value}', at_least={'batch_size': 1})
+
+
+def test_nan_is_not_large_enough():
+    with pytest.raises(ValueError, match='learning_rate=nan is too small'):
+        settings.check({'learning_rate': float('nan')}, {}, {'learning_rate': 0})
+
+
+def test_a_setting_may_have_another_name_on_the_command_line(read):
+    aliases = {'words': 'prompt'}
+    assert read('--words=go', aliases=aliases)['prompt'] == read('--words', 'go', aliases=aliases)['prompt'] == 'go'
+    assert read('--prompt=go', aliases=aliases)['prompt'] == 'go'
+    with pytest.raises(ValueError, match='--words needs a value'):
+        read('--words', aliases=aliases)
+
+
+def test_arguments_that_are_no_options_may_be_gathered(read):
+    config = read('out-a', '--prompt', 'go', 'out-b', '--compile', 'out-c', positional='runs')
+    assert config['runs'] == ('out-a', 'out-b', 'out-c') and config['prompt'] == 'go' and config['compile'] is True
+    assert read(positional='runs')['runs'] == ()
+
+
+# ------------------------------------------------------------------------------
+# scripts
+
+
 @pytest.mark.parametrize('script', ['train.py', 'prepare.py', 'sample_policy.py'])
 def test_help_lists_every_setting_with_its_comment(script, tmp_path):
     process = run(script, '--help', cwd=tmp_path)
@@ -128,7 +181,7 @@ def test_help_lists_every_setting_with_its_comment(script, tmp_path):
     for key, _, comment in found:
         if key == 'config':
             continue
-        line = next((l for l in process.stdout.splitlines() if l.strip().startswith(f'--{key}=')), None)
+        line = next((line for line in process.stdout.splitlines() if line.strip().startswith(f'--{key}=')), None)
         assert line and comment in line, (key, line)
 
 

@@ -7,18 +7,22 @@ import pytest
 import torch
 from conftest import refused, run
 
-from nanopilot import dreams
 from data import cartpole_bins
 from data.prepared import Prepared
+from nanopilot import dreams
+from nanopilot.bins import DONE
 from nanopilot.policy import Policy
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """a language model of CartPole, and a swing-up policy that predicts what it will observe; both have seen next to nothing"""
+    """
+    a language model of CartPole, and a swing-up policy that predicts what it will observe; both have seen next to
+    nothing
+    """
     folder = tmp_path_factory.mktemp('dreams')
     for name in 'cartpole_bins', 'swingup':
-        done = run(
+        process = run(
             'prepare.py',
             f'--dataset={name}',
             '--size=0.02',
@@ -28,8 +32,8 @@ def folder(tmp_path_factory):
             '--test_share=0.2',
             cwd=folder,
         )
-        assert done.returncode == 0, done.stderr
-        done = run(
+        assert process.returncode == 0, process.stderr
+        process = run(
             'train.py',
             f'config/{name}.py',
             f'--data_dir={name}',
@@ -43,13 +47,15 @@ def folder(tmp_path_factory):
             '--learning_rate=1e-5',
             cwd=folder,
         )
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
     return folder
 
 
 def test_dreams_are_drawn_beside_what_happened(folder, refuses):
-    done = run('sample_policy.py', '--out_dir=out_cartpole_bins', '--dream=5', '--data_dir=cartpole_bins', cwd=folder)
-    assert done.returncode == 0, done.stderr
+    process = run(
+        'sample_policy.py', '--out_dir=out_cartpole_bins', '--dream=5', '--data_dir=cartpole_bins', cwd=folder
+    )
+    assert process.returncode == 0, process.stderr
     found = json.loads((folder / 'out_cartpole_bins' / 'dream.json').read_text())['possible']
     assert (
         found['real']['mean'] == 1 and found['shuffled']['mean'] < 0.6 and found['dreamt']['mean'] < 0.6
@@ -74,12 +80,12 @@ def test_dreams_are_drawn_beside_what_happened(folder, refuses):
 def test_a_dream_is_what_the_model_says_of_it(folder):
     """every token drawn is among the likely ones of one pass over the whole dream; and it ends when DONE is drawn"""
     policy = Policy.load(folder / 'out_cartpole_bins')
-    edges = policy.model.bins.edges
+    edges = policy.model.steps.edges
     inside = (edges[:, 1:] + edges[:, :-1]) / 2
     with torch.no_grad():
-        policy.model.bins.head.weight *= 20  # it has opinions
+        policy.model.head.proj.weight *= 20  # it has opinions
     dreamt = dreams.dream(policy, 6, top_p=0.3, seed=1)
-    assert len({len(e['act']) for e in dreamt}) > 1 or not any(e['over'] for e in dreamt)
+    assert len({len(e['act']) for e in dreamt}) > 1 or not any(e['terminated'] for e in dreamt)
     for e in dreamt:
         T = min(len(e['act']), 60)
         obs, act = (
@@ -89,9 +95,14 @@ def test_a_dream_is_what_the_model_says_of_it(folder):
         with torch.no_grad():
             logits = policy.model(torch.zeros(1, 0, dtype=torch.int64), obs, act)[0]['token'][0]
         for slot, drawn in enumerate([*e['bins'][:T].T, e['act'][:T]]):
-            p = logits[:, slot, policy.model.bins.legal(slot)].softmax(-1)
+            choices = logits[:, slot, policy.model.steps.vocabulary.legal(slot)]
+            if slot == 0:  # a step may also be DONE, but not the first one
+                done = logits[:, slot, DONE].clone()
+                done[0] = -torch.inf
+                choices = torch.cat([choices, done[:, None]], 1)
+            p = choices.softmax(-1)
             more = (p > p[torch.arange(T), torch.from_numpy(drawn)][:, None] + 1e-4) * p
-            assert (more.sum(1) <= 0.3 + 1e-3).all()  # of those drawn from, DONE may be one more
+            assert (more.sum(1) <= 0.3 + 1e-3).all()
 
 
 def test_what_happened_can_be():
@@ -135,7 +146,7 @@ def test_the_physics_are_gymnasiums():
 
 
 def test_the_curriculum_and_the_permanent_checkpoints_of_the_large_config(folder):
-    done = run(
+    process = run(
         'train.py',
         'config/swingup_gpt2.py',
         '--data_dir=swingup',
@@ -154,7 +165,7 @@ def test_the_curriculum_and_the_permanent_checkpoints_of_the_large_config(folder
         '--log_interval=1',
         cwd=folder,
     )
-    assert done.returncode == 0 and 'window of 512 steps of 1' in done.stdout, done.stderr
+    assert process.returncode == 0 and 'window of 512 steps of 1' in process.stdout, process.stderr
     assert sorted(p.name for p in (folder / 'large').glob('step_*')) == ['step_0000002', 'step_0000004', 'step_0000006']
     refused(
         run(
@@ -181,7 +192,7 @@ def test_who_has_learned_nothing_predicts_that_nothing_changes(folder):
     )
     assert max(e['stays']['mean'] for e in found['theta'].values()) < np.pi  # an angle is never further off
     assert found['x'][16]['stays']['mean'] > 4 * found['x'][1]['stays']['mean']
-    done = run(
+    process = run(
         'sample_policy.py',
         '--out_dir=out_swingup',
         '--eval=test',
@@ -190,6 +201,8 @@ def test_who_has_learned_nothing_predicts_that_nothing_changes(folder):
         '--data_dir=swingup',
         cwd=folder,
     )
-    assert done.returncode == 0 and '| theta_dot | ' in done.stdout and 'in the regime of the teacher' in done.stdout, (
-        done.stderr
-    )
+    assert (
+        process.returncode == 0
+        and '| theta_dot | ' in process.stdout
+        and 'in the regime of the teacher' in process.stdout
+    ), process.stderr

@@ -1,4 +1,7 @@
-"""Sharing: what is exported is what was prepared, others can load it, it can be prepared again, and a card's numbers are right."""
+"""
+Sharing: what is exported is what was prepared, others can load it, it can be prepared again, and a card's numbers
+are right.
+"""
 
 import errno
 import json
@@ -13,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import PREPARE, ROOT, TINY, hashes
 
-from nanopilot import hub
 from data import cartpole, cartpole_bins, toy_nav
 from data.prepared import SPLITS, Prepared, lock
+from nanopilot import hub
 
 ARRAYS = ('obs', 'act', 'taught', 'bd', 'hard')
 
@@ -218,7 +221,10 @@ def test_two_at_once_are_refused(again, tmp_path):
 
 
 def test_returns_and_discrete_actions(script, tmp_path):
-    """no language, int64 actions, an environment with arguments; the splits survive although nothing in the episodes tells them"""
+    """
+    no language, int64 actions, an environment with arguments; the splits survive although nothing in the episodes
+    tells them
+    """
     args = ['--dataset=cartpole', '--env_kwargs={"discount": 0.99}']
     script(
         'prepare.py',

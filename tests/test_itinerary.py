@@ -1,21 +1,16 @@
 """Words and scores of an itinerary."""
 
-from collections import Counter
-
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from data.text import clean
 from data.toy_nav import driver
-from data.toy_nav.driver import DISTURBED, INSIDE, MISSED, PASSED, demonstrate, drive, forbid, sample_itinerary
+from data.toy_nav.driver import DISTURBED, INSIDE, MISSED, PASSED, demonstrate, drive
 from data.toy_nav.itinerary import (
-    HELD_OUT,
-    LOOSE,
     MAX_PLACES,
-    STYLES,
-    VERBS,
     Itinerary,
     descriptions,
     from_visits,
@@ -23,7 +18,9 @@ from data.toy_nav.itinerary import (
     parse,
     stopped,
 )
+from data.toy_nav.phrases import HELD_OUT, LOOSE, STYLES, VERBS
 from data.toy_nav.places import Place
+from data.toy_nav.planner import forbid, sample_itinerary
 
 
 @pytest.fixture(scope='module')
@@ -38,7 +35,7 @@ def itineraries(ways):
 
 def test_a_sentence_for_people(places):
     asked = Itinerary((Place('at', 'stove'), Place('side', 'bed', 'north'), Place('tile', 'purple')))
-    said = asked.say(np.random.default_rng(1), 'instruction')
+    said = asked.to_text(np.random.default_rng(1), 'instruction')
     assert (
         said[0].isupper()
         and said.endswith('.')
@@ -53,7 +50,7 @@ def test_every_sentence_reads_back(itineraries, places, held_out):
     for asked in itineraries:
         for style in STYLES:
             for _ in range(2):
-                said = asked.say(rng, style, held_out)
+                said = asked.to_text(rng, style, held_out)
                 assert parse(said, places) == asked, said
 
 
@@ -63,7 +60,7 @@ def test_every_place_reads_back_from_every_frame(places):
         for place in places.all:
             for style in [s for s in STYLES if STYLES[s] is frames or HELD_OUT[s] is frames]:
                 asked = Itinerary((place, last))
-                said = asked.say(rng, style, HELD_OUT[style] is frames)
+                said = asked.to_text(rng, style, HELD_OUT[style] is frames)
                 assert parse(said, places) == asked, said
 
 
@@ -71,7 +68,7 @@ def test_a_loose_sentence_reads_back_as_its_destination(itineraries, places):
     rng = np.random.default_rng(3)
     for asked in itineraries[::4]:
         for style in LOOSE:
-            said = asked.destination().say(rng, style)
+            said = asked.destination().to_text(rng, style)
             assert parse(said, places) == Itinerary(asked.places[-1:], loose=True), said
 
 
@@ -133,7 +130,7 @@ def test_no_held_out_sentence_is_a_trained_one(itineraries, places):
 def test_a_verb_fits_its_place():
     assert set(STYLES) == set(HELD_OUT) == set(LOOSE)
     for seed in range(40):
-        said = Itinerary((Place('at', 'fridge'), Place('tile', 'red'), Place('side', 'bed', 'north'))).say(
+        said = Itinerary((Place('at', 'fridge'), Place('tile', 'red'), Place('side', 'bed', 'north'))).to_text(
             np.random.default_rng(seed), 'instruction'
         )
         assert (
@@ -349,9 +346,8 @@ def test_what_is_to_be_avoided_lies_on_the_shortest_way(ways, places):
         v['carried_out'] for v in ignored if not v['kept_off']
     )
     ways.forget()
-    assert all(not avoid for _, avoid in ways.known) and len(ways.known) == len(ways.targets) == len(ways.cost) == len(
-        ways.next
-    )
+    assert all(not avoid for _, avoid in ways.numbers)
+    assert len(ways.numbers) == len(ways.targets) == len(ways.cost) == len(ways.next)
 
 
 @pytest.mark.parametrize(
@@ -379,7 +375,7 @@ def test_words_that_mean_nothing_to_it_are_named(itineraries, places):
     )
     rng = np.random.default_rng(4)
     assert not any(
-        not_understood(i.say(rng, style, held_out), places)
+        not_understood(i.to_text(rng, style, held_out), places)
         for i in itineraries[:50]
         for style in STYLES
         for held_out in (False, True)

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run
-from llm_server import KEY, keys, serve, serving  # noqa: F401, fixtures
+from llm_server import KEY, keys, serve, serving_fixture  # noqa: F401, fixtures
 
 import data.toy_nav as toy_nav
-from nanopilot import evaluate as evaluation
-from nanopilot import judge
 from data.disk_cache import DiskCache
 from data.toy_nav.itinerary import parse
+from nanopilot import evaluate as evaluation
+from nanopilot import judge
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def rollouts(demos, kwargs):
                 'bd': None,
                 'path': path,
                 'reference': e['path'][1:],
-                'asked': words['asked'],
+                'request': words['asked'],
                 'group': words['group'],
                 'verdict': toy_nav.score(words['asked'], path, e['path'], kwargs),
                 'source': 'demonstrations',
@@ -174,7 +173,7 @@ def test_a_judge_that_always_says_the_same_is_not(answer, judged):
 
 
 def test_a_judge_that_guesses_or_lies_is_not(judged, places, rollouts):
-    rng, truth = np.random.default_rng(0), oracle(places, rollouts)
+    truth = oracle(places, rollouts)
     found, printed, _ = judged(lambda body, n: json.dumps({'score': 1 - json.loads(truth(body, n))['score']}))
     assert (
         found['auc']['mean'] < 0.05 and found['spearman']['spearman'] == pytest.approx(-1) and 'cannot tell' in printed
@@ -246,7 +245,7 @@ def test_a_real_small_model_is_a_poor_judge_and_that_is_said(judged, rollouts):
 
     del rollouts[8:]
     start = time.time()
-    found, printed, server = judged(answer, at_once=1, timeout=300)
+    found, printed, server = judged(answer, concurrency=1, timeout=300)
     print(
         printed,
         f'{time.time() - start:.0f} s, {len(server.requests)} requests; scores {sorted(found["scores"].values())}',
@@ -326,14 +325,14 @@ def test_agreement_is_of_those_that_both_scored(rollouts, capsys):
     found = judge.agreement(
         {**{k: ours[k] for k in names[:20]}, 'elsewhere': 0.5}, rollouts, {k: 1 - ours[k] for k in names[5:]}
     )
-    assert found['the places passed in order'] == {'kendall': pytest.approx(1), 'spearman': pytest.approx(1), 'n': 20}
+    assert found["the data set's score"] == {'kendall': pytest.approx(1), 'spearman': pytest.approx(1), 'n': 20}
     assert found['the judge'] == {'kendall': pytest.approx(-1), 'spearman': pytest.approx(-1), 'n': 15}
     printed = capsys.readouterr().out
     assert (
         "a person and the judge: Kendall's -1.00, Spearman's -1.00, of 15" in printed
         and '1 scores of the person are of other rollouts' in printed
     )
-    assert judge.agreement({}, rollouts)['the places passed in order']['n'] == 0
+    assert judge.agreement({}, rollouts)["the data set's score"]['n'] == 0
 
 
 # ------------------------------------------------------------------------------
@@ -369,7 +368,7 @@ def test_eval_is_judged_by_a_model_and_a_person(out, prepared, script, serving, 
     assert len(server.requests) == asked and again['judge'] == done['judge'] and again['rows'] == done['rows']
     assert (
         re.search(
-            r"a person and the places passed in order: Kendall's .*, of 3\na person and the judge: Kendall's .*, of 3",
+            r"a person and the data set's score: Kendall's .*, of 3\na person and the judge: Kendall's .*, of 3",
             printed,
         )
         and again['agreement']['the judge']['n'] == 3

@@ -46,10 +46,10 @@ def test_the_cache_equals_the_masked_forward(
     n_layer, K, S, N, fuse, past_actions, n_bd, n_privileged, n_hidden, head, seed
 ):
     """X1, X9: teacher-forced stepping, every head, far beyond the window"""
-    n_slots, only = (
-        {'sum': 1, 'interleave': 1 + (n_bd > 0) + past_actions, 'bins': 4}[fuse],
-        {'past_actions': True, 'n_privileged': 0, 'head': 'ce', 'chunk': 1} if fuse == 'bins' else {},
-    )
+    n_slots = {'sum': 1, 'interleave': 1 + (n_bd > 0) + past_actions, 'bins': 4}[fuse]
+    only = {}
+    if fuse == 'bins':
+        only = {'past_actions': True, 'n_privileged': 0, 'head': 'tokens', 'chunk': 1}
     model = make(
         **{
             **dict(
@@ -79,7 +79,7 @@ def test_cropping_is_something_else(fuse):
     n_slots = {'sum': 1, 'interleave': 3}[fuse]
     model = make(n_layer=2, block_size=6 + n_slots * 4, fuse=fuse)
     text, obs, act, bd = batch(model, 2, 12)
-    cropped = model(text, obs[:, -4:], act[:, -4:], bd, first=torch.tensor([8, 8]))[0]
+    cropped = model(text, obs[:, -4:], act[:, -4:], bd, start=torch.tensor([8, 8]))[0]
     assert (last(cropped)[:, -1] - rollout(model, text, obs, act, bd)[:, -1]).abs().max() > 1e-2
 
 
@@ -98,7 +98,9 @@ def test_the_past_reaches_exactly_so_far(fuse):
 
 @pytest.mark.parametrize('fuse', FUSE)
 def test_rows_at_their_own_times(fuse):
-    """X5, X6: a row that begins again in the middle of another's episode sees nothing of what was there, not even nan"""
+    """
+    X5, X6: a row that begins again in the middle of another's episode sees nothing of what was there, not even nan
+    """
     model = make(block_size=6 + {'sum': 1, 'interleave': 3}[fuse] * 4, fuse=fuse)
     text, obs, act, bd = batch(model, 3, 14)
     whole = last(model(text, obs, act, bd)[0])
@@ -161,14 +163,14 @@ def test_an_episode_that_is_too_long_is_refused():
         rollout(model, text, obs, act, bd)
 
 
-def test_a_prompt_is_read_once_however_many_rows_ask_it(monkeypatch):
+def test_a_prompt_is_read_once_however_many_rows_have_it(monkeypatch):
     """X7: and its length in other rows changes nothing"""
-    model, seen = make(), []
-    words = model.words
-    monkeypatch.setattr(model, 'words', lambda text: seen.append(text.shape) or words(text))
+    model, shapes = make(), []
+    embed_text = model.embed_text
+    monkeypatch.setattr(model, 'embed_text', lambda text: shapes.append(text.shape) or embed_text(text))
     text, obs, act, bd = batch(model, 6, 5, 6, n_words=4)
     text[:4] = text[0]
     text[4:] = text[4]
     out = rollout(model, text, obs, act, bd)
-    assert seen == [(2, 4)]
+    assert shapes == [(2, 4)]
     assert torch.allclose(out[:4], rollout(model, text[:4, :4], obs[:4], act[:4], bd[:4]), atol=1e-5)

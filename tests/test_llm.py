@@ -1,4 +1,4 @@
-"""Descriptions by a language model: its server may misbehave, its answers may be wrong, and its key is nowhere to be found."""
+"""Descriptions by a language model: its server may misbehave, its answers may be wrong, and its key appears nowhere."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, flip, hashes, refused, run
-from llm_server import KEY, completion, keys, serve, serving  # noqa: F401, fixtures
+from llm_server import KEY, completion, keys, serve, serving_fixture  # noqa: F401, fixtures
 
 import data.toy_nav as toy_nav
 from data.archive import save
@@ -19,43 +19,46 @@ SOON = {'Retry-After': '0.01'}
 
 
 @pytest.fixture
-def ask(serving, tmp_path):
-    """ask(answer, ...) starts a server that follows a script -> an LLM that asks it, and the server"""
+def start(serving, tmp_path):
+    """start(answer, ...): a server that follows a script -> an LLM that sends to it, and the server"""
     from data.llm import LLM
 
-    def call(answer, file='kept.sqlite', **how):
+    def call(answer, file='kept.sqlite', timeout=0.3, **options):
         server = serving(answer)
-        return LLM('scripted', DiskCache(tmp_path / file), **{'timeout': 0.3, **how}), server
+        return LLM('scripted', DiskCache(tmp_path / file), timeout=timeout, **options), server
 
     return call
 
 
-def said(text):
+def user(text):
+    """the messages to a model that say it"""
     return [{'role': 'user', 'content': text}]
 
 
-def nowhere(folder, *printed):
+def assert_no_key(folder, *printed):
     """the key is in no file and in nothing printed"""
     for text in [*printed, *(f.read_bytes() for f in folder.rglob('*') if f.is_file())]:
         assert KEY.encode() not in (text if isinstance(text, bytes) else text.encode())
 
 
 # ------------------------------------------------------------------------------
-# what is kept
+# the cache of answers
 
 
-def test_what_is_kept_is_there_again(tmp_path):
-    kept = DiskCache(tmp_path / 'a' / 'kept.sqlite')
-    assert kept.get('x') is None
-    kept.put('x', b'\x00\xff'), kept.put('x', b'new'), kept.put('y', b'')
-    assert (
-        DiskCache(tmp_path / 'a' / 'kept.sqlite').get('x') == b'new' and kept.get('y') == b''
-    )  # without closing: as a killed run leaves it
-    kept.close()
+def test_what_is_cached_is_there_again(tmp_path):
+    cache = DiskCache(tmp_path / 'a' / 'kept.sqlite')
+    assert cache.get('x') is None
+    cache.put('x', b'\x00\xff')
+    cache.put('x', b'new')
+    cache.put('y', b'')
+    again = DiskCache(tmp_path / 'a' / 'kept.sqlite')  # without closing the first: as a killed run leaves it
+    assert again.get('x') == b'new'
+    assert cache.get('y') == b''
+    cache.close()
 
 
 @pytest.mark.parametrize('what', ['text', 'cut', 'flipped', 'another database'])
-def test_a_file_that_is_not_what_was_kept_is_one_line(what, tmp_path):
+def test_a_file_that_is_no_cache_is_one_line(what, tmp_path):
     file = tmp_path / 'kept.sqlite'
     if what == 'text':
         file.write_text('hello, this is no database. ' * 99)
@@ -64,12 +67,14 @@ def test_a_file_that_is_not_what_was_kept_is_one_line(what, tmp_path):
 
         sqlite3.connect(file).execute('create table mine (a)').connection.close()
     else:
-        kept = DiskCache(file)
-        kept.put('x', b'value' * 2000)
-        kept.close()
-        file.write_bytes(file.read_bytes()[:5000]) if what == 'cut' else flip(
-            file, (file.read_bytes().index(b'value' * 9) + 4) / file.stat().st_size
-        )
+        cache = DiskCache(file)
+        cache.put('x', b'value' * 2000)
+        cache.close()
+        content = file.read_bytes()
+        if what == 'cut':
+            file.write_bytes(content[:5000])
+        else:
+            flip(file, (content.index(b'value' * 9) + 4) / len(content))
     with pytest.raises(ValueError, match='kept.sqlite is damaged.*Delete it') as e:
         DiskCache(file).get('x')
     assert '\n' not in str(e.value)
@@ -108,63 +113,71 @@ BAD = {
 
 
 @pytest.mark.parametrize('what', BAD)
-def test_a_request_that_goes_wrong_is_sent_again(what, ask, tmp_path):
-    llm, server = ask(lambda body, n: BAD[what] if n < 2 else 'hello')
-    assert llm.ask(said('hi')) == 'hello' and len(server.requests) == (1 if what == 'recites' else 3)
-    assert {r['authorization'] for r in server.requests} == {f'Bearer {KEY}'} and {
-        r['path'] for r in server.requests
-    } == {'/v1/chat/completions'}
+def test_a_request_that_goes_wrong_is_sent_again(what, start, tmp_path):
+    llm, server = start(lambda body, n: BAD[what] if n < 2 else 'hello')
+    assert llm.ask(user('hi')) == 'hello'
+    assert len(server.requests) == (1 if what == 'recites' else 3)
+    assert {r['authorization'] for r in server.requests} == {f'Bearer {KEY}'}
+    assert {r['path'] for r in server.requests} == {'/v1/chat/completions'}
     assert llm.tokens in (7, 21) and llm.cached == 0
-    nowhere(tmp_path)
+    assert_no_key(tmp_path)
 
 
 @pytest.mark.parametrize('what', ['429', '500', 'hangs', 'cut JSON', 'empty'])
-def test_it_is_not_sent_for_ever(what, ask, tmp_path):
-    """one without an answer is one without; when many are, the run ends in one line, and what was answered is kept"""
-    from data.llm import PATIENCE, NoAnswer, ask_until_valid
+def test_it_is_not_sent_for_ever(what, start, tmp_path):
+    """a request without an answer is passed over; after many the run ends in one line, and the answers are cached"""
+    from data.llm import MAX_FAILURES, NoAnswer, ask_until_valid
 
-    llm, server = ask(
-        lambda body, n: 'hello' if body['messages'][0]['content'] == 'good' else BAD[what], retries=1, timeout=0.1
-    )
-    assert llm.ask(said('good')) == 'hello'
+    def answer(body, n):
+        return 'hello' if body['messages'][0]['content'] == 'good' else BAD[what]
+
+    def describe(text):
+        return ask_until_valid(llm, user(text), lambda text: None)
+
+    llm, server = start(answer, retries=1, timeout=0.1)
+    assert llm.ask(user('good')) == 'hello'
     with pytest.raises(NoAnswer):
-        llm.ask(said('bad'))
-    assert len(server.requests) <= 5 and ask_until_valid(llm, said('bad'), lambda text: None) == (None, 0)
+        llm.ask(user('bad'))
+    assert len(server.requests) <= 5
+    assert describe('bad') == (None, 0)
     with pytest.raises(OSError, match='does not answer .*kept: run this again') as e:
-        llm.each(
-            lambda text: ask_until_valid(llm, said(text), lambda text: None),
-            list(map(str, range(3 * PATIENCE))),
-            'asked',
-        )
-    assert '\n' not in str(e.value) and llm.ask(said('good')) == 'hello' and llm.cached == 1
-    nowhere(tmp_path, str(e.value))
+        llm.map(describe, list(map(str, range(3 * MAX_FAILURES))), 'described')
+    assert '\n' not in str(e.value) and llm.ask(user('good')) == 'hello' and llm.cached == 1
+    assert_no_key(tmp_path, str(e.value))
 
 
 @pytest.mark.parametrize('status, words', [(401, 'OPENAI_API_KEY'), (403, 'OPENAI_API_KEY'), (404, "model's name")])
-def test_what_no_repetition_mends_ends_the_run_at_once(status, words, ask, tmp_path):
-    llm, server = ask(lambda body, n: (status, {}, json.dumps({'error': {'message': f'wrong: {KEY}\nreally'}})))
+def test_what_no_repetition_mends_ends_the_run_at_once(status, words, start, tmp_path):
+    llm, server = start(lambda body, n: (status, {}, json.dumps({'error': {'message': f'wrong: {KEY}\nreally'}})))
     with pytest.raises(ValueError, match=f'scripted.*{words}.*{status}') as e:
-        llm.each(lambda text: llm.ask(said(text)), ['a'], 'asked')
+        llm.map(lambda text: llm.ask(user(text)), ['a'], 'asked')
     assert '\n' not in str(e.value) and len(server.requests) == 1
-    nowhere(tmp_path, str(e.value))
+    assert_no_key(tmp_path, str(e.value))
 
 
-def test_nobody_there_ends_the_run_at_once(ask, monkeypatch, tmp_path):
+def test_nobody_there_ends_the_run_at_once(start, monkeypatch, tmp_path):
     from data.llm import LLM
 
     monkeypatch.setenv('OPENAI_BASE_URL', 'http://user:secret@127.0.0.1:9/v1')
     with pytest.raises(OSError, match='127.0.0.1:9 does not answer .no connection.*OPENAI_BASE_URL') as e:
-        LLM('scripted', DiskCache(tmp_path / 'kept.sqlite'), retries=2).ask(said('hi'))
+        LLM('scripted', DiskCache(tmp_path / 'kept.sqlite'), retries=2).ask(user('hi'))
     assert '\n' not in str(e.value) and 'secret' not in str(e.value)
 
 
-def test_a_request_that_is_refused_says_why_without_the_key(ask, tmp_path):
+def test_a_request_that_is_refused_says_why_without_the_key(start, tmp_path):
     """a server that knows no max_tokens, say, or that repeats what it was sent"""
-    llm, _ = ask(lambda body, n: (400, {}, json.dumps({'error': {'message': f'{KEY} may not\nset max_tokens'}})))
+    from data.llm import NoAnswer
+
+    llm, _ = start(lambda body, n: (400, {}, json.dumps({'error': {'message': f'{KEY} may not\nset max_tokens'}})))
+
+    def ask(text):
+        with pytest.raises(NoAnswer):
+            llm.ask(user(text))
+
     with pytest.raises(OSError, match='status 400.*may not set max_tokens') as e:
-        llm.each(lambda text: pytest.raises(Exception, llm.ask, said(text)), ['a', 'b'], 'asked')
+        llm.map(ask, ['a', 'b'], 'asked')
     assert '\n' not in str(e.value)
-    nowhere(tmp_path, str(e.value))
+    assert_no_key(tmp_path, str(e.value))
 
 
 def test_no_server_and_a_strange_key_are_one_line(monkeypatch, tmp_path):
@@ -181,60 +194,60 @@ def test_no_server_and_a_strange_key_are_one_line(monkeypatch, tmp_path):
             LLM('scripted', DiskCache(tmp_path / 'kept.sqlite'))
 
 
-def test_a_local_server_needs_no_key(ask, monkeypatch):
+def test_a_local_server_needs_no_key(start, monkeypatch):
     monkeypatch.delenv('OPENAI_API_KEY')
-    llm, server = ask(lambda body, n: 'hello')
-    assert llm.ask(said('hi')) == 'hello' and KEY not in str(server.requests)
+    llm, server = start(lambda body, n: 'hello')
+    assert llm.ask(user('hi')) == 'hello' and KEY not in str(server.requests)
 
 
-def test_the_same_is_asked_once_and_another_answer_can_be_asked_for(ask, monkeypatch):
-    llm, server = ask(lambda body, n: f'answer {n}')
-    assert [llm.ask(said('hi'), number) for number in (0, 1, 0)] == [
-        'answer 0',
-        'answer 1',
-        'answer 0',
-    ] and llm.cached == 1
-    again, _ = ask(lambda body, n: 'another')
-    assert again.ask(said('hi')) == 'answer 0'  # whatever the address
-    warm, _ = ask(lambda body, n: 'another', temperature=1.0)
-    assert warm.ask(said('hi')) == 'another'
+def test_the_same_is_asked_once_and_another_answer_can_be_asked_for(start, monkeypatch):
+    llm, server = start(lambda body, n: f'answer {n}')
+    assert [llm.ask(user('hi'), number) for number in (0, 1, 0)] == ['answer 0', 'answer 1', 'answer 0']
+    assert llm.cached == 1
+    again, _ = start(lambda body, n: 'another')
+    assert again.ask(user('hi')) == 'answer 0'  # whatever the address
+    warm, _ = start(lambda body, n: 'another', temperature=1.0)
+    assert warm.ask(user('hi')) == 'another'
 
 
-def test_many_are_asked_at_once_and_not_more(ask):
+def test_many_are_asked_at_once_and_not_more(start):
     import threading
     import time
 
-    now, most, lock = [0], [0], threading.Lock()
+    n_open = []  # requests under way, after each that begins or ends
+    lock = threading.Lock()
+
+    def count(change):
+        with lock:
+            n_open.append(sum(n_open[-1:]) + change)
 
     def answer(body, n):
-        with lock:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
+        count(1)
         time.sleep(0.05)
-        with lock:
-            now[0] -= 1
+        count(-1)
         return body['messages'][0]['content']
 
-    llm, _ = ask(answer, at_once=4, timeout=9)
+    llm, _ = start(answer, concurrency=4, timeout=9)
     texts = list(map(str, range(24)))
-    assert llm.each(lambda text: llm.ask(said(text)), texts, 'asked') == texts and 2 <= most[0] <= 4
+    assert llm.map(lambda text: llm.ask(user(text)), texts, 'asked') == texts
+    assert 2 <= max(n_open) <= 4
 
 
-def test_a_wrong_answer_is_asked_for_again_with_the_complaint(ask):
+def test_a_wrong_answer_is_asked_for_again_with_the_complaint(start):
     from data.llm import ask_until_valid
 
-    llm, server = ask(lambda body, n: f'{len(body["messages"])}')
-    assert ask_until_valid(llm, said('hi'), lambda text: None if text == '3' else 'wrong, because') == ('3', 2)
-    assert [m['role'] for m in server.requests[1]['messages']] == ['user', 'assistant', 'user'] and server.requests[1][
-        'messages'
-    ][2]['content'] == 'wrong, because'
-    assert ask_until_valid(llm, said('hi'), lambda text: 'never right') == (None, 3)
+    llm, server = start(lambda body, n: f'{len(body["messages"])}')
+    assert ask_until_valid(llm, user('hi'), lambda text: None if text == '3' else 'wrong, because') == ('3', 2)
+    messages = server.requests[1]['messages']
+    assert [m['role'] for m in messages] == ['user', 'assistant', 'user']
+    assert messages[2]['content'] == 'wrong, because'
+    assert ask_until_valid(llm, user('hi'), lambda text: 'never right') == (None, 3)
 
 
 # ------------------------------------------------------------------------------
-# what is asked, and what is wrong with an answer
+# the request, and what is wrong with an answer
 
-ASKED = Itinerary.from_json(
+REQUEST = Itinerary.from_json(
     json.dumps(
         [
             {'kind': 'tile', 'name': 'purple', 'avoid': True},
@@ -244,30 +257,27 @@ ASKED = Itinerary.from_json(
         ]
     )
 )
-RIGHT = 'Go north of the fridge, then between the chair and the stove, and stop at the bed on the white tile, but avoid the purple tile.'
+RIGHT = (
+    'Go north of the fridge, then between the chair and the stove, and stop at the bed on the white tile, '
+    'but avoid the purple tile.'
+)
 
 
 @pytest.mark.parametrize('style', toy_nav.LLM_STYLES)
 def test_it_is_asked_with_the_scene_and_the_places(style, kwargs):
-    text = toy_nav.llm_prompt(ASKED.to_json(), style, kwargs)
+    text = toy_nav.llm_prompt(REQUEST.to_json(), style, kwargs)
     assert '{' not in text and 'the fridge on the pink tile' in text and 'yellow, orange and purple' in text
-    assert (
-        text.index('- pass: north of the fridge')
-        < text.index('- pass: between the chair and the stove')
-        < text.index('- stop: the bed on the white tile')
-    )
-    assert 'avoids: the purple tile' in text and 'avoid' not in toy_nav.llm_prompt(
-        ASKED.destination().to_json(), style, kwargs
-    )
-    assert (
-        not re.search(r'\d', text)
-        and len({toy_nav.llm_prompt(ASKED.to_json(), s, kwargs) for s in toy_nav.LLM_STYLES}) == 3
-    )
+    passed = text.index('- pass: north of the fridge'), text.index('- pass: between the chair and the stove')
+    assert passed[0] < passed[1] < text.index('- stop: the bed on the white tile')
+    assert 'avoids: the purple tile' in text
+    assert 'avoid' not in toy_nav.llm_prompt(REQUEST.destination().to_json(), style, kwargs)
+    assert not re.search(r'\d', text)
+    assert len({toy_nav.llm_prompt(REQUEST.to_json(), s, kwargs) for s in toy_nav.LLM_STYLES}) == 3
 
 
 def test_names_of_a_scene_are_words_and_nothing_else(kwargs):
     scene = {**kwargs['scene'], 'objects': {'{rules}{x.__class__} $HOME': [100, 60], **kwargs['scene']['objects']}}
-    text = toy_nav.llm_prompt(ASKED.to_json(), 'request', {**kwargs, 'scene': scene})
+    text = toy_nav.llm_prompt(REQUEST.to_json(), 'request', {**kwargs, 'scene': scene})
     assert 'the {rules}{x.__class__} $HOME on the gray tile' in text
 
 
@@ -276,7 +286,7 @@ def test_a_placeholder_that_nobody_knows_is_one_line(kwargs, monkeypatch, tmp_pa
         (tmp_path / f'{name}.txt').write_text('{scene} {colour}')
     monkeypatch.setattr(toy_nav.llm, 'PROMPTS', tmp_path)
     with pytest.raises(ValueError, match="request.txt has a placeholder 'colour'.*There are: scene, places"):
-        toy_nav.llm_prompt(ASKED.to_json(), 'request', kwargs)
+        toy_nav.llm_prompt(REQUEST.to_json(), 'request', kwargs)
 
 
 def test_offline_descriptions_are_all_right(kwargs, demos):
@@ -301,7 +311,8 @@ def test_offline_descriptions_are_all_right(kwargs, demos):
         (RIGHT.replace('chair', 'table'), 'the table'),
         (RIGHT + ' Then go to the sofa.', 'the sofa'),
         (
-            'Go between the chair and the stove, then north of the fridge, and stop at the bed on the white tile, but avoid the purple tile.',
+            'Go between the chair and the stove, then north of the fridge, and stop at the bed on the white tile, '
+            'but avoid the purple tile.',
             'in this order',
         ),
         ('Stop at the bed on the white tile.', 'in this order'),
@@ -325,16 +336,17 @@ def test_offline_descriptions_are_all_right(kwargs, demos):
     ],
 )
 def test_what_is_wrong_with_an_answer_is_said(text, words, kwargs):
-    found = toy_nav.invalid_because(text, ASKED.to_json(), kwargs)
-    assert found is None if words is None else re.search(words, found), found
+    reason = toy_nav.invalid_because(text, REQUEST.to_json(), kwargs)
+    if words is None:
+        assert reason is None
+    else:
+        assert re.search(words, reason), reason
 
 
 def test_a_bare_place_is_too_short(kwargs):
-    asked = Itinerary.from_json('[{"kind": "at", "name": "bed"}]').to_json()
-    assert (
-        '3 to 60' in toy_nav.invalid_because('bed', asked, kwargs)
-        and toy_nav.invalid_because('Arrive at the bed.', asked, kwargs) is None
-    )
+    request = Itinerary.from_json('[{"kind": "at", "name": "bed"}]').to_json()
+    assert '3 to 60' in toy_nav.invalid_because('bed', request, kwargs)
+    assert toy_nav.invalid_because('Arrive at the bed.', request, kwargs) is None
 
 
 # ------------------------------------------------------------------------------
@@ -342,28 +354,31 @@ def test_a_bare_place_is_too_short(kwargs):
 
 
 @pytest.fixture(scope='session')
-def few(demos, archive_meta, tmp_path_factory):
-    file = tmp_path_factory.mktemp('few') / 'few.parquet'
+def small_archive(demos, archive_meta, tmp_path_factory):
+    file = tmp_path_factory.mktemp('small') / 'small.parquet'
     save(file, demos[:N], archive_meta)
     return file
 
 
 N = 16
-FEW = ['--out_dir=p', '--archive_dir=a', '--val_share=0.2', '--test_share=0.2', '--describe=llm', '--llm=scripted']
+LLM_SETTINGS = [
+    '--out_dir=p',
+    '--archive_dir=a',
+    '--val_share=0.2',
+    '--test_share=0.2',
+    '--describe=llm',
+    '--llm=scripted',
+]
 
 
-def asked_of(body):
-    """what a description is asked for -> how a good model would put it"""
-    text = body['messages'][0]['content']
-    *passed, last = re.findall(r'- (?:pass|stop): (.*)', text)
-    avoid = re.search(r'avoids: (.*)\.', text)
-    return (
-        'Be so kind and '
-        + ''.join(f'go to {p}, then ' for p in passed)
-        + f'stop at {last}'
-        + (f', but avoid {avoid[1].replace(", ", " and ")}' if avoid else '')
-        + '.'
-    )
+def good_answer(body):
+    """the body of a request for a description -> what a good model answers"""
+    request = body['messages'][0]['content']
+    *passed, last = re.findall(r'- (?:pass|stop): (.*)', request)
+    answer = 'Be so kind and ' + ''.join(f'go to {p}, then ' for p in passed) + f'stop at {last}'
+    if avoid := re.search(r'avoids: (.*)\.', request):
+        answer += f', but avoid {avoid[1].replace(", ", " and ")}'
+    return answer + '.'
 
 
 @pytest.fixture(scope='module')
@@ -382,13 +397,18 @@ def rows_of(folder, offline):
     return rows
 
 
+def numbers(pattern, printed):
+    """what the groups of a pattern match"""
+    return map(int, re.search(pattern, printed).groups())
+
+
 @pytest.fixture
-def prepare(script, few, ask, capsys):
+def prepare(script, small_archive, start, capsys):
     """prepare(answer, ...) with a server that follows a script -> what it printed, and the server"""
 
     def call(answer, *args):
-        _, server = ask(answer)
-        script('prepare.py', f'--archive={few}', *FEW, *args)
+        _, server = start(answer)
+        script('prepare.py', f'--archive={small_archive}', *LLM_SETTINGS, *args)
         return ''.join(capsys.readouterr()), server
 
     return call
@@ -396,79 +416,70 @@ def prepare(script, few, ask, capsys):
 
 @pytest.mark.parametrize('share, n', [(0, 0), (0.5, 4), (1, 8)])
 def test_the_share_mixes(share, n, prepare, offline, tmp_path, places):
-    printed, server = prepare(lambda body, n: asked_of(body), f'--llm_share={share}')
+    printed, server = prepare(lambda body, n: good_answer(body), f'--llm_share={share}')
     for row, without in rows_of(tmp_path / 'p', offline):
         assert row[: 8 - n] == without[: 8 - n] and [t.startswith('Be so kind') for t in row[8 - n :]] == [True] * n
-        found, asked = [parse(t, places) for t in row], parse(without[0], places)
-        assert all((f.places, f.avoid) == (asked.places, asked.avoid) for f in found)
-    asked, right = map(
-        int, re.search(r'language model: (\d+) descriptions asked for, (\d+) right at first', printed).groups()
-    )
-    assert asked == right == len(server.requests) and (n == 0) == (asked == 0) and f'{7 * asked} tokens' in printed
+        request = parse(without[0], places)
+        assert all((p.places, p.avoid) == (request.places, request.avoid) for p in (parse(t, places) for t in row))
+    n_asked, right = numbers(r'language model: (\d+) descriptions asked for, (\d+) right at first', printed)
+    assert n_asked == right == len(server.requests)
+    assert (n == 0) == (n_asked == 0)
+    assert f'{7 * n_asked} tokens' in printed
     meta = json.loads((tmp_path / 'p' / 'meta.json').read_text())
     assert meta['settings']['describe'] == 'llm' and meta['settings']['llm'] == 'scripted'
-    nowhere(tmp_path, printed)
+    assert_no_key(tmp_path, printed)
 
 
 def test_wrong_answers_are_complained_about_and_replaced_by_offline_ones(prepare, offline, tmp_path):
     """stories are always of the wrong place, questions at first"""
 
     def answer(body, n):
-        if (
-            'third person' in body['messages'][0]['content']
-            or 'as a question' in body['messages'][0]['content']
-            and len(body['messages']) == 1
-        ):
+        request, *complaints = body['messages']
+        question = 'as a question' in request['content']
+        if 'third person' in request['content'] or question and not complaints:
             return 'Be so kind and stop at the glorious sofa.'
-        return asked_of(body)
+        return good_answer(body)
 
     printed, server = prepare(answer)
-    asked, first, later, replaced, wrong, silent = map(
-        int,
-        re.search(
-            r'(\d+) descriptions asked for, (\d+) right at first, (\d+) after a complaint; (\d+) replaced by offline ones \((\d+) wrong, (\d+) without an answer',
-            printed,
-        ).groups(),
+    n_asked, first, later, replaced, wrong, silent = numbers(
+        r'(\d+) descriptions asked for, (\d+) right at first, (\d+) after a complaint; '
+        r'(\d+) replaced by offline ones \((\d+) wrong, (\d+) without an answer',
+        printed,
     )
-    assert (
-        asked == first + later + wrong and replaced == wrong and silent == 0 and 0 < first < later and wrong > 0
-    )  # two of four are questions
+    assert n_asked == first + later + wrong
+    assert replaced == wrong > 0
+    assert silent == 0
+    assert 0 < first < later  # two of four are questions
     assert len(server.requests) == first + 2 * later + 3 * wrong
     complaints = [r['messages'][-1]['content'] for r in server.requests if len(r['messages']) > 1]
-    assert (
-        complaints
-        and any('It names: the sofa' in c for c in complaints)
-        and all('rite it again' in c for c in complaints)
-    )
+    assert any('It names: the sofa' in c for c in complaints)
+    assert all('rite it again' in c for c in complaints)
     for row, without in rows_of(tmp_path / 'p', offline):
-        assert (
-            [t.startswith('Be so kind') for t in row[4:]] == [True, True, False, True]
-            and row[:4] == without[:4]
-            and row[6] == without[6]
-        )
+        assert [t.startswith('Be so kind') for t in row[4:]] == [True, True, False, True]
+        assert row[:4] == without[:4]
+        assert row[6] == without[6]
 
 
 def test_a_server_that_misbehaves_all_the_time_is_survived(prepare, tmp_path):
     """429, 500, silence, cut JSON, wrong fields, nothing: the result is that of one that behaves"""
     kinds = ['429', '500', 'cut JSON', 'wrong fields', 'empty', 'cut connection']
-    prepare(lambda body, n: asked_of(body))
+    prepare(lambda body, n: good_answer(body))
     good = hashes(tmp_path / 'p')
     (tmp_path / 'a' / 'llm.sqlite').unlink()
-    printed, server = prepare(
-        lambda body, n: asked_of(body) if n % 2 else BAD[kinds[n // 2 % len(kinds)]], '--llm_at_once=1'
-    )
+
+    def answer(body, n):
+        return good_answer(body) if n % 2 else BAD[kinds[n // 2 % len(kinds)]]
+
+    printed, server = prepare(answer, '--llm_at_once=1')
     assert hashes(tmp_path / 'p') == good
-    asked, right = map(
-        int,
-        re.search(
-            r'(\d+) descriptions asked for, (\d+) right at first, 0 after a complaint; 0 replaced', printed
-        ).groups(),
+    n_asked, right = numbers(
+        r'(\d+) descriptions asked for, (\d+) right at first, 0 after a complaint; 0 replaced', printed
     )
-    assert asked == right == len(server.requests) / 2
-    nowhere(tmp_path, printed)
+    assert n_asked == right == len(server.requests) / 2
+    assert_no_key(tmp_path, printed)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(few, prepare, tmp_path, refuses, ask, monkeypatch):
+def test_an_interrupted_run_goes_on_where_it_was(small_archive, prepare, tmp_path, refuses, start, monkeypatch):
     """the server goes away in the middle; nothing is asked twice"""
     down = []
 
@@ -476,19 +487,21 @@ def test_an_interrupted_run_goes_on_where_it_was(few, prepare, tmp_path, refuses
         if n >= 20:
             down.append(n)
             return 401, {}, '{}'
-        return asked_of(body)
+        return good_answer(body)
 
-    ask(answer)
-    refuses('prepare.py', f'--archive={few}', *FEW, words=['scripted', 'OPENAI_API_KEY'])
+    start(answer)
+    refuses('prepare.py', f'--archive={small_archive}', *LLM_SETTINGS, words=['scripted', 'OPENAI_API_KEY'])
     assert down and sorted(f.name for f in tmp_path.iterdir()) == ['a', 'kept.sqlite']  # no p.partial
-    printed, server = prepare(lambda body, n: asked_of(body))
-    asked = int(re.search(r'(\d+) descriptions asked for', printed).group(1))
-    assert f'{asked - 20} requests' in printed and '20 answers from' in printed and len(server.requests) == asked - 20
-    printed, server = prepare(lambda body, n: asked_of(body))
+    printed, server = prepare(lambda body, n: good_answer(body))
+    n_asked = int(re.search(r'(\d+) descriptions asked for', printed).group(1))
+    assert (
+        f'{n_asked - 20} requests' in printed and '20 answers from' in printed and len(server.requests) == n_asked - 20
+    )
+    printed, server = prepare(lambda body, n: good_answer(body))
     assert ': 0' not in printed and '; 0 requests, 0 tokens' in printed and not server.requests
 
 
-def test_a_killed_run_goes_on_where_it_was(few, tmp_path):
+def test_a_killed_run_goes_on_where_it_was(small_archive, tmp_path):
     """kill -9 while it asks, from outside"""
     import os
     import signal
@@ -497,11 +510,17 @@ def test_a_killed_run_goes_on_where_it_was(few, tmp_path):
 
     def answer(body, n):
         time.sleep(0.02)
-        return asked_of(body)
+        return good_answer(body)
 
     with serve(answer) as server:
         env = {**os.environ, 'OPENAI_BASE_URL': server.url, 'OPENAI_API_KEY': KEY}
-        command = [sys.executable, str(ROOT / 'prepare.py'), f'--archive={few}', *FEW, '--llm_at_once=2']
+        command = [
+            sys.executable,
+            str(ROOT / 'prepare.py'),
+            f'--archive={small_archive}',
+            *LLM_SETTINGS,
+            '--llm_at_once=2',
+        ]
         process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while len(server.requests) < 15:
             assert process.poll() is None
@@ -511,9 +530,9 @@ def test_a_killed_run_goes_on_where_it_was(few, tmp_path):
         before = len(server.requests)
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        asked = int(re.search(r'(\d+) descriptions asked for', done.stdout).group(1))
-        assert before < asked and len(server.requests) - asked <= 2  # those that were under way
-        nowhere(tmp_path, done.stdout, done.stderr)
+        n_asked = int(re.search(r'(\d+) descriptions asked for', done.stdout).group(1))
+        assert before < n_asked and len(server.requests) - n_asked <= 2  # those that were under way
+        assert_no_key(tmp_path, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize(
@@ -526,23 +545,32 @@ def test_a_killed_run_goes_on_where_it_was(few, tmp_path):
         (['--dataset=cartpole', '--archive='], ['cartpole', 'Leave out --describe=llm']),
     ],
 )
-def test_a_mistake_is_one_line(args, words, few, refuses, monkeypatch):
+def test_a_mistake_is_one_line(args, words, small_archive, refuses, monkeypatch):
     monkeypatch.delenv('OPENAI_API_KEY')
     monkeypatch.delenv('OPENAI_BASE_URL', raising=False)
-    refuses('prepare.py', f'--archive={few}', *FEW, *args, words=words)
+    refuses('prepare.py', f'--archive={small_archive}', *LLM_SETTINGS, *args, words=words)
 
 
-def test_without_openai_it_says_what_to_install(few, tmp_path):
+def test_without_openai_it_says_what_to_install(small_archive, tmp_path):
     (tmp_path / 'openai.py').write_text("raise ModuleNotFoundError(\"No module named 'openai'\", name='openai')")
     process = run(
-        'prepare.py', f'--archive={few}', *FEW, cwd=tmp_path, env={'PYTHONPATH': str(tmp_path), 'OPENAI_API_KEY': KEY}
+        'prepare.py',
+        f'--archive={small_archive}',
+        *LLM_SETTINGS,
+        cwd=tmp_path,
+        env={'PYTHONPATH': str(tmp_path), 'OPENAI_API_KEY': KEY},
     )
     refused(process, 'prepare.py: ', "No module named 'openai'", '.[all]')
-    nowhere(tmp_path, process.stderr, process.stdout)
+    assert_no_key(tmp_path, process.stderr, process.stdout)
 
 
-def test_nobody_there_is_one_line_and_leaves_nothing(few, refuses, monkeypatch, tmp_path):
+def test_nobody_there_is_one_line_and_leaves_nothing(small_archive, refuses, monkeypatch, tmp_path):
     monkeypatch.setenv('OPENAI_BASE_URL', 'http://127.0.0.1:9/v1')
-    refuses('prepare.py', f'--archive={few}', *FEW, words=['127.0.0.1:9 does not answer', 'OPENAI_BASE_URL'])
+    refuses(
+        'prepare.py',
+        f'--archive={small_archive}',
+        *LLM_SETTINGS,
+        words=['127.0.0.1:9 does not answer', 'OPENAI_BASE_URL'],
+    )
     assert not list(tmp_path.glob('p*'))
-    nowhere(tmp_path)
+    assert_no_key(tmp_path)

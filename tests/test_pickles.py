@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from conftest import run
 
-from data import pickles
+from data import cartpole, pickles
+from data.archive import Archive
+from data.contract import archive_meta
 
 
 @pytest.fixture
@@ -94,8 +96,8 @@ class Evil:
 )
 def test_nothing_is_executed(call, trajectories, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    said = refused(written(tmp_path, [*trajectories[:2], {**trajectories[2], 'actions': Evil(*call)}]))
-    assert 'asks for' in said or 'where numbers should be' in said
+    message = refused(written(tmp_path, [*trajectories[:2], {**trajectories[2], 'actions': Evil(*call)}]))
+    assert 'asks for' in message or 'where numbers should be' in message
     assert sorted(os.listdir(tmp_path)) == ['mine.pkl']
 
 
@@ -136,9 +138,29 @@ def test_a_bomb_ends_at_the_limit(tmp_path, monkeypatch):
     refused(tmp_path / 'mine.pkl')
 
 
+def test_an_archive_is_made_of_them(trajectories, tmp_path):
+    kwargs = cartpole.env_kwargs()
+    meta = archive_meta(cartpole, kwargs)
+    made = Archive(pickles.to_archive(written(tmp_path, trajectories), tmp_path / 'a', cartpole, kwargs, meta))
+    made.check(meta)
+    assert made.file.name == 'imported_mine.parquet' and made.meta['replay'] is False
+    for a, b in zip(next(made.groups()), trajectories, strict=True):
+        assert np.array_equal(a['obs'], b['observations']) and np.array_equal(a['act'][:, 0], b['actions'])
+        assert a['bd'] == len(b['actions']) and len(a['path']) == len(b['actions']) + 1
+
+
+def test_trajectories_of_another_width_are_one_line(trajectories, tmp_path):
+    file = written(tmp_path, [{**e, 'observations': e['observations'][:, :3]} for e in trajectories])
+    kwargs = cartpole.env_kwargs()
+    with pytest.raises(ValueError) as e:
+        pickles.to_archive(file, tmp_path / 'a', cartpole, kwargs, archive_meta(cartpole, kwargs))
+    assert 'mine.pkl, trajectory 0: 3 observations and 1 actions a step, but cartpole has 4 and 1' in str(e.value)
+    assert not (tmp_path / 'a').exists()
+
+
 def test_pickles_are_prepared_and_trained_on(trajectories, tmp_path):
     file = written(tmp_path, trajectories)
-    done = run(
+    process = run(
         'prepare.py',
         '--dataset=cartpole',
         f'--archive={file}',
@@ -148,10 +170,10 @@ def test_pickles_are_prepared_and_trained_on(trajectories, tmp_path):
         '--test_share=0.1',
         cwd=tmp_path,
     )
-    assert done.returncode == 0 and '60 of 60 episodes are kept' in done.stdout and 'not replayed' in done.stdout, (
-        done.stderr
-    )
-    done = run(
+    assert (
+        process.returncode == 0 and '60 of 60 episodes are kept' in process.stdout and 'not replayed' in process.stdout
+    ), process.stderr
+    process = run(
         'train.py',
         'config/cartpole.py',
         '--data_dir=p',
@@ -161,6 +183,6 @@ def test_pickles_are_prepared_and_trained_on(trajectories, tmp_path):
         '--out_dir=o',
         cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
-    done = run('prepare.py', f'--archive={file}', '--out_dir=q', cwd=tmp_path)
-    assert done.returncode and 'toy_nav' in done.stderr.strip().splitlines()[-1]
+    assert process.returncode == 0, process.stderr
+    process = run('prepare.py', f'--archive={file}', '--out_dir=q', cwd=tmp_path)
+    assert process.returncode and 'toy_nav' in process.stderr.strip().splitlines()[-1]

@@ -6,9 +6,10 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from data.toy_nav import make_vec
+from nanopilot.kv_cache import act_uncached
 from nanopilot.policy import Policy
 
-WISHES = ['go north of the fridge', 'stop at the stove', 'go to the bed, then the sofa']
+PROMPTS = ['go north of the fridge', 'stop at the stove', 'go to the bed, then the sofa']
 
 
 @pytest.fixture
@@ -23,8 +24,8 @@ def episode(n, T=40, seed=0):
     )
 
 
-def drive(policy, seen):
-    return np.stack([policy.act(obs) for obs in seen])
+def act_on(policy, obs_log):
+    return np.stack([policy.act(obs) for obs in obs_log])
 
 
 def test_the_loop_of_its_docstring(policy):
@@ -44,30 +45,30 @@ def test_the_loop_of_its_docstring(policy):
 
 def test_a_row_after_its_reset_is_as_good_as_new(policy):
     """the ignored step of NEXT_STEP does not advance the cache, and nothing of the old episode is left"""
-    seen = episode(3)
-    policy.reset(WISHES)
-    alone = drive(policy, seen[:24])
-    policy.reset(WISHES)
+    obs_log = episode(3)
+    policy.reset(PROMPTS)
+    alone = act_on(policy, obs_log[:24])
+    policy.reset(PROMPTS)
     for t in range(13):  # not a multiple of chunk: rows decide at different times from now on
-        policy.act(seen[t] + 5)
-    policy.act(np.full_like(seen[0], np.nan), skip=np.ones(3, bool))  # what an ended row is shown is not looked at
+        policy.act(obs_log[t] + 5)
+    policy.act(np.full_like(obs_log[0], np.nan), skip=np.ones(3, bool))  # what an ended row is shown is not looked at
     policy.reset_rows([True, False, True])
-    again = drive(policy, seen[:24])
+    again = act_on(policy, obs_log[:24])
     assert np.allclose(again[:, [0, 2]], alone[:, [0, 2]], atol=1e-4) and not np.allclose(
         again[:, 1], alone[:, 1], atol=1e-4
     )
 
 
 def test_rows_that_wait_do_not_move(policy):
-    seen = episode(2)
-    policy.reset(WISHES[:2])
-    straight = drive(policy, seen[:30])
-    policy.reset(WISHES[:2])
+    obs_log = episode(2)
+    policy.reset(PROMPTS[:2])
+    straight = act_on(policy, obs_log[:30])
+    policy.reset(PROMPTS[:2])
     got, t, rng = [[], []], [0, 0], np.random.default_rng(1)
     while min(t) < 30:
         skip = rng.random(2) < 0.4
         skip |= np.array(t) >= 30
-        act = policy.act(np.stack([seen[min(k, 29), i] for i, k in enumerate(t)]), skip=skip)
+        act = policy.act(np.stack([obs_log[min(k, 29), i] for i, k in enumerate(t)]), skip=skip)
         for i in np.flatnonzero(~skip):
             got[i].append(act[i])
             t[i] += 1
@@ -76,53 +77,31 @@ def test_rows_that_wait_do_not_move(policy):
 
 def test_a_prompt_changed_on_the_way_acts_as_if_asked_from_the_start(policy):
     """the next decision is the one that a full pass over the same past under the new prompt gives"""
-    seen = episode(2)
-    policy.reset(WISHES[:2], [[10, 20], None])
-    drive(policy, seen[:24])
+    obs_log = episode(2)
+    policy.reset(PROMPTS[:2], [[10, 20], None])
+    act_on(policy, obs_log[:24])
     policy.change_prompts([True, False], ['go to the bed'])
     past, t = [a[0, :3].copy() for a in policy.past], policy.cache.t[0]
-    assert policy.prompts == ['go to the bed', WISHES[1]] and t == 3
-    act = policy.act(seen[24])
-    obs, done = np.concatenate([past[0], policy.past[0][0, 3:4]]), np.concatenate([past[1][1:], policy.past[1][0, 3:4]])
-    expected = policy.model.act(
+    assert policy.prompts == ['go to the bed', PROMPTS[1]] and t == 3
+    act = policy.act(obs_log[24])
+    obs, act_log = (
+        np.concatenate([past[0], policy.past[0][0, 3:4]]),
+        np.concatenate([past[1][1:], policy.past[1][0, 3:4]]),
+    )
+    expected = act_uncached(
+        policy.model,
         torch.tensor([policy.tokens('go to the bed')]),
         torch.from_numpy(obs)[None],
-        torch.from_numpy(np.concatenate([done, np.zeros_like(done[:1])]))[None],
+        torch.from_numpy(np.concatenate([act_log, np.zeros_like(act_log[:1])]))[None],
         torch.tensor([[[10.0, 20.0]]]),
     )
     assert np.allclose(act[0], expected[0, 0], atol=1e-4)
 
 
-def test_guidance_goes_from_unasked_to_asked_and_beyond(trained):
-    """w = 0 is the policy without prompt and bd, w = 1 the plain one; an mse head's actions are linear in w"""
-    seen, got = episode(2), {}
-    for w in 0.0, 0.5, 1.0, 2.0:
-        policy = Policy.load(trained, guidance=w)
-        for limit in policy.model.act_low, policy.model.act_high:
-            limit.mul_(torch.inf)
-        policy.reset(WISHES[:2], [[10, 20], None])
-        drive(policy, seen[:13])
-        policy.reset_rows([False, True], ['go to the bed'], [[150, 30]])
-        got[w] = drive(policy, seen[13:30])
-    policy = Policy.load(trained)
-    for limit in policy.model.act_low, policy.model.act_high:
-        limit.mul_(torch.inf)
-    policy.reset([None, None])
-    drive(policy, seen[:13])
-    policy.reset_rows([False, True], [None], [None])
-    assert np.allclose(drive(policy, seen[13:30]), got[0.0], atol=2e-5) and not np.allclose(
-        got[0.0], got[1.0], atol=2e-4
-    )
-    # past actions are not shown to this policy (past_actions=False): what it did before does not change what it says now
-    assert np.allclose(got[0.5], (got[0.0] + got[1.0]) / 2, atol=5e-5) and np.allclose(
-        got[2.0], 2 * got[1.0] - got[0.0], atol=5e-5
-    )
-
-
 def test_what_cannot_be_is_refused(policy):
     with pytest.raises(ValueError, match='reset'):
         policy.act(episode(1)[0])
-    policy.reset(WISHES)
+    policy.reset(PROMPTS)
     for obs, words in (
         (episode(2)[0], 'shape'),
         (episode(3)[0][:, :5], 'shape'),

@@ -4,12 +4,13 @@ import json
 import re
 import shutil
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 from conftest import PREPARE, ROOT, hashes, refused, run
 
-import data.toy_nav as toy_nav
+from data import cartpole, contract, toy_nav, verify
 from data.archive import Archive, save
 from data.prepared import SPLITS, Prepared
 from data.text import Tokenizer, words
@@ -31,8 +32,8 @@ def rows(splits):
 
 
 def test_every_stored_episode_replays(preparing, demos):
-    said = preparing[0].stdout
-    assert f'verified: {len(demos)} of {len(demos)} episodes are kept' in said and 'dropped' not in said
+    output = preparing[0].stdout
+    assert f'verified: {len(demos)} of {len(demos)} episodes are kept' in output and 'dropped' not in output
 
 
 def test_arrays_hold_the_episodes(splits, rows, demos):
@@ -57,14 +58,14 @@ def test_the_normaliser_is_of_the_training_split(splits):
 
 
 def test_meta_counts_what_is_there(preparing, splits, rows):
-    meta, said = splits['train'].meta, preparing[0].stdout
+    meta, output = splits['train'].meta, preparing[0].stdout
     for s in SPLITS:
         assert meta['counts'][s] == {
             'episodes': len(rows[s]),
             'steps': len(splits[s].obs),
             'demonstrations': len(rows[s]),
         }
-        assert re.search(rf'{s}: +{len(rows[s])} episodes, +{len(splits[s].obs)} steps', said)
+        assert re.search(rf'{s}: +{len(rows[s])} episodes, +{len(splits[s].obs)} steps', output)
     assert meta['longest'] == max(data.length.max() for data in splits.values())
     assert meta['archives'][0]['file'] == 'demos.parquet' and len(meta['archives'][0]['sha256']) == 64
 
@@ -100,7 +101,7 @@ def test_held_out_combinations_are_in_the_test_split_only(rows):
     trained = set().union(*(pairs(r) for s in ('train', 'val') for r in rows[s]))
     combined = [r for r in rows['test'] if r['novel'] == 'combination']
     assert len(combined) > 3 and not any(r['novel'] for s in ('train', 'val') for r in rows[s])
-    for r in combined:  # some pair of its landmarks was never seen together
+    for r in combined:  # some pair of its landmarks is never together in training
         assert pairs(r) - trained, r['asked']
 
 
@@ -130,7 +131,7 @@ def test_the_tokenizer_saw_training_texts_alone(splits, rows):
 
 
 def test_texts_describe_what_was_asked(rows, places):
-    from data.toy_nav import Itinerary, parse
+    from data.toy_nav.itinerary import Itinerary, parse
 
     for r in rows['test'] + rows['train'][:20]:
         asked = Itinerary.from_json(r['asked'])
@@ -210,10 +211,10 @@ def test_starts_anywhere_replay_from_their_seeds(tmp_path, script, capsys, archi
         '--val_share=0.25',
         '--test_share=0.25',
     )
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        f'verified: {len(e) - 1} of {len(e)} episodes are kept' in said
-        and 'dropped 1 of demonstrations: goes elsewhere when replayed' in said
+        f'verified: {len(e) - 1} of {len(e)} episodes are kept' in output
+        and 'dropped 1 of demonstrations: goes elsewhere when replayed' in output
     )
 
 
@@ -267,8 +268,8 @@ def test_another_seed_splits_otherwise(preparing, demo_archive, tmp_path, script
 
 
 def test_two_archives_are_one(demos, archive_meta, prepared, tmp_path, script):
-    for name, some in ('a', demos[:60]), ('b', demos[60:]):
-        save(tmp_path / f'{name}.parquet', some, archive_meta)
+    for name, episodes in ('a', demos[:60]), ('b', demos[60:]):
+        save(tmp_path / f'{name}.parquet', episodes, archive_meta)
     script('prepare.py', '--archive=a.parquet,b.parquet', '--out_dir=p', *PREPARE)
     ours, theirs = hashes(tmp_path / 'p'), hashes(prepared)
     assert {k: v for k, v in ours.items() if k != 'meta.json'} == {k: v for k, v in theirs.items() if k != 'meta.json'}
@@ -312,14 +313,14 @@ MISTAKES = {
 def test_a_mistake_is_one_line_and_leaves_the_old_data(
     what, there, demo_archive, demos, archive_meta, tmp_path, refuses
 ):
-    data, (args, said) = demo_archive.read_bytes(), MISTAKES[what]
+    data, (args, expected) = demo_archive.read_bytes(), MISTAKES[what]
     (tmp_path / 'whole.parquet').write_bytes(data)
     (tmp_path / 'cut.parquet').write_bytes(data[: len(data) * 2 // 3])
     (tmp_path / 'text.parquet').write_text('hello')
     (tmp_path / 'holes.parquet').write_bytes(data[: len(data) // 3] + bytes(3000) + data[len(data) // 3 + 3000 :])
     save(tmp_path / 'few.parquet', demos[:2], archive_meta)
     before = {f.name for f in tmp_path.iterdir()}
-    refuses('prepare.py', '--out_dir=p', *args, words=said)
+    refuses('prepare.py', '--out_dir=p', *args, words=expected)
     assert hashes(tmp_path / 'p') == there
     assert {f.name for f in tmp_path.iterdir()} == before  # no p.partial either
 
@@ -332,6 +333,117 @@ def test_a_mistake_ends_the_script_with_one_line(there, tmp_path):
 
 def test_the_archive_of_the_fixtures_is_an_archive(demo_archive, demos):
     assert len(Archive(demo_archive)) == len(demos) >= 140
+
+
+# ------------------------------------------------------------------------------
+# a data set of one's own
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    """a data set data/mine with the least that is needed: cartpole's, without words"""
+    module = ModuleType('data.mine')
+    for name in contract.REQUIRED:
+        setattr(module, name, getattr(cartpole, name))
+    monkeypatch.setitem(sys.modules, 'data.mine', module)
+    return module
+
+
+MINE = ['--dataset=mine', '--size=0.02', '--out_dir=p', '--archive_dir=a', '--val_share=0.2', '--test_share=0.2']
+
+
+@pytest.mark.parametrize('part', contract.REQUIRED)
+def test_what_a_data_set_lacks_is_one_line(part, mine, refuses, tmp_path):
+    delattr(mine, part)
+    refuses(
+        'prepare.py', *MINE, words=[f'data/mine has no {part}(', 'Add it to data/mine/__init__.py', 'data/README.md']
+    )
+    assert not (tmp_path / 'p').exists() and not (tmp_path / 'p.partial').exists()
+
+
+class NoDescriptor:
+    """environments whose info says nothing"""
+
+    def __init__(self, n, **kwargs):
+        self.env = cartpole.make_vec(n, **kwargs)
+
+    def reset(self, **options):
+        return self.env.reset(**options)[0], {}
+
+
+def without(key, episode):
+    return {k: v for k, v in episode.items() if k != key}
+
+
+LACKING = {
+    'spec': (lambda kwargs: without('bd_low', cartpole.spec(kwargs)), ['spec(kwargs)', 'bd_low']),
+    'collect': (lambda *args: (without('seed', e) for e in cartpole.collect(*args)), ['collect()', 'without seed']),
+    'make_vec': (NoDescriptor, ['make_vec', "info['bd']"]),
+    'describe': (lambda *args: {'text': 'balance it'}, ['describe()', "'balance it'", 'list of sentences']),
+}
+
+
+@pytest.mark.parametrize('part', LACKING)
+def test_what_a_part_lacks_is_one_line(part, mine, refuses, tmp_path):
+    value, words = LACKING[part]
+    setattr(mine, part, value)
+    refuses('prepare.py', *MINE, words=['data/mine', 'see data/README.md', *words])
+    assert not (tmp_path / 'p').exists() and not (tmp_path / 'p.partial').exists()
+
+
+def test_texts_alone_are_words_enough(mine, script, tmp_path):
+    mine.describe = lambda episode, rng, kwargs, n: {'text': [f'balance it for {len(episode["act"])} steps']}
+    script('prepare.py', *MINE)
+    train = Prepared(tmp_path / 'p', 'train')
+    assert {'balance', 'it', 'for', 'steps'} <= set(train.meta['words'])
+    for i, row in enumerate(train.episodes()):
+        assert row['text'] == [f'balance it for {train.length[i]} steps']
+        assert (row['loose'], row['held_out'], row['asked'], row['visits']) == ([], [], '', '[]')
+
+
+def test_a_data_set_that_is_no_data_set_is_named(refuses):
+    refuses('prepare.py', '--dataset=metrics', words=['data/metrics has no sources('])
+    refuses('prepare.py', '--dataset=no.such', words=['no data set data/no.such', 'toy_nav'])
+
+
+# ------------------------------------------------------------------------------
+# the stages, one by one
+
+
+def test_shapes_and_values_are_checked(demos, archive_meta):
+    e = demos[0]
+    assert verify.check_shapes(e) is None and verify.check_values(e, archive_meta) is None
+    assert verify.check_shapes({**e, 'act': e['act'][:0]}) == 'shape'
+    assert verify.check_shapes({**e, 'path': e['path'][:-1]}) == 'shape'
+    assert verify.check_shapes({k: v for k, v in e.items() if k not in ('path', 'taught')}) is None
+    assert verify.check_values({**e, 'act': e['act'] * 100}, archive_meta) == 'action out of range'
+    assert verify.check_values({**e, 'obs': e['obs'] * np.nan}, archive_meta) == 'not finite'
+
+
+def test_what_cannot_be_replayed_is_not(demos, kwargs, archive_meta):
+    other = [{**e, 'bd': e['bd'] + 1} for e in demos[:3]]
+    assert verify.verify(toy_nav, [dict(e) for e in demos[:3]], kwargs, archive_meta) == [None] * 3
+    assert verify.verify(toy_nav, other, kwargs, archive_meta) == ['ends elsewhere when replayed'] * 3
+    assert verify.verify(toy_nav, other, kwargs, archive_meta, replay=False) == [None] * 3
+
+
+def test_duplicates_are_of_actions_and_observations(demos):
+    duplicates = verify.Duplicates()
+    assert [duplicates.repeats(e) for e in (demos[0], demos[1], {**demos[0], 'seed': -1}, demos[1])] == [0, 0, 1, 1]
+    assert [duplicates.crosses(demos[0], split) for split in ('train', 'test', 'train')] == [0, 1, 0]
+    assert not duplicates.crosses({'bd': np.zeros(0)}, 'val') and not duplicates.crosses({'bd': np.zeros(0)}, 'train')
+
+
+def test_the_split_is_that_of_the_group(script):
+    stages = script('prepare.py', '--val_share=0.3', '--test_share=0.3', '--hold_out=0.1', name='prepare')
+    assign, notes = stages['assign_split'], {'novel': '', 'names': [], 'group': ''}
+    splits = [assign({**notes, 'group': str(i)}, {})[0] for i in range(900)]
+    assert splits == [assign({**notes, 'group': str(i)}, {})[0] for i in range(900)]
+    assert {s: round(splits.count(s) / 900, 1) for s in SPLITS} == {'train': 0.4, 'val': 0.3, 'test': 0.3}
+    assert assign({**notes, 'novel': 'longer'}, {}) == ('test', 'longer')
+    pairs = [assign({**notes, 'names': ['the bed', f'the thing {i}'], 'group': '3'}, {}) for i in range(200)]
+    assert 8 < sum(pair == ('test', 'combination') for pair in pairs) < 35
+    assert assign({**notes, 'novel': 'longer'}, {'novel': 'mine'}, 'val') == ('val', 'mine')  # an export's stays
 
 
 # ------------------------------------------------------------------------------
@@ -356,10 +468,10 @@ def test_memory_does_not_grow_with_the_archive(tmp_path):
     kwargs, n, rng = toy_nav.env_kwargs(), 2048, np.random.default_rng(0)
     env, seeds = toy_nav.make_vec(n, **kwargs), rng.integers(2**31, size=n).tolist()
     obs, act = np.empty((400, n, 9), np.float32), rng.uniform(0.2, 1, (400, n, 2)).astype(np.float32)
-    seen, _ = env.reset(seed=seeds)
+    current, _ = env.reset(seed=seeds)
     for t in range(400):
-        obs[t] = seen
-        seen, *_, info = env.step(act[t])
+        obs[t] = current
+        current, *_, info = env.step(act[t])
     save(
         tmp_path / 'a.parquet',
         (

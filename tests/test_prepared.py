@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from data.prepared import ARRAYS, SPLITS, NpyWriter, Prepared
+from data.prepared import ARRAYS, SPLITS, Prepared, finish, partial_folder
+from data.writing import Moments, NpyWriter
 
 
 @pytest.fixture
@@ -42,6 +43,51 @@ def test_a_growing_file_is_a_plain_npy(tmp_path):
     writer.close()
     got = np.load(tmp_path / 'x.npy')
     assert got.shape == (1201, 2) and got.dtype == np.float32 and got[0, 0] == 1 and got[-1, 1] == 1200
+
+
+def test_moments_are_those_of_all_rows():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(3, [1, 0], (50, 2))  # the second is constant
+    moments = Moments((2,))
+    moments.add(rows[:20])
+    moments.add(rows[20:49])
+    moments.add(rows[49])
+    norm = moments.normaliser()
+    assert np.allclose(norm['mean'], rows.mean(0)) and np.allclose(norm['std'], [rows[:, 0].std(), 1])
+    assert moments.constant().tolist() == [False, True]
+
+
+def test_a_folder_is_all_there_or_not_at_all(tmp_path):
+    out = tmp_path / 'out'
+    with partial_folder(out) as folder:
+        (folder / 'a').write_text('1')
+        assert not out.exists()
+        finish(folder, out)
+    assert [f.name for f in tmp_path.iterdir()] == ['out'] and (out / 'a').read_text() == '1'
+    with pytest.raises(ZeroDivisionError), partial_folder(out) as folder:
+        (folder / 'a').write_text('2')
+        raise ZeroDivisionError
+    assert [f.name for f in tmp_path.iterdir()] == ['out'] and (out / 'a').read_text() == '1'
+
+
+def test_what_began_after_the_move_is_left_alone(tmp_path):
+    """the next process has the folder's name as soon as this one has moved its own into place"""
+    out = tmp_path / 'out'
+    with partial_folder(out) as folder:
+        finish(folder, out)
+        folder.mkdir()
+        (folder / 'theirs').write_text('')
+    assert (folder / 'theirs').exists()
+
+
+def test_two_processes_do_not_write_to_one_folder(tmp_path):
+    with (
+        partial_folder(tmp_path / 'out') as folder,
+        pytest.raises(OSError, match='another process is writing'),
+        partial_folder(tmp_path / 'out'),
+    ):
+        pass
+    assert not folder.exists()
 
 
 def refused(folder, split, *words):

@@ -6,6 +6,7 @@ from conftest import PREPARE, run
 
 from data import archive, toy_nav
 from data.toy_nav import qd
+from data.toy_nav.itinerary import Itinerary
 from data.toy_nav.places import ARCHIVE
 
 
@@ -127,7 +128,7 @@ def test_an_elite_carries_out_what_it_is_described_as(both, places):
     for i, row in enumerate(data.episodes()):
         if row['source'] == 'elites':
             path = np.concatenate([[[20, 50]], data.path[data.start[i] : data.start[i + 1]]])
-            verdict = toy_nav.Itinerary.from_json(row['asked']).match(path, places)
+            verdict = Itinerary.from_json(row['asked']).match(path, places)
             stopped.append(verdict['stopped'])
             carried_out.append(verdict['in_order'] == 1.0)
     assert len(stopped) > 30 and np.mean(carried_out) >= 0.98

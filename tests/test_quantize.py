@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from data import quantize as clusters
+from data import quantize
 
 
 def actions(n=600, chunk=2, seed=0):
@@ -18,28 +18,28 @@ def actions(n=600, chunk=2, seed=0):
     )
 
 
-@pytest.mark.parametrize('joint_clusters, k, left', [(True, 6, 0), (False, 3, 0), (True, 2, 0.25)])
-def test_centers_are_where_the_actions_are(joint_clusters, k, left):
+@pytest.mark.parametrize('joint, k, left', [(True, 6, 0), (False, 3, 0), (True, 2, 0.25)])
+def test_centers_are_where_the_actions_are(joint, k, left):
     a = actions()
-    centers = clusters.fit_clusters(a, k, joint_clusters, 0)
-    assert centers.shape == ((1, k, 4) if joint_clusters else (2, k, 2))
-    found = clusters.diagnose(a, centers)
-    assert found['k'] == k and (found['floor'] < 1e-6 if not left else found['floor'] > left)
-    if joint_clusters and k == 6:
-        assert found['dead'] == 0 and found['perplexity'] == pytest.approx(6, abs=0.3)
+    centers = quantize.fit_clusters(a, k, joint, 0)
+    assert centers.shape == ((1, k, 4) if joint else (2, k, 2))
+    diagnosis = quantize.diagnose_clusters(a, centers)
+    assert diagnosis['k'] == k and (diagnosis['floor'] < 1e-6 if not left else diagnosis['floor'] > left)
+    if joint and k == 6:
+        assert diagnosis['dead'] == 0 and diagnosis['perplexity'] == pytest.approx(6, abs=0.3)
         assert {tuple(c) for c in centers[0].round(3)} == {tuple(r) for r in a.reshape(-1, 4).round(3)}
 
 
 def test_a_center_that_nothing_is_near_is_dead():
-    found = clusters.diagnose(
-        actions(), np.concatenate([clusters.fit_clusters(actions(), 6, True, 0), np.full((1, 2, 4), 99, np.float32)], 1)
+    diagnosis = quantize.diagnose_clusters(
+        actions(), np.concatenate([quantize.fit_clusters(actions(), 6, True, 0), np.full((1, 2, 4), 99, np.float32)], 1)
     )
-    assert found['dead'] == 2 and found['perplexity'] < 6.1
+    assert diagnosis['dead'] == 2 and diagnosis['perplexity'] < 6.1
 
 
 def test_more_clusters_than_actions_are_refused():
     with pytest.raises(ValueError, match='n_clusters=9'):
-        clusters.fit_clusters(actions(5), 9, True, 0)
+        quantize.fit_clusters(actions(5), 9, True, 0)
 
 
 def test_the_sample_is_of_the_training_actions_normalised(prepared):
@@ -47,7 +47,7 @@ def test_the_sample_is_of_the_training_actions_normalised(prepared):
 
     train = Prepared(prepared, 'train')
     norm = train.meta['normaliser']['act']
-    got = clusters.sample_actions(train, 8, 0, 4000)
+    got = quantize.sample_actions(train, 8, 0, 4000)
     assert got.shape[1:] == (8, 2) and 1000 < len(got) < 4000  # without the disturbed ones
     assert (got * norm['std'] + norm['mean']).min() > -1 - 1e-5 and (got * norm['std'] + norm['mean']).max() < 1 + 1e-5
     for a in got[:20]:  # each is somewhere in the data
@@ -57,7 +57,7 @@ def test_the_sample_is_of_the_training_actions_normalised(prepared):
 
 
 def test_a_table_for_choosing_k(prepared, script, capsys, monkeypatch):
-    monkeypatch.setattr(clusters, 'sample_actions', partial(clusters.sample_actions, n=4000))
+    monkeypatch.setattr(quantize, 'sample_actions', partial(quantize.sample_actions, n=4000))
     script('prepare.py', '--suggest_k', '--chunk=4', f'--out_dir={prepared}')
-    said = capsys.readouterr().out
-    assert '| k, chunk 4 |' in said and '| 64 |' in said and 'suggested: ' in said
+    output = capsys.readouterr().out
+    assert '| k, chunk 4 |' in output and '| 64 |' in output and 'suggested: ' in output

@@ -82,7 +82,7 @@ def test_the_written_actions_drive_the_written_path(sample, kwargs):
 
 
 def test_a_verdict_is_the_itinerarys(sample, places):
-    from data.toy_nav import parse
+    from data.toy_nav.itinerary import parse
 
     (done,) = sample(f'--prompt={PROMPT}')
     verdict = parse(PROMPT, places).match(np.array(done['path']), places)
@@ -108,10 +108,11 @@ def test_a_bd_alone_and_both(sample, capsys):
 
 
 def test_prompts_come_from_a_file(sample, tmp_path):
-    (tmp_path / 'wishes.txt').write_text(
-        'go to the bed\n\n{"prompt": "go to the stove", "bd": [30, 20]}\n{"bd": [100, 100]}\n{"prompt": "drive to the red tile"}\n'
+    (tmp_path / 'texts.txt').write_text(
+        'go to the bed\n\n{"prompt": "go to the stove", "bd": [30, 20]}\n'
+        '{"bd": [100, 100]}\n{"prompt": "drive to the red tile"}\n'
     )
-    done = sample('--prompts=wishes.txt')
+    done = sample('--prompts=texts.txt')
     assert [d['prompt'] for d in done] == ['go to the bed', 'go to the stove', None, 'drive to the red tile']
     assert [d['bd'] for d in done] == [None, [30, 20], [100, 100], None]
 
@@ -129,66 +130,69 @@ def test_same_seed_same_output(sample, capsys):
 
 
 def test_a_path_does_not_depend_on_the_batch(sample, tmp_path):
-    wishes = [
+    texts = [
         'go to the bed',
         PROMPT,
-        'First pass by the statue on the orange tile. Then drive over the blue tile and finally stop south-west of the cabinet.',
+        'First pass by the statue on the orange tile. Then drive over the blue tile and finally stop south-west '
+        'of the cabinet.',
     ]
-    (tmp_path / 'wishes.txt').write_text('\n'.join(wishes))
-    together = sample('--prompts=wishes.txt')
+    (tmp_path / 'texts.txt').write_text('\n'.join(texts))
+    together = sample('--prompts=texts.txt')
 
     def same(a, b):  # rounding differs in the last digit, and meeting a wall magnifies it: the first 100 steps
         return np.allclose(a['path'][:100], b['path'][:100], atol=0.05)
 
-    for wish, row in zip(wishes, together):
-        (alone,) = sample(f'--prompt={wish}')
-        assert same(alone, row), wish
-    apart = sample('--prompts=wishes.txt', '--batch_size=2')
+    for text, row in zip(texts, together):
+        (alone,) = sample(f'--prompt={text}')
+        assert same(alone, row), text
+    apart = sample('--prompts=texts.txt', '--batch_size=2')
     assert all(map(same, together, apart))
 
 
 def test_the_driver_feeds_what_training_fed(out, prepared):
-    """X9: an episode of the data, driven with its own actions, shows the model what a training batch would have shown"""
+    """
+    X9: an episode of the data, driven with its own actions, shows the model what a training batch would have shown
+    """
     import torch
 
     from data.prepared import Prepared
     from nanopilot.attention import PAD
     from nanopilot.policy import Policy
 
-    data, policy, said = Prepared(prepared, 'train'), Policy.load(out), []
+    data, policy, outs = Prepared(prepared, 'train'), Policy.load(out), []
     b, prompt = int(np.argmax(data.length)), 'go to the bed'
     stored, T = data.act[data.start[b] : data.start[b + 1]], int(data.length[b])
     S = -(-T // 8)
 
-    def choose(out, *how):  # instead of the policy: the stored actions
-        said.append(out)
-        some, t = np.zeros((8, 2), np.float32), (len(said) - 1) * 8
+    def sample(out, *how):  # instead of the policy: the stored actions
+        outs.append(out)
+        some, t = np.zeros((8, 2), np.float32), (len(outs) - 1) * 8
         some[: len(stored[t : t + 8])] = stored[t : t + 8]
         return torch.from_numpy(some)[None]
 
-    policy.model.choose = choose
+    policy.model.head.sample = sample
     (driven,) = evaluation.rollout(policy, [prompt], [None], [0])
     assert np.array_equal(driven['act'], stored) and np.array_equal(
         driven['path'][1:], data.path[data.start[b] : data.start[b + 1]]
     )
-    seen = data.start[b] + np.clip(np.arange(S * 8) - 7, 0, T - 1)
-    done = data.start[b] + np.minimum(np.arange(S * 8), T - 1)
+    shown = data.start[b] + np.clip(np.arange(S * 8) - 7, 0, T - 1)
+    acted = data.start[b] + np.minimum(np.arange(S * 8), T - 1)
     text = torch.tensor([policy.tokens(prompt) + [PAD] * 3])
     with torch.no_grad():
         whole, _ = policy.model(
             text,
-            torch.from_numpy(data.obs[seen]).view(1, S, 8, -1),
-            torch.from_numpy(data.act[done]).view(1, S, 8, -1),
+            torch.from_numpy(data.obs[shown]).view(1, S, 8, -1),
+            torch.from_numpy(data.act[acted]).view(1, S, 8, -1),
             torch.full((1, 1, 2), np.nan),
         )
-    assert len(said) == S
-    for k in whole:
-        assert torch.allclose(torch.cat([o[k] for o in said], 1), whole[k], atol=1e-4, rtol=1e-4), k
+    assert len(outs) == S
+    for k in outs[0]:
+        assert torch.allclose(torch.cat([o[k] for o in outs], 1), whole[k], atol=1e-4, rtol=1e-4), k
 
 
 def test_rows_are_refilled_and_every_request_is_driven_once(sample, tmp_path):
     """in rows assigned beforehand; what a row drove before changes nothing"""
-    wishes = [
+    texts = [
         'go to the bed',
         PROMPT,
         'stop at the sofa',
@@ -197,10 +201,10 @@ def test_rows_are_refilled_and_every_request_is_driven_once(sample, tmp_path):
         'north of the table',
         'the blue tile',
     ]
-    (tmp_path / 'wishes.txt').write_text('\n'.join(wishes))
-    few = sample('--prompts=wishes.txt', '--batch_size=2')
-    assert [d['prompt'] for d in few] == wishes
-    for one, other in zip(few, sample('--prompts=wishes.txt')):
+    (tmp_path / 'texts.txt').write_text('\n'.join(texts))
+    few = sample('--prompts=texts.txt', '--batch_size=2')
+    assert [d['prompt'] for d in few] == texts
+    for one, other in zip(few, sample('--prompts=texts.txt')):
         assert np.allclose(one['path'][:100], other['path'][:100], atol=0.05)
         assert len(one['path']) == len(one['actions']) + 1 and one['path'][0] == [20, 50]
 
@@ -273,90 +277,69 @@ def test_temperature_draws_from_the_clusters(script, prepared):
 # scoring
 
 
+WAYS = [
+    'themselves',
+    'prompt',
+    'no prompt',
+    'swapped prompt',
+    'held-out phrasing',
+    'typing mistakes',
+    'a word never seen',
+    'words never seen',
+    'a thing never seen',
+    'a colour never seen',
+    'a direction never seen',
+    'held-out combination',
+    'longer than trained',
+    'something to avoid',
+    'destination only',
+    'random starts',
+    'bd',
+    'prompt and bd',
+]
+REQUEST_SCORES = {'success', 'at_destination', 'stopped', 'in_order', 'landmark_f1', 'colour_f1'}
+END_SCORES = {'bd_error', 'bd_error_median', 'within_5', 'within_10'}
+
+
 def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
-    process = run(
-        'sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=12', cwd=tmp_path
-    )
+    command = ['sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}']
+    process = run(*command, '--eval_episodes=12', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     done = json.loads((out / 'eval_test.json').read_text())
     rows = {r['name']: r for r in done['rows']}
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
-    kinds = [
-        'themselves',
-        'prompt',
-        'no prompt',
-        'swapped prompt',
-        'held-out phrasing',
-        'typing mistakes',
-        'a word never seen',
-        'words never seen',
-        'a thing never seen',
-        'a colour never seen',
-        'a direction never seen',
-        'held-out combination',
-        'longer than trained',
-        'something to avoid',
-        'destination only',
-        'random starts',
-        'bd',
-        'prompt and bd',
-    ]
-    assert list(rows) == [f'demonstrations: {k}' for k in kinds]
+    assert list(rows) == [f'demonstrations: {way}' for way in WAYS]
     for name, row in rows.items():
+        check_row(name, row)
         assert f'| {name} | {row["bd_error"]["n"]} |' in process.stdout
-        for k, score in row.items():
-            if k != 'name':
-                assert 0 <= score['low'] <= score['mean'] <= score['high'] and score['n'] == row['bd_error']['n'] > 0, (
-                    name,
-                    k,
-                )
-        assert {
-            'carried_out',
-            'at_destination',
-            'stopped',
-            'in_order',
-            'landmark_f1',
-            'colour_f1',
-            'bd_error',
-            'bd_error_median',
-            'within_5',
-            'within_10',
-        } == set(row) - {'name', 'kept_off'} and ('kept_off' in row or 'avoid' not in name)
     ceiling = rows['demonstrations: themselves']
-    assert (
-        ceiling['carried_out']['mean'] == ceiling['landmark_f1']['mean'] == ceiling['within_5']['mean'] == 1
-        and ceiling['bd_error']['mean'] == 0
-    )
-    assert rows['demonstrations: prompt']['carried_out']['n'] == 12
-    assert rows['demonstrations: prompt']['bd_error'] != rows['demonstrations: random starts']['bd_error']
-    assert (
-        'WARNING: the policy may be ignoring the prompt' in process.stdout
-    )  # 60 steps of training have taught it nothing
+    assert ceiling['success']['mean'] == ceiling['landmark_f1']['mean'] == ceiling['within_5']['mean'] == 1
+    assert ceiling['bd_error']['mean'] == 0
+    prompted = rows['demonstrations: prompt']
+    assert prompted['success']['n'] == 12
+    assert prompted['bd_error'] != rows['demonstrations: random starts']['bd_error']
+    # 60 steps of training have taught it nothing
+    assert 'WARNING: the policy may be ignoring the prompt' in process.stdout
     assert 'warning: ' not in process.stderr
-    counted = done['kinds']['demonstrations']
-    assert sum(counted.values()) == 12 and counted.get('carried out', 0) == round(
-        12 * rows['demonstrations: prompt']['carried_out']['mean']
-    )
-    fewer = run(
-        'sample_policy.py',
-        '--out_dir=out',
-        '--eval=test',
-        f'--data_dir={prepared}',
-        '--eval_episodes=12',
-        '--rows=typing mistakes, bd',
-        cwd=tmp_path,
-    )
-    some = json.loads((out / 'eval_test.json').read_text())[
-        'rows'
-    ]  # the same episodes, and the same words, as among the others
-    assert fewer.returncode == 0 and some == [rows['demonstrations: typing mistakes'], rows['demonstrations: bd']]
-    refused(
-        run('sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--rows=promt', cwd=tmp_path),
-        'promt',
-        'row',
-    )
+    kinds = done['kinds']['demonstrations']
+    assert sum(kinds.values()) == 12 and kinds.get('carried out', 0) == round(12 * prompted['success']['mean'])
     for name in 'eval_test.png', 'eval_test_failures.png':
         assert min(Image.open(out / name).size) > 400 and f'picture: {out.name}/{name}' in process.stdout
+    fewer = run(*command, '--eval_episodes=12', '--rows=typing mistakes, bd', cwd=tmp_path)
+    # the same episodes, and the same words, as among the others
+    expected = [rows['demonstrations: typing mistakes'], rows['demonstrations: bd']]
+    assert fewer.returncode == 0 and json.loads((out / 'eval_test.json').read_text())['rows'] == expected
+    refused(run(*command, '--rows=promt', cwd=tmp_path), 'promt', 'row')
+
+
+def check_row(name, row):
+    """every score has its interval and one n; kept_off is there where something is to be avoided"""
+    for k, score in row.items():
+        if k != 'name':
+            assert 0 <= score['low'] <= score['mean'] <= score['high'], (name, k)
+            assert score['n'] == row['bd_error']['n'] > 0, (name, k)
+    assert set(row) - {'name', 'kept_off'} == REQUEST_SCORES | END_SCORES
+    assert 'kept_off' in row or 'avoid' not in name
 
 
 def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, monkeypatch, capsys):
@@ -365,14 +348,14 @@ def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, mon
     from nanopilot.policy import Policy
 
     policy = Policy.load(trained)
-    how = dict(batch_size=64, temperature=0.0, top_p=1.0, seed=0)
+    how = {'batch_size': 64, 'temperature': 0.0, 'top_p': 1.0, 'seed': 0}
     monkeypatch.setattr(toy_nav, 'QD_SOURCE', 'demonstrations')
     off = np.array([4.9, 0.0])
 
-    def drive(policy, texts, bds, seeds, **how):
+    def rollout(policy, prompts, bds, seeds, **how):
         return [{'path': np.array(bd)[None] + off, 'act': None} for bd in bds]
 
-    monkeypatch.setattr(evaluation, 'drive', drive)
+    monkeypatch.setattr(evaluation, 'rollout', rollout)
     found = evaluation.recover(policy, prepared, out / 'a', **how)
     assert (
         found['recovered']['mean'] == 1
@@ -399,19 +382,19 @@ def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
     }
     monkeypatch.setattr(
         evaluation,
-        'drive',
-        lambda policy, texts, bds, seeds, **how: [
+        'rollout',
+        lambda policy, prompts, bds, seeds, **how: [
             {'path': by_seed.get(s, np.zeros((20, 2))), 'act': None} for s in seeds
         ],
     )
     found = evaluation.evaluate(policy, data, out / 'eval', seed=1)
     rows = {r['name']: r for r in found['rows']}
-    assert list(found['kinds']['demonstrations']) == ['carried out'] and evaluation.quick(policy, data, 10) == 1
-    assert rows['demonstrations: random starts']['carried_out']['mean'] == 0  # other seeds
+    assert list(found['kinds']['demonstrations']) == ['carried out'] and evaluation.rollout_score(policy, data, 10) == 1
+    assert rows['demonstrations: random starts']['success']['mean'] == 0  # other seeds
     for name in 'prompt', 'no prompt', 'bd', 'destination only', 'prompt and bd':
         row = rows[f'demonstrations: {name}']
         assert (
-            row['carried_out']['mean'] == row['stopped']['mean'] == row['in_order']['mean'] == 1
+            row['success']['mean'] == row['stopped']['mean'] == row['in_order']['mean'] == 1
             and row['bd_error']['mean'] == 0
         )
 
@@ -433,9 +416,7 @@ def test_the_mean_of_samples_and_the_best_stand_side_by_side(script, prepared, t
     )
     rows = {r['name']: r for r in json.loads((tmp_path / 'km' / 'eval_val.json').read_text())['rows']}
     row = rows['demonstrations: prompt']
-    assert (
-        row['bd_error_best']['mean'] < row['bd_error']['mean'] and row['bd_error']['n'] == row['carried_out']['n'] == 4
-    )
+    assert row['bd_error_best']['mean'] < row['bd_error']['mean'] and row['bd_error']['n'] == row['success']['n'] == 4
 
 
 def test_scoring_on_other_archives_than_it_was_trained_on_is_said(script, out, prepared, tmp_path, capsys):

@@ -10,24 +10,22 @@ from data.swingup import physics
 def test_without_force_nothing_is_won_or_lost():
     """energy of cart and pole, over ten seconds, within a few hundredths of what it takes to stand up"""
     rng, n = np.random.default_rng(0), 50
-    system, state = (
-        physics.draw(rng, n),
-        np.stack([np.zeros(n), rng.uniform(-1, 1, n), rng.uniform(-3, 3, n), rng.uniform(-1, 1, n)], 1),
-    )
-    M, m, l = system.T
+    system = physics.draw(rng, n)
+    state = np.stack([np.zeros(n), rng.uniform(-1, 1, n), rng.uniform(-3, 3, n), rng.uniform(-1, 1, n)], 1)
+    M, m, half = system.T
 
     def energy(s):
         return (
             (M + m) * s[:, 1] ** 2 / 2
-            + m * l * s[:, 1] * s[:, 3] * np.cos(s[:, 2])
-            + 2 / 3 * m * (l * s[:, 3]) ** 2
-            + m * physics.G * l * np.cos(s[:, 2])
+            + m * half * s[:, 1] * s[:, 3] * np.cos(s[:, 2])
+            + 2 / 3 * m * (half * s[:, 3]) ** 2
+            + m * physics.G * half * np.cos(s[:, 2])
         )
 
     before, off = energy(state), 0
     for _ in range(physics.STEPS):
         state = physics.advance(state, np.zeros(n), system)
-        off = np.maximum(off, np.abs(energy(state) - before) / (2 * m * physics.G * l))
+        off = np.maximum(off, np.abs(energy(state) - before) / (2 * m * physics.G * half))
     assert np.median(off) < 0.04 and off.max() < 0.2
 
 

@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import data.toy_nav as toy_nav
+from data.toy_nav.itinerary import Itinerary, parse
 from data.toy_nav.world import SCENE, World
 
 ID = 'nanopilot/ToyNav-v0'
@@ -23,7 +24,7 @@ def world():
 
 @pytest.fixture(scope='module')
 def driven(world):
-    """200 robots that drive about for 400 steps and bump into everything -> poses and actions (steps, 200, ..), bumpers"""
+    """200 robots drive for 400 steps and bump into everything -> poses, actions, bumpers (steps, 200, ..)"""
     rng = np.random.default_rng(0)
     pose, act = world.random_poses(rng, 200), np.zeros((200, 2))
     poses, acts, bumpers = [pose], [], []
@@ -73,11 +74,11 @@ def test_a_step_is_the_slow_obvious_one(world, driven):
     free = np.argwhere(~bumpers.any(-1))
     rng = np.random.default_rng(1)
     assert len(touching) > 1000
-    for some in touching, free:
-        for t, i in some[rng.choice(len(some), 400, replace=False)]:
+    for moves in touching, free:
+        for t, i in moves[rng.choice(len(moves), 400, replace=False)]:
             *expected, angle = slow_step(world, poses[t, i], acts[t, i])
             assert np.allclose(poses[t + 1, i], expected, atol=1e-6), (t, i)
-            if some is touching and abs(abs(math.degrees(angle)) - 15) > 0.2:  # 15 degrees is a rounded 0.26
+            if moves is touching and abs(abs(math.degrees(angle)) - 15) > 0.2:  # 15 degrees is a rounded 0.26
                 assert abs(math.degrees(angle)) < 90.1
                 assert bumpers[t, i].tolist() == [math.degrees(angle) > -15, math.degrees(angle) < 15], (t, i)
 
@@ -103,9 +104,8 @@ def test_lasers_see_what_a_marching_ray_meets(world, driven):
         for x0, y0, x1, y1 in world.walls:
             inside |= (x > x0) & (x < x1) & (y > y0) & (y < y1)
         meets = np.where(inside.any(1), inside.argmax(1) * step, world.laser_range)
-        grazes = (
-            np.abs(got[:, k] * world.laser_range - meets) > 2 * step
-        )  # a ray that just clips a corner between two marks
+        # a ray that just clips a corner between two marks
+        grazes = np.abs(got[:, k] * world.laser_range - meets) > 2 * step
         assert grazes.mean() < 0.01 and np.all(got[grazes, k] * world.laser_range < meets[grazes])
     assert got.min() > 0 and got.max() == 1 and len(poses) == 100
 
@@ -122,10 +122,9 @@ def test_a_robot_moves_as_it_would_alone(world, driven):
     poses, acts, _ = driven
     many, obs = world.advance(np.tile(poses[50], (20, 1)), np.tile(acts[50], (20, 1)))  # on two threads
     for i in 0, 7, 199:
-        one, seen = world.advance(poses[50][i : i + 1], acts[50][i : i + 1])
-        assert np.array_equal(many[i::200], np.tile(one, (20, 1))) and np.array_equal(
-            obs[i::200], np.tile(seen, (20, 1))
-        )
+        one, one_obs = world.advance(poses[50][i : i + 1], acts[50][i : i + 1])
+        assert np.array_equal(many[i::200], np.tile(one, (20, 1)))
+        assert np.array_equal(obs[i::200], np.tile(one_obs, (20, 1)))
 
 
 def test_random_poses_fit(world):
@@ -208,7 +207,7 @@ def test_a_list_of_seeds_and_a_first_seed_mean_the_same():
 def test_standing_still_for_16_steps_ends_the_episode():
     env = toy_nav.make_env()
     env.reset(seed=0)
-    for t in range(15):
+    for _ in range(15):
         assert not env.step([0.09, -0.09])[2]
     env.step([0.2, 0.0])  # one wheel moves: it counts anew
     flags = [env.step([0.0, 0.05])[2] for _ in range(16)]
@@ -249,12 +248,10 @@ def test_some_robots_begin_anew_and_the_others_go_on(args):
             mask, seeds = rng.random(4) < 0.5, [int(s) for s in rng.integers(99, size=4)]
             mask[t // 9 % 4] = True
             (a, info), (b, _) = (env.reset(seed=seeds, options={'reset_mask': mask.copy()}) for env in (fast, slow))
-            assert (
-                np.array_equal(a, b)
-                and (fast.t[mask] == 0).all()
-                and (fast.t[~mask] > 0).all()
-                and np.array_equal(info['bd'], fast.state[:, :2].astype(np.float32))
-            )
+            assert np.array_equal(a, b)
+            assert (fast.t[mask] == 0).all()
+            assert (fast.t[~mask] > 0).all()
+            assert np.array_equal(info['bd'], fast.state[:, :2].astype(np.float32))
 
 
 def test_stepping_before_a_reset_is_refused():
@@ -354,7 +351,7 @@ def test_a_scene_of_your_own(own_scene):
     own_scene_moved = json.loads(json.dumps(kwargs))  # as an archive and a checkpoint keep it: no path
     assert gym.make(ID, **own_scene_moved).reset(seed=0)[0].tolist() == obs.tolist()
     where = toy_nav.places(kwargs)
-    assert where.tile_at([20, 50]) == 'teal' and where.mask(toy_nav.parse('the lamp', where).places[0])[30, 25]
+    assert where.tile_at([20, 50]) == 'teal' and where.mask(parse('the lamp', where).places[0])[30, 25]
 
 
 def test_demonstrations_in_a_scene_of_your_own_are_carried_out_and_read_back(own_scene):
@@ -363,7 +360,7 @@ def test_demonstrations_in_a_scene_of_your_own_are_carried_out_and_read_back(own
     episodes = list(toy_nav.collect('demonstrations', 12 / toy_nav.SOURCES['demonstrations'], 0, kwargs))
     assert len(episodes) >= 11
     for e in episodes:
-        asked = toy_nav.Itinerary.from_json(e['asked'])
+        request = Itinerary.from_json(e['asked'])
         for style in 'request', 'instruction', 'narrative', 'short':
-            text = asked.say(np.random.default_rng(0), style)
-            assert toy_nav.parse(text, where) == asked, text
+            text = request.to_text(np.random.default_rng(0), style)
+            assert parse(text, where) == request, text

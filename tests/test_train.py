@@ -12,12 +12,13 @@ import torch
 from conftest import ROOT, TINY, flip, hashes, refused, run
 from safetensors.torch import load_file
 
-from nanopilot import evaluate as evaluation
-from nanopilot.attention import PAD
 from data.prepared import Prepared
 from data.text import NOT_GIVEN, Tokenizer
-from nanopilot.checkpoint import load_weights, read_checkpoint, read_tensors
 from model import GPT, GPTConfig
+from nanopilot import checkpoint as checkpoints
+from nanopilot import evaluate, loop
+from nanopilot.attention import PAD
+from nanopilot.checkpoint import load_weights, read_checkpoint, read_tensors
 from nanopilot.policy import Policy
 
 LONG_WARMUP = [
@@ -40,6 +41,13 @@ def refuses_to_train(refuses, prepared):
     )
 
 
+def batch_of(g, step, rows=slice(None)):
+    """a batch of the variables g of a run of train.py -> dict of tensors, and the number of its real steps"""
+    batch = g['train_batches'].batch(step, rows)
+    n_real = batch.pop('n_real')
+    return {name: torch.from_numpy(a) for name, a in batch.items()}, n_real
+
+
 def log(folder):
     return [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
 
@@ -60,7 +68,10 @@ def test_the_loss_falls(training):
 
 
 def test_the_loss_falls_as_it_always_did(training):
-    """50 steps against those of torch 2.13 on one machine; rounding differs a little on others, a changed batch, model or optimizer a lot"""
+    """
+    50 steps against those of torch 2.13 on one machine; rounding differs a little on others, a changed batch, model or
+    optimizer a lot
+    """
     golden = json.loads((ROOT / 'tests' / 'golden_losses.json').read_text())
     assert [r['loss'] for r in log(training[1]) if 'loss' in r][:50] == pytest.approx(golden, rel=1e-3)
 
@@ -136,12 +147,12 @@ def test_rollouts_choose_the_best_and_change_nothing_else(train, tmp_path, monke
     train('plain', '--max_iters=9', *args)
     achieved, driven = [0.25, 0.75, 0.5], []
 
-    def quick(policy, split, n, seed):
+    def rollout_score(policy, split, n, seed):
         assert n == 5 and split.split == 'val' and not policy.model.training
         driven.append({k: v.clone() for k, v in policy.model.state_dict().items()})
         return achieved[len(driven) - 1]
 
-    monkeypatch.setattr(evaluation, 'quick', quick)
+    monkeypatch.setattr(evaluate, 'rollout_score', rollout_score)
     train('rolled', '--max_iters=6', '--rollouts=5', *args)
     train('rolled', '--max_iters=9', '--rollouts=5', '--init_from=resume', *args)
     rolled, plain = tmp_path / 'rolled', tmp_path / 'plain'
@@ -206,9 +217,9 @@ ONE_STEP = ['--max_iters=1', '--grad_clip=0.0', '--eval_interval=100', '--ema_de
 def gradients(folder):
     """after one step Adam's first moment is (1 - beta1) of the gradient"""
     return {
-        k[8:]: v / 0.1
+        k.removeprefix('optimizer.exp_avg.'): v / 0.1
         for k, v in load_file(newest(folder) / 'train_state.safetensors').items()
-        if k.startswith('exp_avg.')
+        if k.startswith('optimizer.exp_avg.')
     }
 
 
@@ -258,7 +269,7 @@ def test_a_run_of_two_ranks_goes_on_with_one(train, prepared, tmp_path):
     train('two', '--max_iters=6', '--init_from=resume', *args)
     one, two = (load_file(newest(tmp_path / name) / 'train_state.safetensors') for name in ('one', 'two'))
     for k in one:
-        if k.startswith('model.blocks'):
+        if k.startswith('model.h.'):
             assert torch.allclose(one[k], two[k], atol=1e-6), (k, (one[k] - two[k]).abs().max())
     a, b = log(tmp_path / 'one'), log(tmp_path / 'two')
     assert [r['step'] for r in a] == [r['step'] for r in b]
@@ -269,10 +280,11 @@ def test_little_of_a_batch_is_padding(train):
     """sorted by length, and cut to the longest row once the padding is at the rows' ends"""
 
     def waste(bucket):
-        g, real, room = train('o', '--max_iters=1', f'--bucket={bucket}'), 0, 0
+        g = train('o', '--max_iters=1', f'--bucket={bucket}')
+        real, room = 0, 0
         for step in range(32):
-            text, _, _, _, valid, *_ = g['batch_of']('train', step)
-            tokens = (text != PAD).sum(1) + valid.any(2).sum(1)
+            batch, _ = batch_of(g, step)
+            tokens = (batch['text'] != PAD).sum(1) + batch['loss_mask'].any(2).sum(1)
             real, room = real + int(tokens.sum()), room + len(tokens) * int(tokens.max())
         return 1 - real / room
 
@@ -281,18 +293,14 @@ def test_little_of_a_batch_is_padding(train):
 
 def test_compiled_batches_have_one_shape(train):
     g = train('o', '--max_iters=1')
-    loose = [g['batch_of']('train', i) for i in range(4)]
-    g['batches']['train'].fixed = 64
-    fixed = [g['batch_of']('train', i) for i in range(4)]
-    assert len({tuple(a.shape for a in batch[:-1]) for batch in fixed}) == 1
-    for a, b in zip(loose, fixed):
-        S = a[1].shape[1]
-        assert (
-            torch.equal(a[1], b[1][:, :S])
-            and torch.equal(a[4], b[4][:, :S])
-            and not b[4][:, S:].any()
-            and a[-1] == b[-1]
-        )
+    loose = [batch_of(g, i) for i in range(4)]
+    g['train_batches'].fixed_text_len = 64
+    fixed = [batch_of(g, i) for i in range(4)]
+    assert len({tuple(a.shape for a in batch.values()) for batch, _ in fixed}) == 1
+    for (a, n_a), (b, n_b) in zip(loose, fixed):
+        S = a['obs'].shape[1]
+        assert torch.equal(a['obs'], b['obs'][:, :S]) and n_a == n_b
+        assert torch.equal(a['loss_mask'], b['loss_mask'][:, :S]) and not b['loss_mask'][:, S:].any()
 
 
 def test_accumulated_micro_batches_count_every_step_once(train, tmp_path):
@@ -301,9 +309,9 @@ def test_accumulated_micro_batches_count_every_step_once(train, tmp_path):
     train('three', '--gradient_accumulation_steps=3', *ONE_STEP)
     total, n = 0, 0
     for i in range(3):
-        *batch, n_real = g['batch_of']('train', i)
-        assert n_real == batch[4].sum()
-        total, n = total + g['raw_model'](*batch)[1] * n_real, n + n_real
+        batch, n_real = batch_of(g, i)
+        assert n_real == batch['loss_mask'].sum()
+        total, n = total + g['raw_model'](**batch)[1] * n_real, n + n_real
     g['raw_model'].zero_grad()
     (total / n).backward()
     for k, expected in ((k, p.grad) for k, p in g['raw_model'].named_parameters()):
@@ -317,7 +325,9 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
     data = Prepared(prepared, 'train')
     ends = {row.tobytes(): i for i, row in enumerate(np.array(data.bd))}
     for step in range(6):
-        text, obs, act, bd, real, ahead, begins, over, n_real = g['batch_of']('train', step)
+        batch, n_real = batch_of(g, step)
+        text, obs, act, bd = (batch[name] for name in ('text', 'obs', 'act', 'bd'))
+        loss_mask, future_bd = batch['loss_mask'], batch['future_bd']
         S = obs.shape[1]
         for b in range(16):
             episode = next(
@@ -327,7 +337,7 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
                 and (bd[b].isnan().any() or ends[bd[b, 0].numpy().tobytes()] == i)
                 and np.array_equal(
                     data.path[data.start[i] + np.minimum(chunk * 2 ** np.arange(n_future), data.length[i]) - 1],
-                    ahead[b, 0],
+                    future_bd[b, 0],
                 )
                 and np.array_equal(data.act[data.start[i] : data.start[i + 1]], act[b].flatten(0, 1)[: data.length[i]])
             )
@@ -336,7 +346,9 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
                 for k in range(chunk):
                     t = s * chunk + k
                     # what was decided before a disturbance counts up to it only
-                    assert bool(real[b, s, k]) == bool(t < T and data.taught[first + s * chunk : first + t + 1].all())
+                    assert bool(loss_mask[b, s, k]) == bool(
+                        t < T and data.taught[first + s * chunk : first + t + 1].all()
+                    )
                     if t < T:
                         assert np.array_equal(act[b, s, k], data.act[first + t])
                     seen = s * chunk - chunk + 1 + k  # the last one is what the robot sees when it decides
@@ -344,7 +356,9 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
                         assert np.array_equal(obs[b, s, k], data.obs[first + max(seen, 0)])
                 if s * chunk < T:
                     for j in range(n_future):
-                        assert np.array_equal(ahead[b, s, j], data.path[first + min(s * chunk + chunk * 2**j, T) - 1])
+                        assert np.array_equal(
+                            future_bd[b, s, j], data.path[first + min(s * chunk + chunk * 2**j, T) - 1]
+                        )
             prompt = text[b][text[b] != PAD].tolist()
             prompts = [
                 data.prompt(k).tolist() for k in range(data.episode_text[episode], data.episode_text[episode + 1])
@@ -356,17 +370,17 @@ def test_a_batch_is_the_slow_obvious_one(train, prepared):
                 and np.array_equal(data.act[data.start[i] : data.start[i + 1]], data.act[first : first + T])
             ]
             assert prompt == [NOT_GIVEN] or prompt in prompts or len(same) > 1
-        assert n_real == real.sum() and not begins.any()
+        assert n_real == loss_mask.sum() and not batch['start'].any()
 
 
 def test_ranks_share_a_batch_out(train, prepared):
-    g, data = train('o', '--max_iters=1'), Prepared(prepared, 'train')
-    *whole, n = g['batch_of']('train', 3)
+    g = train('o', '--max_iters=1')
+    whole, n = batch_of(g, 3)
     for rank in range(4):
-        *part, n_part = g['batch_of']('train', 3, slice(rank, None, 4))
+        part, n_part = batch_of(g, 3, slice(rank, None, 4))
         assert n_part == n
-        for name, a, b in zip(('text', 'obs', 'act', 'bd', 'real', 'ahead', 'begins', 'over'), whole, part):
-            a = a[rank::4]
+        for name, b in part.items():
+            a = whole[name][rank::4]
             if name == 'text':  # a part is padded no further than it needs
                 assert not a[:, b.shape[1] :].any()
                 a = a[:, : b.shape[1]]
@@ -374,15 +388,12 @@ def test_ranks_share_a_batch_out(train, prepared):
 
 
 def test_conditions_are_dropped_as_often_as_said(train, prepared):
-    g, data = (
-        train('o', '--max_iters=1', '--drop_text=0.3', '--drop_bd=0.6', '--batch_size=64'),
-        Prepared(prepared, 'train'),
-    )
+    g = train('o', '--max_iters=1', '--drop_text=0.3', '--drop_bd=0.6', '--batch_size=64')
     no_text, no_bd = [], []
     for step in range(16):
-        text, _, _, bd, *_ = g['batch_of']('train', step)
-        no_text += (text[:, 0] == NOT_GIVEN).tolist()
-        no_bd += bd.isnan().all((1, 2)).tolist()
+        batch, _ = batch_of(g, step)
+        no_text += (batch['text'][:, 0] == NOT_GIVEN).tolist()
+        no_bd += batch['bd'].isnan().all((1, 2)).tolist()
     assert np.mean(no_text) == pytest.approx(0.3, abs=0.05) and np.mean(no_bd) == pytest.approx(0.6, abs=0.05)
     assert np.corrcoef(no_text, no_bd)[0, 1] == pytest.approx(0, abs=0.12)
 
@@ -390,7 +401,7 @@ def test_conditions_are_dropped_as_often_as_said(train, prepared):
 def test_batches_cover_the_data(train, prepared):
     g, data, seen = train('o', '--max_iters=1', '--batch_size=64', '--drop_bd=0.0'), Prepared(prepared, 'train'), set()
     for step in range(40):
-        seen |= {row.tobytes() for row in g['batch_of']('train', step)[3].numpy()}
+        seen |= {row.tobytes() for row in batch_of(g, step)[0]['bd'].numpy()}
     assert seen == {row.tobytes() for row in np.array(data.bd)}
 
 
@@ -399,11 +410,16 @@ def test_a_model_that_could_not_read_the_prompts_is_not_trained(refuses_to_train
     refuses_to_train('--text_len=20', '--block_size=70', words=('text_len=20', 'prepare'))
 
 
-def test_stretches_are_parts_of_episodes_and_every_time_is_trained(train, tmp_path, prepared):
-    g, data = train('o', '--max_iters=12', '--segment_len=6', '--eval_interval=100'), Prepared(prepared, 'train')
-    text, obs, act, bd, real, ahead, begins, over, n = g['batch_of']('train', 0)
-    assert obs.shape[1] == 6 and begins.max() > 0
-    moved = load_file(newest(tmp_path / 'o') / 'train_state.safetensors')['exp_avg.time.weight'].abs().sum(1) > 0
+def test_segments_are_parts_of_episodes_and_every_time_is_trained(train, tmp_path, prepared):
+    g = train('o', '--max_iters=12', '--segment_len=6', '--eval_interval=100')
+    batch, _ = batch_of(g, 0)
+    assert batch['obs'].shape[1] == 6 and batch['start'].max() > 0
+    moved = (
+        load_file(newest(tmp_path / 'o') / 'train_state.safetensors')['optimizer.exp_avg.steps.time.weight']
+        .abs()
+        .sum(1)
+        > 0
+    )
     assert moved[:30].float().mean() > 0.8, (
         'steps later than a segment is long are embedded at a time that was never trained'
     )
@@ -414,9 +430,9 @@ def test_observations_are_chosen_by_name(train, prepared):
         train('o', '--max_iters=1', '--obs_names=y,laser_ahead', '--eval_interval=100'),
         Prepared(prepared, 'train'),
     )
-    _, obs, *_ = g['batch_of']('train', 0)
+    obs = batch_of(g, 0)[0]['obs']
     assert obs.shape[-1] == 2 and obs[..., 1].max() <= 1 < obs[..., 0].min()
-    assert g['raw_model'].obs_mean.tolist() == pytest.approx(
+    assert g['raw_model'].steps.obs_norm.mean.tolist() == pytest.approx(
         [data.meta['normaliser']['obs']['mean'][i] for i in (6, 1)]
     )
 
@@ -426,9 +442,9 @@ def test_what_is_believed_is_not_seen_when_acting(train, tmp_path, prepared):
         train('o', '--max_iters=1', '--obs_names=laser_ahead', '--privileged_obs=y,x', '--eval_interval=100'),
         Prepared(prepared, 'train'),
     )
-    _, obs, *_ = g['batch_of']('train', 0)
+    obs = batch_of(g, 0)[0]['obs']
     assert obs.shape[-1] == 3 and obs[..., 1].max() > 1, 'training knows them'
-    assert g['raw_model'].obs_mean.tolist() == pytest.approx(
+    assert g['raw_model'].steps.obs_norm.mean.tolist() == pytest.approx(
         [data.meta['normaliser']['obs']['mean'][i] for i in (1, 6, 5)]
     )
     policy, rng = Policy.load(tmp_path / 'o'), np.random.default_rng(0)
@@ -446,9 +462,9 @@ def test_a_share_of_the_data_is_taken_evenly_and_no_more(train, prepared):
     data = Prepared(prepared, 'train')
     for source_weights in '', '--source_weights=demonstrations=1':
         g = train('o', '--max_iters=1', '--data_fraction=0.25', *filter(None, [source_weights]))
-        drawn = np.unique(np.concatenate([g['batches']['train'].draw(i)[0].ravel() for i in range(64)]))
+        drawn = np.unique(np.concatenate([g['train_batches'].draw(i)['episode'].ravel() for i in range(64)]))
         assert len(drawn) == len(data) // 4 and np.diff(drawn).max() <= 5
-        every = np.unique(np.concatenate([g['batches']['val'].draw(i)[0].ravel() for i in range(64)]))
+        every = np.unique(np.concatenate([g['val_batches'].draw(i)['episode'].ravel() for i in range(64)]))
         assert len(every) == len(Prepared(prepared, 'val')), 'validation stays what it is'
 
 
@@ -462,15 +478,15 @@ def test_mix_draws_sources_as_often_as_said(train, prepared, tmp_path):
         np.save(tmp_path / 'p' / split / 'source.npy', source)
     g = train('o', '--max_iters=1', '--source_weights=elites=0.7, demonstrations=0.3', f'--data_dir={tmp_path / "p"}')
     data = Prepared(tmp_path / 'p', 'train')
-    drawn = np.concatenate([g['batches']['train'].draw(i)[0].ravel() for i in range(64)])
+    drawn = np.concatenate([g['train_batches'].draw(i)['episode'].ravel() for i in range(64)])
     assert data.source[drawn].mean() == pytest.approx(0.7, abs=0.03)
     assert np.bincount(drawn[data.source[drawn] == 0], minlength=len(data))[data.source == 0].min() > 0
 
 
 def test_the_schedule_warms_up_and_ends_at_its_minimum(train):
     g = train('o', '--max_iters=1', '--warmup_iters=10', '--learning_rate=1e-2', '--min_lr=1e-3')
-    g['learning_rate_at'].__globals__.update(max_iters=110)
-    rate = g['learning_rate_at']
+    g['get_lr'].__globals__.update(max_iters=110)
+    rate = g['get_lr']
     assert rate(0) == pytest.approx(1e-3) and rate(9) == pytest.approx(1e-2) and rate(10) == pytest.approx(1e-2)
     assert rate(60) == pytest.approx((1e-2 + 1e-3) / 2) and rate(110) == pytest.approx(1e-3)
     assert all(rate(i) >= rate(i + 1) for i in range(10, 110))
@@ -482,7 +498,7 @@ def test_checkpoints_act_with_the_running_mean(train, tmp_path):
         load_file(newest(tmp_path / 'o') / 'train_state.safetensors'),
         load_file(newest(tmp_path / 'o') / 'model.safetensors'),
     )
-    k = 'blocks.0.mlp.c_fc.weight'
+    k = 'h.0.mlp.c_fc.weight'
     assert torch.equal(state['ema.' + k], acts[k]) and not torch.equal(state['model.' + k], acts[k])
     train('off', '--max_iters=3', '--ema_decay=0.0', '--learning_rate=1e-2', '--warmup_iters=0', '--eval_interval=100')
     state, acts = (
@@ -502,7 +518,7 @@ def test_checkpoints_act_with_the_running_mean(train, tmp_path):
         ['--n_future=0', '--n_freq=0'],
         ['--bias', '--bucket=1', '--threads=1', '--deterministic'],
         ['--privileged_obs=x,y,cos,sin', '--past_actions'],
-        ['--head=kmeans', '--focal=2', '--joint_clusters=False', '--n_clusters=4'],
+        ['--head=kmeans', '--joint_clusters=False', '--n_clusters=4'],
     ],
     ids=lambda a: ' '.join(a),
 )
@@ -511,9 +527,9 @@ def test_every_setting_trains(args, train, tmp_path):
     losses = [r['loss'] for r in log(tmp_path / 'o') if 'loss' in r]
     assert len(losses) == 4 and np.isfinite(losses).all()
     if '--n_clusters=8' in args:
-        centers = g['raw_model'].centers
+        centers = g['raw_model'].head.centers
         assert centers.shape == (1, 8, 16) and centers.std(1).max() > 0.3 and centers.isfinite().all()
-        assert torch.equal(GPT.from_checkpoint(newest(tmp_path / 'o'))[0].centers, centers)
+        assert torch.equal(GPT.from_checkpoint(newest(tmp_path / 'o'))[0].head.centers, centers)
 
 
 def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to_train, tmp_path):
@@ -528,7 +544,7 @@ def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to
     )
     assert 'learning_rate' in said
     for file in (tmp_path / 'o').glob('step_*/model.safetensors'):
-        assert all(v.isfinite().all() for k, v in load_file(file).items() if not k.startswith('act_')), file
+        assert all(v.isfinite().all() for k, v in load_file(file).items() if not k.startswith('head.act_norm.')), file
 
 
 # ------------------------------------------------------------------------------
@@ -567,18 +583,10 @@ def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to
         (['--dataset=mars'], ['mars']),
         (['--chunk=0'], ['chunk']),
         (['--eval_interval=0'], ['eval_interval']),
-        (['--wandb_log'], ['wandb']),
     ],
     ids=lambda x: ' '.join(x),
 )
 def test_a_mistake_is_one_line(args, words, refuses_to_train):
-    if args == ['--wandb_log']:
-        try:
-            import wandb  # noqa: F401
-
-            pytest.skip('wandb is installed')
-        except ImportError:
-            words = ['wandb']
     if args == ['--device=cuda'] and torch.cuda.is_available():
         pytest.skip('there is a GPU')
     refuses_to_train('--max_iters=1', *args, words=words)
@@ -736,3 +744,122 @@ def test_nothing_is_unpickled():
 
 def test_python_is_new_enough():
     assert sys.version_info >= (3, 11)
+
+
+# ------------------------------------------------------------------------------
+# what is saved of optimizers, and of the weights
+
+
+class Nesterov(torch.optim.Optimizer):
+    """Momentum whose state has names of its own, and is not all tensors."""
+
+    def __init__(self, params):
+        super().__init__(params, {'lr': 0.1})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group['params']:
+                state = self.state[p]
+                if not state:
+                    state.update(velocity=torch.zeros_like(p, dtype=torch.float64), theta=1.0, count=0, begun=False)
+                theta = (1 + math.sqrt(1 + 4 * state['theta'] ** 2)) / 2
+                state['velocity'].mul_((state['theta'] - 1) / theta).add_(p.grad)
+                p.sub_((group['lr'] * state['velocity'] / (1 + state['count'])).float())
+                state.update(theta=theta, count=state['count'] + 1, begun=True)
+
+
+def test_an_optimizer_whose_state_has_other_names_goes_on_to_the_bit(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(GPT, 'configure_optimizers', lambda self, *args: [Nesterov(self.parameters())])
+    args = ['--eval_interval=3', *LONG_WARMUP]
+    train('straight', '--max_iters=6', *args)
+    train('two', '--max_iters=3', *args)
+    g = train('two', '--max_iters=6', '--init_from=resume', *args)
+    for file in 'model.safetensors', 'train_state.safetensors':
+        assert (newest(tmp_path / 'two') / file).read_bytes() == (newest(tmp_path / 'straight') / file).read_bytes()
+    state = next(iter(g['optimizers'][0].state.values()))
+    assert {k: type(v) for k, v in state.items() if k != 'velocity'} == {'theta': float, 'count': int, 'begun': bool}
+    assert state['count'] == 6 and state['begun'] is True and state['velocity'].dtype == torch.float64
+
+
+def test_state_that_cannot_be_saved_is_not_lost_silently():
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.state[model.weight] = {'history': [1, 2]}
+    with pytest.raises(TypeError, match="state 'history' of SGD"):
+        checkpoints.optimizer_state(model, [optimizer])
+
+
+def test_averaged_weights_are_swapped_back_even_if_it_raises():
+    model = torch.nn.Linear(3, 2)
+    averaged = loop.Averaged(model, 0.9)
+    with torch.no_grad():
+        model.weight.add_(1)
+    own, mean = model.weight.detach().clone(), averaged.mean['weight'].clone()
+    with pytest.raises(RuntimeError), averaged.swapped():
+        assert torch.equal(model.weight, mean) and not torch.equal(own, mean)
+        raise RuntimeError
+    assert torch.equal(model.weight, own) and torch.equal(averaged.mean['weight'], mean)
+
+
+def test_an_older_format_is_refused_in_one_line(copy):
+    info = json.loads((copy / 'checkpoint.json').read_text())
+    info['format'] = 2
+    info['sha256']['checkpoint.json'] = checkpoints.UNSEALED.decode()
+    (copy / 'checkpoint.json').write_bytes(checkpoints.seal(json.dumps(info, indent=1).encode()))
+    assert one_line(copy, 'has format 2, this program reads 3').endswith('Train again')
+
+
+# ------------------------------------------------------------------------------
+# Weights & Biases
+
+
+def records(file):
+    """the records of a .wandb file, bytes each: a LevelDB log, in blocks of 32 KiB, behind 7 bytes of its own"""
+    data, at, record = file.read_bytes(), 7, b''
+    while at + 7 <= len(data):
+        if at % 32768 > 32768 - 7:  # no room for a header: padding
+            at += -at % 32768
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], 'little'), data[at + 6]
+        record += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # the whole of it, or its last part
+            yield record
+            record = b''
+
+
+def test_a_run_is_logged_to_wandb(prepared, tmp_path):
+    """offline: what its file holds is what a server would get"""
+    pytest.importorskip('wandb')
+    from wandb.proto import wandb_internal_pb2
+
+    args = [f'--data_dir={prepared}', '--out_dir=o', '--max_iters=4', '--eval_interval=2', '--rollouts=2']
+    env = {'WANDB_MODE': 'offline', 'WANDB_DIR': str(tmp_path), 'HOME': str(tmp_path), 'WANDB_SILENT': 'true'}
+    tiny = [str(ROOT / TINY[0]), *(a for a in TINY[1:] if not a.startswith('--rollouts'))]
+    done = run('train.py', *tiny, *args, '--wandb_log', cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob('wandb/offline-run-*/*.wandb')
+    rows, config = [], {}
+    for data in records(file):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.HasField('history'):
+            items = record.history.item
+            rows.append({i.key or i.nested_key[0]: json.loads(i.value_json) for i in items})
+        if record.HasField('run'):
+            config |= {u.key: json.loads(u.value_json) for u in record.run.config.update}
+    logged = log(tmp_path / 'o')
+    for name in 'loss', 'val', 'rollout':
+        expected = [row[name] for row in logged if name in row]
+        assert len(expected) >= 2 and [row[name] for row in rows if name in row] == pytest.approx(expected), name
+    assert config['n_embd'] == 16 and config['optimizer'] == 'adamw'
+
+
+def test_a_missing_wandb_is_one_line_and_nothing_has_happened(prepared, tmp_path):
+    (tmp_path / 'wandb.py').write_text('raise ModuleNotFoundError("No module named \'wandb\'")')
+    args = [str(ROOT / TINY[0]), *TINY[1:], f'--data_dir={prepared}', '--out_dir=o', '--wandb_log']
+    env = {'PYTHONPATH': f'{tmp_path}:{ROOT}'}
+    process = run('train.py', *args, cwd=tmp_path, env=env)
+    assert len(process.stderr.strip().splitlines()) == 1 and not (tmp_path / 'o').exists()
+    refused(process, "No module named 'wandb'", 'Install what is missing')

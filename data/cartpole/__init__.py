@@ -1,5 +1,6 @@
 """
-CartPole-v1 of Gymnasium (Barto, Sutton & Anderson, 1983), conditioned on returns: the smallest data set, and the example to copy.
+CartPole-v1 of Gymnasium (Barto, Sutton & Anderson, 1983), conditioned on returns: the smallest data set, and the
+example to copy.
 
 bd is the return of an episode. A spec with a `discount` says so: in training and acting each step is then told what is
 left of it, the return to go (Decision Transformer, Chen et al., arXiv 2106.01345).
@@ -15,14 +16,15 @@ SOURCES = {'noisy': 2000}  # what collect() makes, and how much of it by default
 RANDOM = (0.6, 0.3, 0.1)  # shares of random actions, each in a third of the episodes
 TARGETS = (10, 25, 50, 100, 150, 200, 300, 400, 500)  # returns that are asked for when a policy is scored
 OBS_NAMES = ['x', 'x_dot', 'theta', 'theta_dot']
+STEPS = 500  # of an episode at most
+BLOCK = 500  # episodes side by side
 
 
 def env_kwargs(discount=1.0):
     """discount: of the rewards in the return"""
     if not 0.99 <= discount <= 1:
-        raise ValueError(
-            f"{discount=} must be 0.99 to 1: below, what is left of a return after 500 steps drowns in float32's rounding"
-        )
+        why = f"what is left of a return after {STEPS} steps drowns in float32's rounding"
+        raise ValueError(f'{discount=} must be 0.99 to 1: below, {why}')
     return {'discount': float(discount)}
 
 
@@ -33,14 +35,16 @@ class RunningReturn(gym.Wrapper):
         super().__init__(env)
         self.discount = discount
 
-    def reset(self, **how):
-        obs, info = self.env.reset(**how)
-        self.weight, self.so_far = 1.0, 0.0
+    def reset(self, **kwargs):
+        obs, info = self.env.reset(**kwargs)
+        self.weight = 1.0
+        self.so_far = 0.0
         return obs, {**info, 'bd': np.float32([0])}
 
     def step(self, action):
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self.so_far, self.weight = self.so_far + self.weight * reward, self.weight * self.discount
+        self.so_far += self.weight * reward
+        self.weight *= self.discount
         return obs, reward, terminated, truncated, {**info, 'bd': np.float32([self.so_far])}
 
 
@@ -57,7 +61,7 @@ def sources(kwargs):
 
 
 def spec(kwargs):
-    most = sum(kwargs['discount'] ** t for t in range(500))
+    most = sum(kwargs['discount'] ** t for t in range(STEPS))
     return {
         'obs_names': OBS_NAMES,
         'act_names': ['left', 'right'],
@@ -67,84 +71,92 @@ def spec(kwargs):
         'act_low': [0],
         'act_high': [1],
         'continuous': False,
-        'max_steps': 500,
+        'max_steps': STEPS,
         'discount': kwargs['discount'],
     }
 
 
-def drive(obs):
-    """the heuristic driver: push towards angle + 0.3 x angular velocity. obs (n, 4) -> (n,) int64"""
+def heuristic(obs):
+    """push towards angle + 0.3 x angular velocity: obs (n, 4) -> act (n,) int64"""
     return (obs[:, 2] + 0.3 * obs[:, 3] > 0).astype(np.int64)
 
 
-def play(make_vec, n, choose, rng, desc):
+def rollout(make_vec, total, choose, rng, desc):
     """
-    n episodes, 500 at a time. choose(obs (m, 4), which (m,)) -> act (m,) int64, taught (m,) bool, for episodes `which` of the n
-    -> dicts of obs, act, path, bd, taught and seed
+    Episodes, BLOCK at a time. choose(obs (n, 4), episodes (n,)) -> act (n,) int64, imitate (n,) bool, for episodes
+    of these numbers -> dicts of obs, act, path, bd, taught and seed
     """
-    bar = tqdm(total=n, desc=desc, unit='ep', mininterval=1, disable=None)
-    for first in range(0, n, 500):
-        which = np.arange(first, min(n, first + 500))
-        seeds, env = rng.integers(2**31, size=len(which)), make_vec(len(which))
-        obs, info = env.reset(seed=seeds.tolist())
-        seen, acts, taughts, paths, over, length = (
-            [],
-            [],
-            [],
-            [info['bd']],
-            np.zeros(len(which), bool),
-            np.zeros(len(which), int),
-        )
-        while not over.all():
-            act, taught = choose(obs, which)
-            seen.append(obs), acts.append(act), taughts.append(taught)
-            obs, _, terminated, truncated, info = env.step(act)
-            paths.append(info['bd'])
-            length[~over] += 1
-            over |= terminated | truncated
-        seen, acts, taughts, paths = (np.stack(a, 1) for a in (seen, acts, taughts, paths))
-        for i, m in enumerate(length):
+    bar = tqdm(total=total, desc=desc, unit='ep', mininterval=1, disable=None)
+    for first in range(0, total, BLOCK):
+        numbers = np.arange(first, min(total, first + BLOCK))
+        seeds = rng.integers(2**31, size=len(numbers))
+        steps, length = rollout_block(make_vec(len(numbers)), numbers, seeds, choose)
+        obs, act, imitate, path = (np.stack(column, 1) for column in steps)  # (n, T, ..)
+        for i, T in enumerate(length):
             yield {
-                'obs': seen[i, :m],
-                'act': acts[i, :m, None],
-                'taught': taughts[i, :m],
-                'path': paths[i, : m + 1],
-                'bd': paths[i, m],
+                'obs': obs[i, :T],
+                'act': act[i, :T, None],
+                'taught': imitate[i, :T],
+                'path': path[i, : T + 1],
+                'bd': path[i, T],
                 'seed': int(seeds[i]),
             }
-        bar.update(len(which))
+        bar.update(len(numbers))
     bar.close()
 
 
+def rollout_block(env, numbers, seeds, choose):
+    """
+    episodes side by side until the last one is over -> lists of what was at each step, obs act imitate path;
+    lengths (n,)
+    """
+    obs, info = env.reset(seed=seeds.tolist())
+    over = np.zeros(len(numbers), bool)
+    length = np.zeros(len(numbers), int)
+    obs_log, act_log, imitate_log, path = [], [], [], [info['bd']]
+    while not over.all():
+        act, imitate = choose(obs, numbers)
+        obs_log.append(obs)
+        act_log.append(act)
+        imitate_log.append(imitate)
+        obs, _, terminated, truncated, info = env.step(act)
+        path.append(info['bd'])
+        length[~over] += 1
+        over |= terminated | truncated
+    return (obs_log, act_log, imitate_log, path), length
+
+
 def collect(source, size, seed, kwargs):
-    """episodes of the driver who now and then does something random"""
+    """episodes of the heuristic, which now and then does something random"""
     rng = np.random.default_rng(seed)
+    total = max(3, round(SOURCES[source] * size))
 
-    def choose(obs, which):
-        share = np.array(RANDOM)[which % len(RANDOM)]
-        return np.where(rng.random(len(obs)) < share, rng.integers(2, size=len(obs)), drive(obs)), np.ones(
-            len(obs), bool
-        )
+    def choose(obs, numbers):
+        share = np.array(RANDOM)[numbers % len(RANDOM)]
+        disturbed = rng.random(len(obs)) < share
+        act = np.where(disturbed, rng.integers(2, size=len(obs)), heuristic(obs))
+        return act, np.ones(len(obs), bool)
 
-    for i, e in enumerate(
-        play(lambda n: make_vec(n, **kwargs), max(3, round(SOURCES[source] * size)), choose, rng, source)
-    ):
-        yield {**e, 'source': source, 'hard': RANDOM[i % len(RANDOM)]}
+    episodes = rollout(lambda n: make_vec(n, **kwargs), total, choose, rng, source)
+    for i, episode in enumerate(episodes):
+        yield {**episode, 'source': source, 'hard': RANDOM[i % len(RANDOM)]}
 
 
 def from_trajectory(episode, kwargs):
     """a trajectory made elsewhere, with its 'reward' (T,); without, a step is worth 1 -> its bd and path"""
     reward = np.asarray(episode.get('reward', np.ones(len(episode['act']))), np.float64).reshape(-1)
     so_far = np.cumsum(reward * kwargs['discount'] ** np.arange(len(reward)))
-    path = np.r_[0, so_far].astype(np.float32)[:, None]
+    path = np.r_[0, so_far].astype(np.float32)[:, None]  # (T + 1, 1)
     return {'path': path, 'bd': path[-1]}
 
 
 def report(prompt, bd, path, kwargs):
     """the return that was asked for, and the one achieved"""
-    asked, achieved = None if bd is None else bd[0], float(path[-1, 0])
-    said = f'return {achieved:.0f}' + ('' if asked is None else f', asked for {asked:g}')
-    return {'said': said, 'visits': [], 'verdict': {'return': achieved}, 'ok': None}
+    achieved = float(path[-1, 0])
+    summary = f'return {achieved:.0f}'
+    if bd is not None:
+        summary += f', asked for {bd[0]:g}'
+    return {'summary': summary, 'visits': [], 'verdict': {'return': achieved}, 'ok': None}
 
 
 def draw_episodes(file, episodes, kwargs):
@@ -153,6 +165,6 @@ def draw_episodes(file, episodes, kwargs):
     def draw(ax, e):
         ax.plot(e['obs'][:, 0], label='x, m')
         ax.plot(np.degrees(e['obs'][:, 2]), label='angle, degrees')
-        ax.set(title=e['said'], xlabel='step', xlim=(0, 500), ylim=(-15, 15))
+        ax.set(title=e['summary'], xlabel='step', xlim=(0, STEPS), ylim=(-15, 15))
 
     panels(file, episodes, draw)

@@ -1,7 +1,8 @@
 """
 CartPole-v1 with nothing asked, for a model in which every number is a token (fuse='bins'): it balances, and it dreams.
 
-An expert's episodes, in part of which something else acts now and then, which is not to be imitated; and episodes of random actions.
+An expert's episodes, in part of which something else acts now and then, which is not to be imitated; and episodes of
+random actions.
 """
 
 from itertools import product
@@ -9,19 +10,22 @@ from itertools import product
 import gymnasium as gym
 import numpy as np
 
-from data.cartpole import OBS_NAMES, draw_episodes, play  # noqa: F401, the pictures are the same
+from data.cartpole import OBS_NAMES, STEPS, draw_episodes, rollout  # noqa: F401, the pictures are the same
 
 SOURCES = {'expert': 600, 'random': 6000}  # what collect() makes, and how much of it by default
 DISTURBED = (0.0, 0.1, 0.2)  # shares of actions that are not the expert's, each in a third of its episodes
-STEPS = 500
 MEASURES = {'success': 'balanced to the end', 'return': 'return, % of 500'}
+# of Gymnasium's CartPole-v1
+FORCE, GRAVITY, DT = 10.0, 9.8, 0.02  # N, m/s^2, s
+MASS, POLE_MASS, HALF_LENGTH = 1.1, 0.1, 0.5  # kg of cart and pole, kg, m
+LIMITS = np.array([2.4, 12 * np.pi / 180])  # of x in m and theta in radians: beyond, an episode is over
 
 
 class NoBD(gym.Wrapper):
     """There is no behaviour descriptor: info['bd'] has no width."""
 
-    def reset(self, **how):
-        obs, info = self.env.reset(**how)
+    def reset(self, **kwargs):
+        obs, info = self.env.reset(**kwargs)
         return obs, {**info, 'bd': np.zeros(0, np.float32)}
 
     def step(self, action):
@@ -59,23 +63,24 @@ def spec(kwargs):
     }
 
 
-def drive(obs):
-    """the expert: cartpole's driver, who also minds where the cart is. obs (n, 4) -> (n,) int64"""
+def heuristic(obs):
+    """the expert: cartpole's heuristic, which also minds where the cart is. obs (n, 4) -> act (n,) int64"""
     return (obs @ np.array([0.05, 0.08, 1, 0.3]) > 0).astype(np.int64)
 
 
 def collect(source, size, seed, kwargs):
     rng = np.random.default_rng([seed, list(SOURCES).index(source)])
+    total = max(3, round(SOURCES[source] * size))
 
-    def choose(obs, which):
-        anything = rng.integers(2, size=len(obs))
+    def choose(obs, numbers):
+        random = rng.integers(2, size=len(obs))
         if source == 'random':
-            return anything, np.ones(len(obs), bool)
-        disturbed = rng.random(len(obs)) < np.array(DISTURBED)[which % len(DISTURBED)]
-        return np.where(disturbed, anything, drive(obs)), ~disturbed
+            return random, np.ones(len(obs), bool)
+        disturbed = rng.random(len(obs)) < np.array(DISTURBED)[numbers % len(DISTURBED)]
+        return np.where(disturbed, random, heuristic(obs)), ~disturbed
 
-    for e in play(make_vec, max(3, round(SOURCES[source] * size)), choose, rng, source):
-        yield {**e, 'source': source}
+    for episode in rollout(make_vec, total, choose, rng, source):
+        yield {**episode, 'source': source}
 
 
 def measure(episodes, kwargs):
@@ -83,27 +88,34 @@ def measure(episodes, kwargs):
 
 
 def report(prompt, bd, path, kwargs):
-    return {'said': f'{len(path) - 1} steps', 'visits': [], 'verdict': {'return': len(path) - 1.0}, 'ok': None}
+    steps = len(path) - 1
+    return {'summary': f'{steps} steps', 'visits': [], 'verdict': {'return': float(steps)}, 'ok': None}
 
 
 def reach(low, high, act, kwargs):
     """
-    Where a step of CartPole's physics leads from anywhere between low and high (n, 4) by act (n,) -> low, high (n, 4). The equations of
-    Gymnasium's CartPole-v1 (Barto, Sutton & Anderson, 1983): positions are linear in the box, velocities nearly, but for the angular velocity's
-    square: the corners, and those of no angular velocity, bound them.
+    Where a step leads from anywhere between low and high (n, 4) by act (n,) -> low, high (n, 4). Positions are
+    linear in the box, velocities nearly, but for the angular velocity's square: the corners, and those of no
+    angular velocity, bound them.
     """
     values = [(low[:, d], high[:, d]) for d in range(3)] + [(low[:, 3], high[:, 3], np.clip(0, low[:, 3], high[:, 3]))]
-    x, v, theta, w = np.moveaxis(np.array([np.stack(corner, 1) for corner in product(*values)]), 2, 0)  # (24, n)
-    force, total, moment = np.where(act == 1, 10.0, -10.0), 1.1, 0.05  # N, kg, kg m
-    push = (force + moment * w**2 * np.sin(theta)) / total
-    turn = (9.8 * np.sin(theta) - np.cos(theta) * push) / (0.5 * (4 / 3 - 0.1 * np.cos(theta) ** 2 / total))
-    then = np.stack(
-        [x + 0.02 * v, v + 0.02 * (push - moment * turn * np.cos(theta) / total), theta + 0.02 * w, w + 0.02 * turn], 2
-    )
+    corners = np.array([np.stack(corner, 1) for corner in product(*values)])  # (24, n, 4)
+    then = advance(corners, act)
     return then.min(0), then.max(0)
+
+
+def advance(state, act):
+    """state (.., n, 4), act (n,) -> the state a step later: the equations of Gymnasium's CartPole-v1"""
+    x, v, theta, w = np.moveaxis(state, -1, 0)
+    force = np.where(act == 1, FORCE, -FORCE)
+    moment = POLE_MASS * HALF_LENGTH
+    push = (force + moment * w**2 * np.sin(theta)) / MASS
+    inertia = HALF_LENGTH * (4 / 3 - POLE_MASS * np.cos(theta) ** 2 / MASS)
+    turn = (GRAVITY * np.sin(theta) - np.cos(theta) * push) / inertia
+    slide = push - moment * turn * np.cos(theta) / MASS
+    return np.stack([x + DT * v, v + DT * slide, theta + DT * w, w + DT * turn], -1)
 
 
 def can_end(low, high):
     """is the episode over somewhere between low and high (n, 4)? -> (n,) bool"""
-    limit = np.array([2.4, 12 * np.pi / 180])
-    return (np.maximum(-low, high)[:, [0, 2]] >= limit - 1e-6).any(1)
+    return (np.maximum(-low, high)[:, [0, 2]] >= LIMITS - 1e-6).any(1)

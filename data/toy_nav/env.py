@@ -1,5 +1,5 @@
 """
-toy_nav as Gymnasium environments: ToyNav drives one robot, ToyNavVec thousands in numpy; both move bit for bit alike.
+toy_nav as Gymnasium environments: ToyNav has one robot, ToyNavVec thousands in numpy; both move bit for bit alike.
 
     import gymnasium as gym, data.toy_nav
     env = gym.make('nanopilot/ToyNav-v0', pose=True)
@@ -10,12 +10,15 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
-from data.vector_env import VectorEnvBase
 from data.toy_nav.world import OBS_NAMES, STAND, STILL, World
+from data.vector_env import VectorEnvBase
 
 
 def spaces(world, pose):
-    n = len(OBS_NAMES) if pose else OBS_NAMES.index('x')
+    """-> observation and action space; pose: are the robot's x, y and heading observed?"""
+    n = len(OBS_NAMES)
+    if not pose:
+        n = OBS_NAMES.index('x')  # those after the bumpers are the pose
     low = np.array([0, 0, 0, 0, 0, 0, 0, -1, -1], dtype=np.float32)[:n]
     high = np.array([1, 1, 1, 1, 1, world.size, world.size, 1, 1], dtype=np.float32)[:n]
     return Box(low, high), Box(-1, 1, (2,), np.float32)
@@ -24,8 +27,9 @@ def spaces(world, pose):
 class ToyNav(gym.Env):
     """
     ## Description
-    A differential-drive robot in a furnished room of 200 x 200 with nine coloured tiles. Objects and tiles are landmarks
-    and no obstacles; walls are. There is no reward: tasks are given and scored in words (`data.toy_nav.itinerary`).
+    A differential-drive robot in a furnished room of 200 x 200 with nine coloured tiles. Objects and tiles are
+    landmarks and no obstacles; walls are. There is no reward: tasks are given and scored in words
+    (`data.toy_nav.itinerary`).
 
     ## Action Space
     `Box(-1, 1, (2,))`: speed of the left and the right wheel, as a share of 1.33 units a step.
@@ -51,22 +55,22 @@ class ToyNav(gym.Env):
     metadata = {'render_modes': ['rgb_array'], 'render_fps': 30}
 
     def __init__(self, scene='', pose=True, start_anywhere=False, render_mode=None):
-        self.world, self.pose_observed, self.start_anywhere, self.render_mode = (
-            World(scene),
-            pose,
-            start_anywhere,
-            render_mode,
-        )
+        self.world = World(scene)
+        self.start_anywhere = start_anywhere
+        self.render_mode = render_mode
         self.observation_space, self.action_space = spaces(self.world, pose)
         self.state = None
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.state = (
-            self.world.random_poses(self.np_random, 1) if self.start_anywhere else self.world.start_pose[None].copy()
-        )
-        self.t, self.stood, self.path = 0, 0, [self.state[0, :2].copy()]
-        return self.seen(self.world.observe(self.state, np.zeros((1, 2))))
+        self.state = self.world.start_pose[None].copy()  # (1, 4), a batch of one robot
+        if self.start_anywhere:
+            self.state = self.world.random_poses(self.np_random, 1)
+        self.t = 0
+        self.still = 0  # steps it has stood in a row
+        self.path = [self.state[0, :2].copy()]
+        obs = self.world.observe(self.state, np.zeros((1, 2)))
+        return self.observed(obs), self.info()
 
     def step(self, action):
         if self.state is None:
@@ -75,41 +79,53 @@ class ToyNav(gym.Env):
         if not np.isfinite(act).all():
             raise ValueError(f'the action is not finite: {action}')
         self.state, obs = self.world.advance(self.state, act)
-        self.t, self.stood = self.t + 1, self.stood + 1 if np.abs(act).max() < STILL else 0
+        self.t += 1
+        self.still += 1
+        if np.abs(act).max() >= STILL:
+            self.still = 0
         self.path.append(self.state[0, :2].copy())
-        obs, info = self.seen(obs)
-        return obs, 0.0, self.stood >= STAND, self.t >= self.world.max_steps, info
+        terminated = self.still >= STAND
+        truncated = self.t >= self.world.max_steps
+        return self.observed(obs), 0.0, terminated, truncated, self.info()
 
-    def seen(self, obs):
-        return obs[0, : self.observation_space.shape[0]], {'bd': self.state[0, :2].astype(np.float32)}
+    def observed(self, obs):
+        """obs (1, 9) of the world -> of this environment (9,), or (5,) without the pose"""
+        return obs[0, : self.observation_space.shape[0]]
+
+    def info(self):
+        return {'bd': self.state[0, :2].astype(np.float32)}
 
     def render(self):
-        from data.toy_nav.draw import frame  # matplotlib, only when it is asked for
+        from data.toy_nav.draw import frame  # imports matplotlib, which takes a second
 
         return frame(self.world, np.array(self.path), self.state[0])
 
 
 class ToyNavVec(VectorEnvBase):
-    """n robots in lockstep."""
+    """ToyNav for num_envs robots at once: the same spaces, starts and ends of episodes."""
 
     def __init__(self, num_envs=1, scene='', pose=True, start_anywhere=False, render_mode=None):
-        self.world, self.start_anywhere, self.render_mode = World(scene), start_anywhere, render_mode
+        self.world = World(scene)
+        self.start_anywhere = start_anywhere
+        self.render_mode = render_mode
         super().__init__(num_envs, *spaces(self.world, pose), self.world.max_steps)
-        self.state, self.stood = np.tile(self.world.start_pose, (num_envs, 1)), np.zeros(num_envs, int)
+        self.state = np.tile(self.world.start_pose, (num_envs, 1))  # (n, 4)
+        self.still = np.zeros(num_envs, int)  # steps each has stood in a row
         self.obs = np.zeros((num_envs, len(OBS_NAMES)), np.float32)
 
     def begin(self, rows):
-        self.stood[rows] = 0
+        self.still[rows] = 0
         self.state[rows] = self.world.start_pose
-        for i in rows if self.start_anywhere else ():
-            self.state[i] = self.world.random_poses(self.generator(i), 1)[0]
+        if self.start_anywhere:
+            for i in rows:
+                self.state[i] = self.world.random_poses(self.generator(i), 1)[0]
         self.obs = self.obs.copy()  # what was returned before stays as it was
         self.obs[rows] = self.world.observe(self.state[rows], np.zeros((len(rows), 2)))
 
     def move(self, act):
         self.state, self.obs = self.world.advance(self.state, act)
-        self.stood = np.where((np.abs(act) < STILL).all(1), self.stood + 1, 0)
-        return np.zeros(self.num_envs), self.stood >= STAND
+        self.still = np.where((np.abs(act) < STILL).all(1), self.still + 1, 0)
+        return np.zeros(self.num_envs), self.still >= STAND
 
     def observe(self):
         return self.obs[:, : self.single_observation_space.shape[0]]

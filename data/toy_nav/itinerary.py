@@ -1,6 +1,6 @@
 """
-An itinerary: the places to pass in order and the one to stop at. It says itself in words and judges a path by itself,
-so a description and its score cannot disagree (after Minigrid's BabyAI verifier); `parse` reads it back from a sentence.
+An itinerary: the places to pass in order and the one to stop at. The same object is put into words and scores a path,
+so a description and its score cannot disagree (after Minigrid's BabyAI verifier); `parse` reads it from a sentence.
 """
 
 import json
@@ -10,119 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data.text import words
+from data.toy_nav import phrases
+from data.toy_nav.phrases import STYLES, pick
 from data.toy_nav.places import Place
 from data.toy_nav.world import COMPASS, STAND
 
-# ------------------------------------------------------------------------------
-# words. A sentence is an opening with the first place, a join for each place between, an end with the last, and what to avoid.
-# {go} {pass} {stop} are a verb with its place, {goes} ... the same in the third person, {at} the bare place.
-# The phrasings in HELD_OUT are for testing and never trained on.
-
-MAX_PLACES = 4  # more are never trained on: longer itineraries are for testing
-STYLES = {
-    'request': {
-        'open': [
-            'Can you {go}',
-            'Could you {go}',
-            'Can you please {go}',
-            'Could you please {go}',
-            'Will you please {go}',
-        ],
-        'join': [', then {pass}', ' and then {pass}', ', after that {pass}'],
-        'end': [' and {stop}', ', then {stop}', ' and finally {stop}'],
-        'avoid': [' without passing {at}', ', but avoid {at}', ' and avoid {at}'],
-        'mark': '?',
-    },
-    'instruction': {
-        'open': ['{go}', 'First {go}', 'Please {go}', 'Robot, {go}'],
-        'join': [', then {pass}', '. Then {pass}', ', after that {pass}', '. After that {pass}'],
-        'end': [', then {stop}', ' and {stop}', ', and finally {stop}', '. Finally {stop}'],
-        'avoid': [' without passing {at}', ', but avoid {at}', '. Avoid {at}', ', but keep away from {at}'],
-        'mark': '.',
-    },
-    'narrative': {
-        'open': [
-            'The robot starts and {passes}',
-            'The robot {goes}',
-            'It sets off and {passes}',
-            'First the robot {goes}',
-        ],
-        'join': [', then {passes}', ', then it {goes}', ' and then {passes}', '. Then it {passes}'],
-        'end': [' and {stops}', ', then it {stops}', '. In the end it {stops}', ', and finally {stops}'],
-        'avoid': [' without passing {at}', ', but avoids {at}', '. It keeps away from {at}', '. It avoids {at}'],
-        'mark': '.',
-    },
-    'short': {
-        'open': ['{go}', '{at}', '{at}'],
-        'join': [', {at}', ', then {at}', ' then {at}', ' then {pass}'],
-        'end': [', {at}', ', then {at}', ' then {at}', ' then {stop}'],
-        'avoid': [' without {at}', ', not {at}', ', avoid {at}'],
-        'mark': '',
-    },
-}
-HELD_OUT = {
-    'request': {
-        'open': ['Please can you {go}', 'Robot, could you {go}', 'Robot, will you {go}'],
-        'join': [' and after that {pass}', ', then please {pass}'],
-        'end': [', after that {stop}', ' and in the end {stop}'],
-        'avoid': [', without passing {at} please', ' and keep away from {at}'],
-        'mark': '?',
-    },
-    'instruction': {
-        'open': ['Robot, please {go}', 'Robot, first {go}', 'Set off and {go}'],
-        'join': [' and then {pass}', ', then, robot, {pass}'],
-        'end': [', and in the end {stop}', ' and then {stop}'],
-        'avoid': ['. Keep away from {at}', ' and avoid {at}'],
-        'mark': '.',
-    },
-    'narrative': {
-        'open': ['First it {goes}', 'The robot sets off, {passes}', 'It {goes}'],
-        'join': [', after that it {passes}', '. After that it {goes}'],
-        'end': [', after that it {stops}', '. Finally it {stops}'],
-        'avoid': [', but keeps away from {at}', ' and avoids {at}'],
-        'mark': '.',
-    },
-    'short': {
-        'open': ['first {at}', 'please {at}'],
-        'join': [' and then {at}', ' and {at}'],
-        'end': [' and then {at}', ', finally {at}'],
-        'avoid': [', but not {at}', ', keep away from {at}'],
-        'mark': '',
-    },
-}
-LOOSE = {
-    'request': 'Can you {end}?',
-    'instruction': '{end}.',
-    'narrative': 'In the end the robot {ends}.',
-    'short': '{end}',
-}
-VERBS = {
-    'go': ['go', 'drive', 'head', 'move'],
-    'pass': ['pass', 'go', 'drive'],
-    'stop': ['stop', 'finish', 'halt', 'go'],
-    'goes': ['goes', 'drives', 'heads', 'moves'],
-    'passes': ['passes', 'goes', 'drives'],
-    'stops': ['stops', 'finishes', 'halts'],
-    'end': ['end up', 'arrive'],
-    'ends': ['ends up', 'arrives'],
-}
-TO = {
-    'go': 'to ',
-    'drive': 'to ',
-    'head': 'to ',
-    'move': 'to ',
-    'goes': 'to ',
-    'drives': 'to ',
-    'heads': 'to ',
-    'moves': 'to ',
-    'pass': 'by ',
-    'passes': 'by ',
-}  # any other verb: at the fridge, on the purple tile
-AFTER = re.compile(r'\bafter\b(?! (that|this|which)\b)')  # between two places: the second comes first
-AVOID = re.compile(
-    r'\b(avoid(s|ing)?|without( passing| going| driving| crossing| touching)?|not|never|(keep|stay)(s|ing)? (away from|off|clear of))'
-    r'( (pass|go|drive|cross|touch))?( (to|by|over|at|near|on))?( the)? $'
-)  # before a place: keep away from it
+MAX_PLACES = 4  # of itineraries that are trained on: longer ones are for testing
 
 
 @dataclass(frozen=True)
@@ -137,123 +30,110 @@ class Itinerary:
     avoid: tuple = ()
 
     def __str__(self):
-        return (
-            ('... > ' if self.loose else '')
-            + ' > '.join(map(str, self.places))
-            + ''.join(f', not {p}' for p in self.avoid)
-        )
+        text = ' > '.join(map(str, self.places))
+        if self.loose:
+            text = '... > ' + text
+        return text + ''.join(f', not {place}' for place in self.avoid)
 
     def to_json(self):
-        said = [{k: v for k, v in vars(p).items() if v} for p in self.avoid + self.places]
-        return json.dumps([{**p, 'avoid': True} if i < len(self.avoid) else p for i, p in enumerate(said)])
+        """[{'kind': .., 'name': .., ..}, ..]: what to avoid comes first, marked by 'avoid': true"""
+        avoid = [{**to_dict(place), 'avoid': True} for place in self.avoid]
+        return json.dumps(avoid + [to_dict(place) for place in self.places])
 
     @staticmethod
     def from_json(text):
-        said = json.loads(text)
-        places, avoid = (
-            [Place(**{k: v for k, v in p.items() if k != 'avoid'}) for p in said if p.get('avoid', False) == a]
-            for a in (False, True)
-        )
+        places, avoid = [], []
+        for fields in json.loads(text):
+            if fields.pop('avoid', False):
+                avoid.append(Place(**fields))
+            else:
+                places.append(Place(**fields))
         return Itinerary(tuple(places), avoid=tuple(avoid))
 
     def destination(self):
         return Itinerary(self.places[-1:], loose=True)
 
     def names(self):
-        return set().union(*(p.names() for p in self.places + self.avoid))
+        """the landmarks of all its places"""
+        return set().union(*(place.names() for place in self.places + self.avoid))
 
-    def say(self, rng, style, held_out=False):
+    def to_text(self, rng, style, held_out=False):
         """one sentence in a style of STYLES, drawn from rng; held_out: in a phrasing kept for testing"""
         if self.loose:
-            return capital(fill(LOOSE[style], self.places[0], rng), style)
-        frames = (HELD_OUT if held_out else STYLES)[style]
-        slots = ['open'] + ['join'] * (len(self.places) - 2) + ['end'] * (len(self.places) > 1)
-        slots += ['avoid'] * len(self.avoid)
-        text = ''.join(
-            fill(pick(rng, frames[slot]), place, rng) for slot, place in zip(slots, self.places + self.avoid)
-        )
-        return capital(text + frames['mark'], style)
+            return phrases.loose_sentence(self.places[0], style, rng)
+        return phrases.sentence(self.places, self.avoid, style, rng, held_out)
 
     def match(self, path, places):
         """
-        Score a path (T + 1, 2) against this itinerary, in a `Places`.
+        Score a path (T + 1, 2) against this itinerary, in a `Places`. Returns a dict of
 
-        Returns {'carried_out': every place in order, it stopped inside the last and kept off what to avoid, 'in_order': share
-        of the places passed in order, 'at_destination': it ended inside the last place, 'stopped': it moved less than 2 units
-        in its last 16 steps, 'kept_off': it never entered what to avoid, 'steps': when each place was passed, None where it was not}.
+            carried_out     every place in order, stopped inside the last, and never entered what to avoid
+            in_order        share of the places that were passed in order
+            at_destination  the path ends inside the last place
+            stopped         it moved less than 2 units in its last 16 steps
+            kept_off        it never entered what to avoid
+            steps           when each place was passed, None where it was not
         """
-        if not len(path):
-            return {
-                'carried_out': False,
-                'in_order': 0.0,
-                'at_destination': False,
-                'stopped': False,
-                'kept_off': True,
-                'steps': [None] * len(self.places),
-            }
-        cells, after, steps = places.cell(path), 0, []
-        for i, place in enumerate(self.places):
-            inside = np.flatnonzero(places.mask(place)[cells][after:])
-            if i == len(self.places) - 1 and len(inside) and inside[-1] + after != len(path) - 1:
-                inside = []  # the last one counts only if it ends there
-            steps.append(int(inside[0]) + after if len(inside) else None)
-            after = steps[-1] if len(inside) else after
-        at_destination = bool(places.mask(self.places[-1])[places.cell(path[-1])])
-        in_order = sum(s is not None for s in steps) / len(steps)
-        kept_off = not any(places.mask(p)[cells].any() for p in self.avoid)
+        steps = self.steps_passed(path, places)
+        in_order = sum(step is not None for step in steps) / len(steps)
+        kept_off = not any(entered(place, path, places) for place in self.avoid)
         return {
             'carried_out': in_order == 1.0 and stopped(path) and kept_off,
             'in_order': in_order,
-            'at_destination': at_destination,
+            'at_destination': len(path) > 0 and entered(self.places[-1], path[-1:], places),
             'stopped': stopped(path),
             'kept_off': kept_off,
             'steps': steps,
         }
 
-    def kind(self, path, places, verdict):
-        """how a path (T + 1, 2) with that verdict of match ended: 'carried out', or the first thing that went wrong"""
+    def steps_passed(self, path, places):
+        """-> for each place the first step at which path (T + 1, 2) was inside, after the places before; or None"""
+        if not len(path):
+            return [None] * len(self.places)
         cells = places.cell(path)
+        after = 0
+        steps = []
+        for place in self.places:
+            inside = after + np.flatnonzero(places.mask(place)[cells][after:])
+            if len(steps) == len(self.places) - 1 and len(inside) and inside[-1] != len(path) - 1:
+                inside = []  # the last place counts only where the path ends in it
+            step = None
+            if len(inside):
+                step = after = int(inside[0])
+            steps.append(step)
+        return steps
+
+    def kind(self, path, places, verdict):
+        """how a path (T + 1, 2) with that dict of `match` ended: 'carried out', or the first thing that went wrong"""
         if verdict['carried_out']:
             return 'carried out'
         if not verdict['kept_off']:
             return 'entered what to avoid'
-        if len(path) > places.world.max_steps and not verdict['stopped']:
-            return 'did not stop' if verdict['at_destination'] else 'ran out of time'
         if len(path) > places.world.max_steps:
-            return 'stuck'
+            if verdict['stopped']:
+                return 'stuck'
+            if verdict['at_destination']:
+                return 'did not stop'
+            return 'ran out of time'
         if not verdict['at_destination']:
             return 'stopped in the wrong place'
-        return 'wrong order' if all(places.mask(p)[cells].any() for p in self.places) else 'missed a place on the way'
+        if all(entered(place, path, places) for place in self.places):
+            return 'wrong order'
+        return 'missed a place on the way'
+
+
+def to_dict(place):
+    return {key: value for key, value in vars(place).items() if value}
+
+
+def entered(place, path, places):
+    """was path (T + 1, 2) ever inside a place?"""
+    return bool(places.mask(place)[places.cell(path)].any())
 
 
 def stopped(path):
     """did it move less than 2 units in its last 16 steps?"""
     return len(path) > STAND and bool(np.hypot(*(path[-STAND - 1 :] - path[-1]).T).max() < 2.0)
-
-
-def fill(frame, place, rng):
-    """put a place into a frame: '{stop}', the purple tile -> 'stop on the purple tile'"""
-    if place.kind == 'between' and rng.random() < 0.5:
-        said = f'between the {place.other} and the {place.name}' + (f' on the {place.tile} tile' if place.tile else '')
-    else:
-        said = str(place)
-    slot = re.search(r'{(\w+)}', frame).group(1)
-    if slot == 'at':
-        return frame.replace('{at}', said)
-    verb = pick(rng, VERBS[slot])
-    if place.kind in ('at', 'tile'):
-        preposition = {'at': 'at ', 'tile': 'on '}[place.kind]
-        said = TO.get(verb, 'to ' if slot in ('stop', 'stops') and verb == 'go' else preposition) + said
-        said = re.sub('^by the (.* tile)$', r'over the \1', said)  # pass by the fridge, pass over the purple tile
-    return frame.replace('{' + slot + '}', f'{verb} {said}')
-
-
-def pick(rng, options):
-    return options[int(rng.integers(len(options)))]  # rng.choice takes ten times as long
-
-
-def capital(text, style):
-    return text if style == 'short' else text[0].upper() + text[1:]
 
 
 def descriptions(itinerary, rng, n=8, held_out=False, loose=0):
@@ -262,32 +142,53 @@ def descriptions(itinerary, rng, n=8, held_out=False, loose=0):
 
     A one-place itinerary has no looser form: its destination is all there is to say.
     """
-    texts, styles = [], list(STYLES)
-    for attempt in range(50 * n):
-        text = itinerary.say(rng, styles[len(texts) % len(styles)], held_out)
+    styles = list(STYLES)
+    texts = []
+    for _ in range(50 * n):
+        text = itinerary.to_text(rng, styles[len(texts) % len(styles)], held_out)
         if text not in texts:
             texts.append(text)
         if len(texts) == n:
             break
     if len(itinerary.places) > 1:
-        texts += [itinerary.destination().say(rng, styles[int(rng.integers(len(styles)))]) for _ in range(loose)]
+        texts += [itinerary.destination().to_text(rng, pick(rng, styles)) for _ in range(loose)]
     return texts
 
 
-# ------------------------------------------------------------------------------
-# and back: read the places a sentence names, in its order
-
-
 def from_visits(visits, rng, max_places=MAX_PLACES):
-    """the itinerary of an annotated path: its nearest visits, in order, and where it ended. rng mentions some tiles."""
-    end = visits[-1]
-    near = [v for v in visits[:-1] if v['place']]
-    near = [v for v in near if v in sorted(near, key=lambda v: v['distance'])[: max_places - 1]]
+    """the itinerary of an annotated path: its nearest visits in order, and where it ended. rng names a tile at times"""
 
-    def place(v):
-        return Place('side', v['place'], v['side'], tile=v['tile'] if rng.random() < 0.2 else '')
+    def place(visit):
+        tile = ''
+        if rng.random() < 0.2:
+            tile = visit['tile']
+        return Place('side', visit['place'], visit['side'], tile=tile)
 
-    return Itinerary(tuple(map(place, near)) + (place(end) if end['place'] else Place('tile', end['tile']),))
+    *passed, end = visits
+    passed = [visit for visit in passed if visit['place']]
+    nearest = sorted(passed, key=lambda visit: visit['distance'])[: max_places - 1]
+    places = [place(visit) for visit in passed if visit in nearest]
+    if end['place']:
+        places.append(place(end))
+    else:
+        places.append(Place('tile', end['tile']))
+    return Itinerary(tuple(places))
+
+
+# ------------------------------------------------------------------------------
+# from a sentence to an itinerary
+
+AFTER = re.compile(r'\bafter\b(?! (that|this|which)\b)')  # between two places: the second comes first
+AVOID = re.compile(  # before a place: keep away from it
+    r'\b(avoid(s|ing)?|without( passing| going| driving| crossing| touching)?|not|never|'
+    r'(keep|stay)(s|ing)? (away from|off|clear of))'
+    r'( (pass|go|drive|cross|touch))?( (to|by|over|at|near|on))?( the)? $'
+)
+AND_AVOID = re.compile(r',? (and|or|nor)( the)? ')  # between two places to avoid
+UNDERSTOOD = [  # by `parse`, though no description has them
+    'between the on at over near tile tiles side before after of and or nor',
+    'avoid avoiding not never going driving crossing touching stay stays staying keeping off clear cross touch',
+]
 
 
 def parse(text, places):
@@ -296,67 +197,72 @@ def parse(text, places):
     fridge), less those it says to avoid; None where it names no place to go to.
     """
     text = re.sub(r'\s+', ' ', text.lower())
-    known = {name.lower(): name for name in places.objects + places.tiles}  # a scene may write TV
-    objects = '|'.join(
-        sorted((re.escape(name.lower()) for name in places.objects), key=len, reverse=True)
-    )  # file cabinet before cabinet
+    to_pass, to_avoid = [], []
+    n_before = 0  # places to pass in the sentences before this one
+    reverse = False  # the last place to pass comes after the next one: "before the bed, pass the fridge"
+    avoiding = False  # the last place named is one to avoid
+    end = 0  # of the last place named
+    for mention in mention_pattern(places).finditer(text):
+        between = text[end : mention.start()]
+        end = mention.end()
+        place = mentioned_place(mention, places)
+        if '.' in between:
+            n_before = len(to_pass)
+            reverse = False
+        current = to_avoid if avoiding else to_pass
+        if current and between == ' on the ' and narrows(place, current[-1]):
+            current[-1] = replace(current[-1], tile=place.name)
+            continue
+        avoiding = bool(AVOID.search(text[: mention.start()]) or avoiding and AND_AVOID.fullmatch(between))
+        if avoiding:
+            to_avoid.append(place)
+            continue
+        first_of_sentence = len(to_pass) == n_before
+        if reverse or not first_of_sentence and AFTER.search(between):
+            to_pass.insert(len(to_pass) - 1, place)
+        else:
+            to_pass.append(place)
+        reverse = first_of_sentence and 'before' in between.split()
+    if not to_pass:
+        return None
+    loose = len(to_pass) == 1 and re.search(r'\b(ends? up|arrives?)\b', text)
+    return Itinerary(tuple(to_pass), bool(loose), tuple(to_avoid))
+
+
+def narrows(tile, place):
+    """north of the fridge + the pink tile: is it the tile on which the place lies?"""
+    return tile.kind == 'tile' and place.kind != 'tile' and not place.tile
+
+
+def mention_pattern(places):
+    """a place in a lower-case sentence, its parts in named groups"""
+    longest_first = sorted((re.escape(name.lower()) for name in places.objects), key=len, reverse=True)
+    objects = '|'.join(longest_first)  # file cabinet before cabinet
     tiles = '|'.join(re.escape(name.lower()) for name in places.tiles)
     side = r'(?P<ns>north|south)?(?:[ -]?(?P<ew>east|west))?'
-    mention = re.compile(
+    return re.compile(
         rf'\bbetween (?:the )?(?P<a>{objects}) and (?:the )?(?P<b>{objects})\b|'
-        rf'\b(?=[nsew]){side}(?: side)? of (?:the )?(?P<o>{objects})\b|\b(?P<t>{tiles}) tiles?\b|\b(?P<at>{objects})\b'
+        rf'\b(?=[nsew]){side}(?: side)? of (?:the )?(?P<of>{objects})\b|'
+        rf'\b(?P<tile>{tiles}) tiles?\b|\b(?P<at>{objects})\b'
     )
-    found, avoid, end, begins = [], [], 0, 0  # begins: the sentence, among those found
-    later, banned = False, False  # the last one found comes after the next; the last mention was one to avoid
-    for match in mention.finditer(text):
-        m = {k: known.get(v, v) for k, v in match.groupdict().items()}
-        between = text[end : match.start()]
-        if '.' in between:
-            begins, later = len(found), False
-        last = (avoid if banned else found)[-1:]
-        if m['t'] and last and between == ' on the ' and not last[0].tile and last[0].kind != 'tile':
-            (avoid if banned else found)[-1] = replace(last[0], tile=m['t'])
-        elif AVOID.search(text[: match.start()]) or banned and re.fullmatch(r',? (and|or|nor)( the)? ', between):
-            avoid.append(place_of(m, places))
-            banned = True
-        else:
-            banned = False
-            earlier = later or len(found) > begins and AFTER.search(between)
-            later = len(found) == begins and 'before' in between.split()
-            found.insert(len(found) - bool(earlier), place_of(m, places))
-        end = match.end()
-    if not found:
-        return None
-    loose = len(found) == 1 and re.search(r'\b(ends? up|arrives?)\b', text)
-    return Itinerary(tuple(found), bool(loose), tuple(avoid))
 
 
-def not_understood(text, places):
-    """the words of a sentence that no description has: nothing was made of them"""
-    frames = [f for frames in (*STYLES.values(), *HELD_OUT.values()) for slot in frames.values() for f in slot] + list(
-        LOOSE.values()
-    )
-    said = (
-        [re.sub('{.*?}', ' ', f) for f in frames]
-        + [verb for verbs in VERBS.values() for verb in verbs]
-        + list(TO.values())
-        + list(COMPASS)
-    )
-    said += [
-        *places.objects,
-        *places.tiles,
-        'between the on at over near tile tiles side before after of and or nor',
-        'avoid avoiding not never going driving crossing touching stay stays staying keeping off clear cross touch',
-    ]
-    return sorted(words(text) - words(' '.join(said)))
-
-
-def place_of(m, places):
-    """the groups of a mention -> its Place"""
-    if m['t']:
-        return Place('tile', m['t'])
+def mentioned_place(mention, places):
+    """a match of mention_pattern -> its Place"""
+    spelling = {name.lower(): name for name in places.objects + places.tiles}  # a scene may write TV
+    m = {group: spelling.get(text, text) for group, text in mention.groupdict().items()}
+    if m['tile']:
+        return Place('tile', m['tile'])
     if m['a'] and m['a'] != m['b']:
         a, b = sorted((m['a'], m['b']), key=places.objects.index)
         return Place('between', a, other=b)
     compass = '-'.join(filter(None, (m['ns'], m['ew'])))
-    return Place('side', m['o'], compass) if m['o'] and compass in COMPASS else Place('at', m['o'] or m['at'] or m['a'])
+    if m['of'] and compass in COMPASS:
+        return Place('side', m['of'], compass)
+    return Place('at', m['of'] or m['at'] or m['a'])
+
+
+def not_understood(text, places):
+    """the words of a sentence that no description has, sorted: `parse` ignores them"""
+    known = phrases.all_words() + list(COMPASS) + places.objects + places.tiles + UNDERSTOOD
+    return sorted(words(text) - words(' '.join(known)))

@@ -1,8 +1,8 @@
 """
-toy_nav's landmarks: what "north of the fridge", "the purple tile" or "between the stove and the chair" mean on the floor.
+toy_nav's landmarks: what "north of the fridge" or "between the stove and the chair" means on the floor.
 
-A place is a set of floor cells of 1 x 1, and a point in it to aim at. Whatever names places (descriptions), drives to
-them (demonstrations) or judges a path (scores) asks this file, so they cannot disagree.
+A place is a set of floor cells of 1 x 1, and a point in it to drive to. Descriptions, demonstrations and scores all use
+this file, so they cannot disagree.
 """
 
 from collections import deque
@@ -17,13 +17,15 @@ REACH = 20.0  # a robot is near an object within this distance, if no wall stand
 CLOSE = 10.0  # ... and at it within this one
 GAP = 50.0  # two objects further apart than this have no "between"
 MIN_CELLS = 40  # a place with less floor than this is not worth naming
-ARCHIVE = 40  # an archive has so many cells to a side: 5 x 5 units in a room of 200
+ARCHIVE = 40  # cells to a side of a quality-diversity archive: each is 5 x 5 units in a room of 200
 
 
 @dataclass(frozen=True)
 class Place:
-    """kind 'side' (north of the fridge), 'at' (the fridge), 'between' (two objects) or 'tile' (the purple tile).
-    tile narrows the first three to one colour: north of the fridge, on the pink tile."""
+    """
+    kind is 'side' (north of the fridge), 'at' (the fridge), 'between' (two objects) or 'tile' (the purple tile).
+    tile narrows the first three to one colour: north of the fridge on the pink tile.
+    """
 
     kind: str
     name: str
@@ -32,17 +34,21 @@ class Place:
     tile: str = ''
 
     def __str__(self):
-        said = {
+        text = {
             'side': f'{self.side} of the {self.name}',
             'at': f'the {self.name}',
             'tile': f'the {self.name} tile',
             'between': f'between the {self.name} and the {self.other}',
         }[self.kind]
-        return f'{said} on the {self.tile} tile' if self.tile else said
+        if self.tile:
+            text += f' on the {self.tile} tile'
+        return text
 
     def names(self):
-        """what it names, without sides: the fridge and the stove, or a tile"""
-        return {f'{self.name} tile'} if self.kind == 'tile' else {self.name, self.other} - {''}
+        """its landmarks, without sides: {'fridge', 'stove'} or {'purple tile'}"""
+        if self.kind == 'tile':
+            return {f'{self.name} tile'}
+        return {self.name, self.other} - {''}
 
 
 class Places:
@@ -50,8 +56,9 @@ class Places:
 
     def __init__(self, world=None):
         self.world = world or World()
-        n = self.size = int(self.world.size)
-        self.x, self.y = np.meshgrid(np.arange(n) + 0.5, np.arange(n) + 0.5)
+        n = int(self.world.size)
+        self.size = n
+        self.x, self.y = np.meshgrid(np.arange(n) + 0.5, np.arange(n) + 0.5)  # (n, n) each, the cells' centres
         self.clearance = self.world.clearance(self.x.ravel(), self.y.ravel()).reshape(n, n)
         self.reachable = self.flood(self.clearance >= self.world.radius)
         column = np.clip((self.x - self.world.border) // self.world.tile_size, 0, 2).astype(int)
@@ -60,10 +67,11 @@ class Places:
         self.tiles = [name for names in self.world.tile_names for name in names]
         self.objects = list(self.world.objects)
 
-        # distance to every object, infinite where it is out of reach or behind a wall
+        # (n_objects, n, n) distance to every object, infinite where it is out of reach or behind a wall
         self.distance = np.stack([self.visible_distance(xy) for xy in self.world.objects.values()])
+        # (n, n) index of the nearest object, -1 where none is near
         self.nearest = np.where(self.distance.min(0) <= REACH, self.distance.argmin(0), -1)
-        self._masks = {}
+        self._masks = {}  # of every place that was used
         sides = [Place('side', name, side) for name in self.objects for side in COMPASS]
         at = [Place('at', name) for name in self.objects]
         tiles = [Place('tile', name) for name in self.tiles]
@@ -72,17 +80,17 @@ class Places:
 
     def flood(self, free):
         """cells of free (size, size) that the robot can get to from its start"""
-        seen = np.zeros_like(free)
-        first = self.cell(self.world.start_pose[:2])
-        queue = deque([first])
-        seen[first] = True
+        reached = np.zeros_like(free)
+        start = self.cell(self.world.start_pose[:2])
+        queue = deque([start])
+        reached[start] = True
         while queue:
             i, j = queue.popleft()
-            for a, b in (i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1):
-                if free[a, b] and not seen[a, b]:
-                    seen[a, b] = True
-                    queue.append((a, b))
-        return seen
+            for neighbour in (i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1):
+                if free[neighbour] and not reached[neighbour]:
+                    reached[neighbour] = True
+                    queue.append(neighbour)
+        return reached
 
     def cell(self, xy):
         """xy (..., 2) -> indices into a mask, [y], [x]"""
@@ -94,13 +102,15 @@ class Places:
         return np.clip(np.floor(np.asarray(xy) * (ARCHIVE / self.size)), 0, ARCHIVE - 1).astype(int)
 
     def archive_floor(self):
-        """the cells of an archive (ARCHIVE, ARCHIVE) bool [row, column] of which the robot gets into a fifth at least"""
+        """an archive's cells (ARCHIVE, ARCHIVE) bool [row, column] of which the robot can enter a fifth at least"""
         column, row = np.moveaxis(self.archive_cell(np.stack([self.x, self.y], -1)), -1, 0)
-        share = np.zeros((2, ARCHIVE, ARCHIVE))
-        np.add.at(share, (slice(None), row, column), np.stack([self.reachable, np.ones_like(self.reachable)]))
-        return share[0] >= 0.2 * share[1].clip(min=1)
+        reachable = np.zeros((ARCHIVE, ARCHIVE))
+        total = np.zeros((ARCHIVE, ARCHIVE))
+        np.add.at(reachable, (row, column), self.reachable)
+        np.add.at(total, (row, column), 1)
+        return reachable >= 0.2 * total.clip(min=1)
 
-    def sees(self, a, b):
+    def in_sight(self, a, b):
         """a, b (..., 2) -> does the straight line between them miss every wall?"""
         along = np.linspace(0, 1, 41).reshape(-1, *[1] * np.ndim(b))
         return (self.clearance[self.cell(a + (b - a) * along)] > 0.75).all(0)
@@ -110,54 +120,62 @@ class Places:
         d = np.hypot(self.x - xy[0], self.y - xy[1])
         near = d <= REACH
         d[~near] = np.inf
-        d[near] = np.where(self.sees(xy, np.stack([self.x[near], self.y[near]], -1)), d[near], np.inf)
+        d[near] = np.where(self.in_sight(xy, np.stack([self.x[near], self.y[near]], -1)), d[near], np.inf)
         return d
 
     def mask(self, place):
         """the cells (size, size) of a place, within what the robot can reach"""
         if place not in self._masks:
-            self._masks[place] = self._mask(place) & self.reachable
+            mask = self.mask_of[place.kind](self, place) & self.reachable
+            if place.tile:
+                mask &= self.tile_index == self.tiles.index(place.tile)
+            self._masks[place] = mask
         return self._masks[place]
 
-    def _mask(self, place):
-        if place.tile:
-            return self._mask(Place(place.kind, place.name, place.side, place.other)) & (
-                self.tile_index == self.tiles.index(place.tile)
-            )
-        if place.kind == 'tile':
-            return self.tile_index == self.tiles.index(place.name)
-        d = self.distance[self.objects.index(place.name)]
-        if place.kind == 'at':
-            return d <= CLOSE
+    def tile_mask(self, place):
+        return self.tile_index == self.tiles.index(place.name)
+
+    def at_mask(self, place):
+        return self.distance[self.objects.index(place.name)] <= CLOSE
+
+    def side_mask(self, place):
+        """north: further north than east or west. North-east: both north and east of it"""
+        x, y = self.world.objects[place.name]
+        near = self.distance[self.objects.index(place.name)] <= REACH
+        east, north = self.x - x, self.y - y
+        along = {'north': north, 'south': -north, 'east': east, 'west': -east}
+        if '-' in place.side:
+            a, b = place.side.split('-')
+            return near & (along[a] > 0) & (along[b] > 0)
+        across = {'north': east, 'south': east, 'east': north, 'west': north}
+        return near & (along[place.side] > np.abs(across[place.side]))
+
+    def between_mask(self, place):
+        """around the middle of the line between two objects, on either side of a wall there"""
         xy = self.world.objects[place.name]
-        if place.kind == 'side':  # north: further north than east or west. North-east: both north and east of it
-            east, north = self.x - xy[0], self.y - xy[1]
-            along = {'north': north, 'south': -north, 'east': east, 'west': -east}
-            if '-' in place.side:
-                a, b = place.side.split('-')
-                return (d <= REACH) & (along[a] > 0) & (along[b] > 0)
-            across = east if place.side in ('north', 'south') else north
-            return (d <= REACH) & (along[place.side] > np.abs(across))
-        other = self.world.objects[
-            place.other
-        ]  # between: around the middle of the line, on either side of a wall there
-        length = np.hypot(*(other - xy))
+        to_other = self.world.objects[place.other] - xy
+        length = np.hypot(*to_other)
         if length > GAP:
             return np.zeros_like(self.reachable)
-        u = (other - xy) / length
+        u = to_other / length
         along = (self.x - xy[0]) * u[0] + (self.y - xy[1]) * u[1]
         across = (self.y - xy[1]) * u[0] - (self.x - xy[0]) * u[1]
         return (np.abs(along / length - 0.5) <= 0.25) & (np.abs(across) <= CLOSE)
 
+    mask_of = {'tile': tile_mask, 'at': at_mask, 'side': side_mask, 'between': between_mask}
+
     def anchor(self, place):
-        """the point (2,) to aim at: deepest inside the place, for an object the nearest the robot can get to it"""
+        """the point (2,) to drive to: deepest inside the place, for an object the nearest the robot can get to it"""
         mask = self.mask(place)
-        depth = -self.distance[self.objects.index(place.name)] if place.kind == 'at' else distance_transform_edt(mask)
+        if place.kind == 'at':
+            depth = -self.distance[self.objects.index(place.name)]
+        else:
+            depth = distance_transform_edt(mask)
         i, j = np.unravel_index(np.where(mask, depth, -np.inf).argmax(), mask.shape)
         return np.array([j + 0.5, i + 0.5])
 
     def side_of(self, name, xy):
-        """which of the eight compass directions xy (2,) lies in, seen from an object"""
+        """the one of the eight compass directions in which xy (2,) lies from an object"""
         east, north = np.asarray(xy) - self.world.objects[name]
         return COMPASS[int(np.round(np.degrees(np.arctan2(east, north)) / 45)) % 8]
 
@@ -171,27 +189,38 @@ class Places:
 
     def visits(self, path):
         """
-        Annotate a path (T + 1, 2) -> the events along it, coarse: one for each stay near an object or near nothing.
+        Annotate a path (T + 1, 2) -> list of events, one for each stay near an object or near nothing.
 
-        Each is {'step', 'place', 'side', 'tile', 'distance'}: taken where it came nearest, the last where it ended;
-        place is '' where nothing is near. Passing by for less than 3 steps is not a visit.
+        An event {'step', 'place', 'side', 'tile', 'distance'} is where the path came nearest to the object, the last
+        event is where it ended. place is '' where nothing is near. Passing by for less than 3 steps is not a visit.
         """
-        near = self.nearest[self.cell(path)]
+        near = self.nearest[self.cell(path)]  # (T + 1,)
         starts = np.flatnonzero(np.diff(near, prepend=-2))
+        *stays, (a, b) = zip(starts, [*starts[1:], len(path)])
         events = []
-        for a, b in zip(starts, [*starts[1:], len(path)]):
-            last = b == len(path)
-            if near[a] < 0:
-                k = b - 1 if last else (a + b) // 2
-                name, side, d = '', '', 0.0
-            else:
-                name = self.objects[near[a]]
-                ways = np.hypot(*(path[a:b] - self.world.objects[name]).T)
-                k = b - 1 if last else a + int(ways.argmin())
-                side, d = self.side_of(name, path[k]), float(ways[k - a])
-            if b - a < 3 and not last or events and not last and events[-1]['place'] == name:
+        for start, end in stays:
+            if end - start < 3:
                 continue
-            events.append(
-                {'step': int(k), 'place': name, 'side': side, 'tile': self.tile_at(path[k]), 'distance': round(d, 2)}
-            )
-        return events
+            event = self.nearest_event(path, start, end, near[start])
+            if not events or events[-1]['place'] != event['place']:
+                events.append(event)
+        return [*events, self.event(path, b - 1, near[a])]
+
+    def nearest_event(self, path, start, end, i):
+        """the event of path[start:end], all of it near object number i, or near nothing, -1"""
+        step = (start + end) // 2
+        if i >= 0:
+            step = start + int(self.distances(path[start:end], i).argmin())
+        return self.event(path, step, i)
+
+    def event(self, path, step, i):
+        event = {'step': int(step), 'place': '', 'side': '', 'tile': self.tile_at(path[step]), 'distance': 0.0}
+        if i >= 0:
+            event['place'] = self.objects[i]
+            event['side'] = self.side_of(event['place'], path[step])
+            event['distance'] = round(float(self.distances(path[step], i)), 2)
+        return event
+
+    def distances(self, xy, i):
+        """xy (..., 2) -> distance to object number i (...)"""
+        return np.hypot(*np.moveaxis(xy - self.world.objects[self.objects[i]], -1, 0))

@@ -1,9 +1,11 @@
 """
-A quality-diversity archive of toy_nav: thousands of small reactive policies that end in different places by different ways.
+A quality-diversity archive of toy_nav: thousands of small reactive policies that end in different places by different
+ways.
 
 MAP-Elites (Mouret & Clune, arXiv 1504.04909) with pyribs. Diversity is where an episode ends (cells of 5 x 5) and where
-it was mid-way (12.5 x 12.5). Quality is a low spread first, as in MAP-Elites Low-Spread (Macé et al., arXiv 2303.16207): replays
-with small disturbances must end at the same place by the same way; then arriving and staying, smooth and free driving.
+it was mid-way (12.5 x 12.5). Quality is a low spread first, as in MAP-Elites Low-Spread (Macé et al., arXiv
+2303.16207): replays with small disturbances must end at the same place by the same way; then arriving and staying,
+smooth driving, and few bumps.
 """
 
 import numpy as np
@@ -18,8 +20,8 @@ HIDDEN = 12
 N_IN, N_OUT = 9, 3
 N_PARAMS = (N_IN + 1) * HIDDEN + (HIDDEN + 1) * N_OUT
 WAYS = 16  # cells to a side for where an episode was mid-way
-REPLAYS = 3  # disturbed runs of each policy that could enter; those it enters by were lucky ones, hence
-FRESH = 4  # ... as many again of each elite in the end, for the spread that is stored
+REPLAYS = 3  # disturbed runs of each policy that could enter the archive: it enters by lucky ones, so that
+FRESH = 4  # ... each elite is run again in the end, for the spread that is stored
 TOO_FAR = 20.0  # units of spread above which a policy is not kept: where it ends is chance
 START_XY, START_TURN, WHEELS = 1.0, 0.05, 0.05  # disturbances: units, radians, share of the wheel speeds
 
@@ -37,12 +39,12 @@ def act(params, obs):
 def layers(params):
     """params (n, P) -> weights with the policies last, where numpy is fast: (10, H, n), (H + 1, 3, n)"""
     p = np.ascontiguousarray(params.T, dtype=np.float32)
-    return p[: (N_IN + 1) * HIDDEN].reshape(N_IN + 1, HIDDEN, -1), p[(N_IN + 1) * HIDDEN :].reshape(
-        HIDDEN + 1, N_OUT, -1
-    )
+    w1, w2 = np.split(p, [(N_IN + 1) * HIDDEN])
+    return w1.reshape(N_IN + 1, HIDDEN, -1), w2.reshape(HIDDEN + 1, N_OUT, -1)
 
 
 def forward(weights, obs):
+    """weights of `layers`, obs (n, 9) -> wheel speeds (n, 2)"""
     w1, w2 = weights
     x = np.ascontiguousarray(obs.T)
     x[:3] = 2 * x[:3] - 1  # lasers
@@ -60,55 +62,65 @@ def forward(weights, obs):
 
 def run(params, world, pose, gain=None, record=False):
     """
-    Drive n policies (n, P) from poses (n, 4), their wheels turning gain (n, 2) times as fast as told.
+    Run n policies (n, P) from poses (n, 4), their wheels turning gain (n, 2) times as fast as they act; None:
+    just as fast.
 
-    -> dict of length (n,), stopped (n,), jerk (n,), bumps (n,), path (max_steps + 1, n, 2), that stays where an episode ended;
-    with record also obs (max_steps, n, 9) and act (max_steps, n, 2)
+    -> dict of length (n,), stopped (n,), jerk (n,), bumps (n,), path (max_steps + 1, n, 2), which stays where an
+    episode ended; with record also obs (max_steps, n, 9) and act (max_steps, n, 2)
     """
     n, steps = len(params), world.max_steps
     path = np.empty((steps + 1, n, 2), np.float32)
     path[0] = pose[:, :2]
-    seen, done = (np.zeros((steps, n, k), np.float32) if record else None for k in (N_IN, 2))
+    obs_log = act_log = None
+    if record:
+        obs_log = np.zeros((steps, n, N_IN), np.float32)
+        act_log = np.zeros((steps, n, 2), np.float32)
+    if gain is None:
+        gain = np.ones((n, 2), np.float32)
     length, jerk, bumps = np.full(n, steps), np.zeros(n), np.zeros(n)
-    i, weights = np.arange(n), layers(params)  # those that are not over yet, and now and then a few that are
-    stood, before = np.zeros(n, int), np.zeros((n, 2), np.float32)
+    # robots that have stopped are dropped when they are a tenth: rows are those that are left
+    rows, weights = np.arange(n), layers(params)
+    still = np.zeros(n, int)  # steps each has stood in a row
+    prev_act = np.zeros((n, 2), np.float32)
     obs = world.observe(pose, np.zeros((n, 2)))
     for t in range(steps):
-        a = forward(weights, obs)
+        act = forward(weights, obs)
         if record:
-            seen[t, i], done[t, i] = obs, a
-        going = stood < STAND
-        stood = np.where(going & (np.abs(a) >= STILL).any(1), 0, stood + 1)
-        jerk[i] += np.abs(a - before).mean(1) * going
-        pose, obs = world.advance(pose, a if gain is None else a * gain[i])
-        bumps[i] += obs[:, 3:5].max(1) * going
-        before, path[t + 1] = a, path[t]
-        path[t + 1, i[going]] = pose[going, :2]
-        length[i[stood == STAND]] = t + 1
-        go = stood < STAND
-        if go.mean() < 0.9:
-            i, pose, obs, before, stood = i[go], pose[go], obs[go], before[go], stood[go]
-            weights = tuple(np.ascontiguousarray(w[..., go]) for w in weights)
-        if not len(i):
+            obs_log[t, rows] = obs
+            act_log[t, rows] = act
+        running = still < STAND
+        still = np.where(running & (np.abs(act) >= STILL).any(1), 0, still + 1)
+        jerk[rows] += np.abs(act - prev_act).mean(1) * running
+        pose, obs = world.advance(pose, act * gain[rows])
+        bumps[rows] += obs[:, 3:5].max(1) * running
+        prev_act = act
+        path[t + 1] = path[t]
+        path[t + 1, rows[running]] = pose[running, :2]
+        length[rows[still == STAND]] = t + 1
+        left = still < STAND
+        if left.mean() < 0.9:
+            rows, pose, obs, prev_act, still = (a[left] for a in (rows, pose, obs, prev_act, still))
+            weights = [np.ascontiguousarray(w[..., left]) for w in weights]
+        if not len(rows):
             path[t + 2 :] = path[t + 1]
             break
     stopped = length < steps
-    stopped[i] |= stood == STAND
+    stopped[rows] |= still == STAND
     return {
         'length': length,
         'stopped': stopped,
         'jerk': jerk / length,
         'bumps': bumps / length,
         'path': path,
-        'obs': seen,
-        'act': done,
+        'obs': obs_log,
+        'act': act_log,
     }
 
 
-def measures(driven):
-    """where each episode was mid-way in its own time and where it ended -> (n, 4)"""
-    rows = np.arange(len(driven['length']))
-    return np.concatenate([driven['path'][-1], driven['path'][driven['length'] // 2, rows]], 1)
+def measures(result):
+    """a dict of `run` -> where each episode ended, and where it was mid-way in its own time (n, 4)"""
+    rows = np.arange(len(result['length']))
+    return np.concatenate([result['path'][-1], result['path'][result['length'] // 2, rows]], 1)
 
 
 def grow(world, seed=0, evaluations=DEFAULT, progress=True):
@@ -117,74 +129,98 @@ def grow(world, seed=0, evaluations=DEFAULT, progress=True):
 
     -> dict of params (E, P) float32, spread (E,) and quality (E,), final (E, 2), midway (E, 2), stopped (E,)
     """
-    from ribs.archives import GridArchive  # numba: slow to import, and only needed here
-    from ribs.emitters import IsoLineEmitter
+    rng = np.random.default_rng(seed)
+    archive = empty_archive(world, seed)
+    first = rng.normal(size=(BATCH, N_PARAMS)) * np.where(np.arange(N_PARAMS) < (N_IN + 1) * HIDDEN, 1.0, 0.7)
+    emitters = emitters_of(archive, first, seed)
+    bar = tqdm(total=evaluations, desc='elites', unit='policy', mininterval=1, disable=None if progress else True)
+    tried = 0
+    while tried < evaluations:
+        params = first
+        if tried:
+            params = np.concatenate([emitter.ask() for emitter in emitters])
+        params = params[: evaluations - tried].astype(np.float32)
+        add(archive, params, world, rng)
+        tried += len(params)
+        bar.update(len(params))
+        bar.set_postfix(elites=len(archive), refresh=False)
+    bar.close()
+    return robust_elites(archive, world, rng)
 
-    rng, room = np.random.default_rng(seed), (0, world.size)
-    archive = GridArchive(
+
+def empty_archive(world, seed):
+    from ribs.archives import GridArchive  # imports numba: slow, and only needed here
+
+    return GridArchive(
         solution_dim=N_PARAMS,
         dims=(ARCHIVE, ARCHIVE, WAYS, WAYS),
-        ranges=[room] * 4,
+        ranges=[(0, world.size)] * 4,
         learning_rate=1.0,
         threshold_min=-10.0,
         dtype=np.float32,
         seed=seed,
         extra_fields={'stopped': ((), np.float32)},
     )
-    first = rng.normal(size=(BATCH, N_PARAMS)) * np.where(np.arange(N_PARAMS) < (N_IN + 1) * HIDDEN, 1.0, 0.7)
-    emitters = [
+
+
+def emitters_of(archive, first, seed):
+    """two emitters, with small and with large mutations"""
+    from ribs.emitters import IsoLineEmitter
+
+    return [
         IsoLineEmitter(
             archive, iso_sigma=sigma, line_sigma=0.2, initial_solutions=first, batch_size=BATCH // 2, seed=seed + k
         )
         for k, sigma in enumerate((0.03, 0.15))
     ]
-    bar = tqdm(total=evaluations, desc='elites', unit='policy', mininterval=1, disable=None if progress else True)
-    tried = 0
-    while tried < evaluations:
-        params = first if not tried else np.concatenate([e.ask() for e in emitters])
-        params = params[: evaluations - tried].astype(np.float32)
-        n = len(params)
-        driven = run(params, world, np.repeat(world.start_pose[None], n, 0))
-        where = measures(driven)
-        bonus = driven['stopped'] - 0.5 * driven['jerk'] - 0.5 * driven['bumps']  # in tens of units of spread
-        there, elite = archive.retrieve(where)
-        hopeful = np.flatnonzero(~there | (bonus > elite['objective'] + 0.02))  # with no spread at all it would enter
-        if len(hopeful):
-            spread, wander = spreads(params[hopeful], where[hopeful], world, rng, REPLAYS)
-            quality = np.where(
-                spread > TOO_FAR, -1e3, bonus[hopeful] - (spread + 0.25 * wander) / 10
-            )  # -1e3: below the archive's threshold
-            archive.add(params[hopeful], quality, where[hopeful], stopped=driven['stopped'][hopeful])
-        tried += n
-        bar.update(n)
-        bar.set_postfix(elites=len(archive), refresh=False)
-    bar.close()
-    found = archive.data()
-    order = np.argsort(found['index'])
-    found = {k: v[order] for k, v in found.items()}
-    found['spread'] = np.concatenate(
-        [
-            spreads(found['solution'][i : i + BATCH], found['measures'][i : i + BATCH], world, rng, FRESH)[0]
-            for i in range(0, len(order), BATCH)
-        ]
-        or [np.empty(0)]
-    )
-    found = {k: v[found['spread'] <= TOO_FAR] for k, v in found.items()}
+
+
+def add(archive, params, world, rng):
+    """run policies (n, P), and those again with disturbances that could enter the archive; add these"""
+    n = len(params)
+    result = run(params, world, np.repeat(world.start_pose[None], n, 0))
+    where = measures(result)  # (n, 4)
+    bonus = result['stopped'] - 0.5 * result['jerk'] - 0.5 * result['bumps']  # in tens of units of spread
+    occupied, elite = archive.retrieve(where)
+    hopeful = np.flatnonzero(~occupied | (bonus > elite['objective'] + 0.02))  # they enter if they do not spread at all
+    if not len(hopeful):
+        return
+    spread, wander = spreads(params[hopeful], where[hopeful], world, rng, REPLAYS)
+    quality = bonus[hopeful] - (spread + 0.25 * wander) / 10
+    quality[spread > TOO_FAR] = -1e3  # below the archive's threshold
+    archive.add(params[hopeful], quality, where[hopeful], stopped=result['stopped'][hopeful])
+
+
+def robust_elites(archive, world, rng):
+    """the elites of an archive in the order of their cells, but for those that spread too far -> dict as `grow`"""
+    elites = archive.data()
+    order = np.argsort(elites['index'])
+    elites = {key: values[order] for key, values in elites.items()}
+    blocks = [slice(i, i + BATCH) for i in range(0, len(order), BATCH)]
+    spread = [spreads(elites['solution'][b], elites['measures'][b], world, rng, FRESH)[0] for b in blocks]
+    elites['spread'] = np.concatenate(spread or [np.empty(0)])
+    elites = {key: values[elites['spread'] <= TOO_FAR] for key, values in elites.items()}
     return {
-        'params': found['solution'].astype(np.float32),
-        'spread': found['spread'],
-        'quality': found['objective'],
-        'final': found['measures'][:, :2],
-        'midway': found['measures'][:, 2:],
-        'stopped': found['stopped'] > 0,
+        'params': elites['solution'].astype(np.float32),
+        'spread': elites['spread'],
+        'quality': elites['objective'],
+        'final': elites['measures'][:, :2],
+        'midway': elites['measures'][:, 2:],
+        'stopped': elites['stopped'] > 0,
     }
 
 
 def spreads(params, where, world, rng, replays):
-    """how far disturbed runs of n policies end, and are mid-way, from where (n, 4) they were without -> means (n,), (n,)"""
-    again = np.repeat(np.arange(len(params)), replays)
-    off = measures(run(params[again], world, *disturb(world, rng, len(again)))) - where[again]
-    return tuple(np.hypot(off[:, k], off[:, k + 1]).reshape(-1, replays).mean(1) for k in (0, 2))
+    """
+    How far disturbed runs of n policies are, on average, from `measures` where (n, 4) of the undisturbed run
+    -> at the end (n,), mid-way (n,)
+    """
+    rows = np.repeat(np.arange(len(params)), replays)
+    pose, gain = disturb(world, rng, len(rows))
+    off = measures(run(params[rows], world, pose, gain)) - where[rows]  # (n * replays, 4)
+    end = np.hypot(off[:, 0], off[:, 1]).reshape(-1, replays)
+    midway = np.hypot(off[:, 2], off[:, 3]).reshape(-1, replays)
+    return end.mean(1), midway.mean(1)
 
 
 def disturb(world, rng, n):
@@ -199,12 +235,12 @@ def disturb(world, rng, n):
 
 
 def rollout(params, world, block=2000):
-    """drive stored policies (n, P) again: yields {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2)}, float32"""
+    """run stored policies (n, P) from the start: yields {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2)}, float32"""
     for first in range(0, len(params), block):
-        some = params[first : first + block]
-        driven = run(some, world, np.repeat(world.start_pose[None], len(some), 0), record=True)
-        for k, m in enumerate(driven['length']):
-            yield {'obs': driven['obs'][:m, k], 'act': driven['act'][:m, k], 'path': driven['path'][: m + 1, k]}
+        policies = params[first : first + block]
+        result = run(policies, world, np.repeat(world.start_pose[None], len(policies), 0), record=True)
+        for k, m in enumerate(result['length']):
+            yield {'obs': result['obs'][:m, k], 'act': result['act'][:m, k], 'path': result['path'][: m + 1, k]}
 
 
 def coverage(final, places):

@@ -15,12 +15,12 @@ import numpy as np
 
 SCENE = Path(__file__).parent / 'scene.json'
 STILL = 0.1  # both wheels slower than this share of their maximum: the robot stands
-STAND = 16  # it stood for so many steps in a row: it has stopped for good, the episode ends
+STAND = 16  # steps it stands in a row until it has stopped for good and the episode ends
 OBS_NAMES = ['laser_left', 'laser_ahead', 'laser_right', 'bumper_left', 'bumper_right', 'x', 'y', 'cos', 'sin']
 ACT_NAMES = ['wheel_left', 'wheel_right']
 BD_NAMES = ['x', 'y']
 COMPASS = ['north', 'north-east', 'east', 'south-east', 'south', 'south-west', 'west', 'north-west']
-BLOCK = 1024  # robots a thread; smaller blocks gain nothing, numpy holds the interpreter between its loops
+BLOCK = 1024  # robots a thread; smaller blocks gain nothing: between its loops numpy holds the interpreter's lock
 POOL = ThreadPoolExecutor(2)
 
 
@@ -30,21 +30,17 @@ class World:
     def __init__(self, scene=''):
         """scene: path of a scene.json, or its contents; '' is the room that comes with toy_nav"""
         if isinstance(scene, (str, os.PathLike)):
-            path = Path(scene or SCENE)
-            try:
-                scene = json.loads(path.read_text())
-            except FileNotFoundError:
-                raise FileNotFoundError(f'no scene file {path}. Copy {SCENE} and edit the copy') from None
-            except json.JSONDecodeError as e:
-                raise ValueError(f'{path} is not JSON ({e}). Compare it with {SCENE}') from None
+            scene = read_scene(Path(scene or SCENE))
         try:
             robot = scene['robot']
             self.size = float(scene['room'][0])
             self.walls = np.array(scene['walls'], dtype=np.float64).reshape(-1, 4)  # x_min y_min x_max y_max
             self.objects = {name: np.array(xy, dtype=np.float64).reshape(2) for name, xy in scene['objects'].items()}
             self.tile_names = scene['tiles']['rows_north_to_south']  # 3 rows of 3
-            self.radius, self.max_speed = float(robot['radius']), float(robot['max_wheel_speed'])
-            self.max_steps, self.laser_range = int(robot['episode_steps']), float(robot['laser_range'])
+            self.radius = float(robot['radius'])
+            self.max_speed = float(robot['max_wheel_speed'])
+            self.max_steps = int(robot['episode_steps'])
+            self.laser_range = float(robot['laser_range'])
             laser = np.radians(robot['lasers_degrees'])
             heading = np.radians(robot['heading_degrees'])
             start = [*robot['start'], np.cos(heading), np.sin(heading)]
@@ -54,44 +50,42 @@ class World:
         self.start_pose = np.round(np.array(start, dtype=np.float64), 12)
         self.laser_cos, self.laser_sin = np.float32(np.round([np.cos(laser), np.sin(laser)], 12))
         self.scene = scene
-        self.check()
-        # the tiles cover the inside of the outer walls: the three equal parts of the room less its border
-        inside = self.walls[
-            (self.walls[:, 2] - self.walls[:, 0] >= self.size) | (self.walls[:, 3] - self.walls[:, 1] >= self.size)
-        ]
-        self.border = (
-            float(np.minimum(inside[:, 2] - inside[:, 0], inside[:, 3] - inside[:, 1]).max()) if len(inside) else 0.0
-        )
+        if wrong := self.unsound_because():
+            raise ValueError(f'the scene is not sound: {wrong}. Compare it with {SCENE}')
+        self.border = self.outer_wall_width()
         self.tile_size = (self.size - 2 * self.border) / 3
         if self.clearance(*self.start_pose[:2].reshape(2, 1))[0] < self.radius:
             raise ValueError(f"the scene's start {robot['start']} is inside a wall. Move it")
 
-    def check(self):
-        """refuse a scene that would make a strange world"""
-        room, n = self.scene['room'], self.size
-        outside = [name for name, xy in self.objects.items() if not (0 < xy[0] < n and 0 < xy[1] < n)]
-        closed = [(self.walls[:, k] <= 0) if k < 2 else (self.walls[:, k] >= n) for k in range(4)]
-        wrong = (
-            'room must be square, [200, 200]'
-            if len(room) != 2 or room[0] != room[1] or n != int(n) or n < 40
-            else 'lasers_degrees must be three'
-            if len(self.laser_cos) != 3
-            else 'tiles must be 3 rows of 3'
-            if [len(row) for row in self.tile_names] != [3, 3, 3]
-            else 'there must be an object'
-            if not self.objects
-            else f'{outside[0]} is outside the room'
-            if outside
-            else 'radius, max_wheel_speed, laser_range and episode_steps must be above 0, and the speed below the radius'
-            if not (0 < self.max_speed < self.radius and self.laser_range > 0 and self.max_steps > 0)
-            else 'the start is outside the room'
-            if not ((self.start_pose[:2] > 0) & (self.start_pose[:2] < n)).all()
-            else 'walls must close the room on its four sides'
-            if not all(c.any() for c in closed)
-            else ''
-        )
-        if wrong:
-            raise ValueError(f'the scene is not sound: {wrong}. Compare it with {SCENE}')
+    def unsound_because(self):
+        """what is wrong with the scene, in a few words; None where nothing is"""
+        room, n, start = self.scene['room'], self.size, self.start_pose[:2]
+        if len(room) != 2 or room[0] != room[1] or n != int(n) or n < 40:
+            return 'room must be square, [200, 200]'
+        if len(self.laser_cos) != 3:
+            return 'lasers_degrees must be three'
+        if [len(row) for row in self.tile_names] != [3, 3, 3]:
+            return 'tiles must be 3 rows of 3'
+        if not self.objects:
+            return 'there must be an object'
+        for name, (x, y) in self.objects.items():
+            if not (0 < x < n and 0 < y < n):
+                return f'{name} is outside the room'
+        if not (0 < self.max_speed < self.radius and self.laser_range > 0 and self.max_steps > 0):
+            return (
+                'radius, max_wheel_speed, laser_range and episode_steps must be above 0, and the speed below the radius'
+            )
+        if not ((start > 0) & (start < n)).all():
+            return 'the start is outside the room'
+        if not ((self.walls[:, :2] <= 0).any(0) & (self.walls[:, 2:] >= n).any(0)).all():
+            return 'walls must close the room on its four sides'
+        return None
+
+    def outer_wall_width(self):
+        """of the walls that are as long as the room: tiles are the three equal parts of what lies inside of them"""
+        extent = self.walls[:, 2:] - self.walls[:, :2]  # (W, 2): along x, along y
+        outer = extent[(extent >= self.size).any(1)]
+        return float(outer.min(1).max(initial=0.0))
 
     def clearance(self, x, y):
         """x, y (n,) -> distance to the nearest wall (n,)"""
@@ -115,13 +109,12 @@ class World:
         ix = 1 / np.copysign(np.maximum(np.abs(dx), 1e-6), dx)  # a ray along a wall never divides by zero
         iy = 1 / np.copysign(np.maximum(np.abs(dy), 1e-6), dy)
         x, y = np.tile(x, len(self.laser_cos)), np.tile(y, len(self.laser_cos))
-        x0, y0, x1, y1 = self.walls.astype(np.float32).T[
-            :, :, None
-        ]  # the slab method: where a ray crosses a box's sides
+        # the slab method: where a ray crosses the sides of each wall
+        x0, y0, x1, y1 = self.walls.astype(np.float32).T[:, :, None]  # (W, 1) each
         ax, bx, ay, by = (x0 - x) * ix, (x1 - x) * ix, (y0 - y) * iy, (y1 - y) * iy  # (W, L * n)
         near = np.maximum(np.minimum(ax, bx), np.minimum(ay, by))
         hits = np.minimum(near, np.minimum(np.maximum(ax, bx), np.maximum(ay, by)) - near)  # negative where it misses
-        near += (np.abs(hits) - hits) * np.float32(1e20)  # np.where, five times as fast
+        near += (np.abs(hits) - hits) * np.float32(1e20)  # far away where it misses: np.where, five times as fast
         return np.minimum(near.min(0) / np.float32(self.laser_range), 1).reshape(-1, n).T
 
     def observe(self, pose, bumpers):
@@ -137,39 +130,49 @@ class World:
         left, right = (self.max_speed * np.minimum(np.maximum(act.astype(np.float64), -1), 1)).T
         h = (right - left) / (4 * self.radius)  # half of this step's turn, at most 0.2 radians
         h2 = h * h  # the series of cos and sin: exact to 1e-10 here, and the same on every machine
-        ch, sh = 1 - h2 / 2 * (1 - h2 / 12 * (1 - h2 / 30)), h * (1 - h2 / 6 * (1 - h2 / 20 * (1 - h2 / 42)))
-        c, s = c * ch - s * sh, s * ch + c * sh  # half the turn, then the way, then the other half
+        cos_h = 1 - h2 / 2 * (1 - h2 / 12 * (1 - h2 / 30))
+        sin_h = h * (1 - h2 / 6 * (1 - h2 / 20 * (1 - h2 / 42)))
+        c, s = rotate(c, s, cos_h, sin_h)  # half the turn, then the way, then the other half
         v = (left + right) / 2
-        nx, ny = x + v * c, y + v * s
-        c, s = c * ch - s * sh, s * ch + c * sh
+        new_x, new_y = x + v * c, y + v * s
+        c, s = rotate(c, s, cos_h, sin_h)
         norm = np.sqrt(c * c + s * s)
-        c, s = c / norm, s / norm
+        new_pose = np.stack([new_x, new_y, c / norm, s / norm], 1)
+        return new_pose, self.collide(pose, new_pose)
 
-        bumpers = np.zeros((len(x), 2))
-        d = self.clearance(nx, ny)
-        i = np.flatnonzero(d < self.radius)
-        if len(i):
-            wx, wy = self.nearest_wall(nx[i], ny[i])
-            ux, uy = (nx[i] - wx) / d[i], (ny[i] - wy) / d[i]  # away from the wall
-            ahead, side = -(ux * c[i] + uy * s[i]), -(uy * c[i] - ux * s[i])  # where it touched, seen by the robot
-            bumpers[i, 0] = (ahead > 0) & (side > -0.26)  # straight ahead, +-15 degrees, presses both
-            bumpers[i, 1] = (ahead > 0) & (side < 0.26)
-            nx[i] += ux * (self.radius - d[i])
-            ny[i] += uy * (self.radius - d[i])
-            stuck = i[self.clearance(nx[i], ny[i]) < self.radius - 1e-9]
-            nx[stuck], ny[stuck] = x[stuck], y[stuck]
-        return np.stack([nx, ny, c, s], 1), bumpers
+    def collide(self, pose, new_pose):
+        """pose, new_pose (n, 4): moves those of new_pose that are in a wall out of it, in place -> bumpers (n, 2)"""
+        bumpers = np.zeros((len(pose), 2))
+        d = self.clearance(new_pose[:, 0], new_pose[:, 1])
+        hit = np.flatnonzero(d < self.radius)
+        if not len(hit):
+            return bumpers
+        x, y, c, s = new_pose[hit].T
+        d = d[hit]
+        wall_x, wall_y = self.nearest_wall(x, y)
+        away_x, away_y = (x - wall_x) / d, (y - wall_y) / d
+        # where it touched, in the robot's frame
+        ahead = -(away_x * c + away_y * s)
+        left = -(away_y * c - away_x * s)
+        bumpers[hit, 0] = (ahead > 0) & (left > -0.26)  # straight ahead, +-15 degrees, presses both
+        bumpers[hit, 1] = (ahead > 0) & (left < 0.26)
+        new_pose[hit, 0] += away_x * (self.radius - d)
+        new_pose[hit, 1] += away_y * (self.radius - d)
+        stuck = hit[self.clearance(new_pose[hit, 0], new_pose[hit, 1]) < self.radius - 1e-9]
+        new_pose[stuck, :2] = pose[stuck, :2]
+        return bumpers
 
     def advance(self, pose, act):
         """pose (n, 4), act (n, 2) -> next pose (n, 4), obs (n, 9): step and observe, on two threads from 2048 robots"""
-        blocks = np.array_split(np.arange(len(pose)), max(1, min(2, len(pose) // BLOCK)))
 
-        def one(i):
-            p, bumpers = self.step(pose[i], act[i])
-            return p, self.observe(p, bumpers)
+        def advance_rows(rows):
+            new_pose, bumpers = self.step(pose[rows], act[rows])
+            return new_pose, self.observe(new_pose, bumpers)
 
-        done = list(POOL.map(one, blocks)) if len(blocks) > 1 else [one(slice(None))]
-        return tuple(np.concatenate(a) for a in zip(*done)) if len(done) > 1 else done[0]
+        if len(pose) < 2 * BLOCK:
+            return advance_rows(slice(None))
+        poses, obs = zip(*POOL.map(advance_rows, np.array_split(np.arange(len(pose)), 2)))
+        return np.concatenate(poses), np.concatenate(obs)
 
     def random_poses(self, rng, n):
         """n poses anywhere the robot fits -> (n, 4)"""
@@ -181,3 +184,17 @@ class World:
             fits = self.clearance(*xy.T) >= self.radius
             poses = np.concatenate([poses, np.concatenate([xy, turn], 1)[fits]])
         return poses[:n]
+
+
+def read_scene(path):
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f'no scene file {path}. Copy {SCENE} and edit the copy') from None
+    except json.JSONDecodeError as e:
+        raise ValueError(f'{path} is not JSON ({e}). Compare it with {SCENE}') from None
+
+
+def rotate(c, s, cos_h, sin_h):
+    """the cos and sin of a heading, turned by the angle h"""
+    return c * cos_h - s * sin_h, s * cos_h + c * sin_h

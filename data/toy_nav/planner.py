@@ -1,0 +1,218 @@
+"""
+Paths of toy_nav, and the itineraries that can be driven along them: the shortest ways over the floor that keep off the
+walls (Dijkstra on cells of 1 x 1), around what an itinerary avoids.
+"""
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components, dijkstra
+
+from data.toy_nav.itinerary import Itinerary
+from data.toy_nav.places import MIN_CELLS, Place
+
+COMFORT = 5.0  # units from a wall below which a path gets dearer
+BERTH = 7.0  # units that a path keeps from what is to be avoided
+SAME = (
+    10  # times an itinerary is driven at most: there are few with one place, and each time the robot swerves elsewhere
+)
+N_PLACES = [0.15, 0.34, 0.3, 0.19, 0.02]  # share of itineraries with 1, 2 .. 5 places; 5 are more than is trained on
+AVOIDING = 0.2  # share of itineraries whose shortest path is forbidden, where there is another
+STEPS = [(0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1)]  # from cell to cell, and back
+
+
+class PathPlanner:
+    """
+    Shortest paths to places. Cells are numbered y * size + x, targets as they come, by `number`. For target k
+
+        targets[k]  (2,) the point to drive to          cost[k]  (cells,) length of the path from each cell
+        depth[k]    how deep inside its place that is   next[k]  (cells,) the next cell on it
+    """
+
+    def __init__(self, places):
+        self.places = places
+        self.size = places.size
+        floor = places.reachable & (places.clearance >= places.world.radius + 0.5)
+        # a robot pressed to a wall starts from the nearest cell of the floor
+        i, j = distance_transform_edt(~floor, return_distances=False, return_indices=True)
+        self.onto_floor = (i * self.size + j).ravel()
+        self.graph = self.floor_graph(floor)
+        self.numbers = {}  # (place, what to avoid) -> k
+        self.targets = []
+        self.depth = []
+        self.cost = []
+        self.next = np.empty((256, self.size**2), np.int32)  # with room for more
+        self.detours = {}  # what to avoid -> graph_around it
+        self.tiles_of = {place: self.tile_shares(place) for place in places.all}
+
+    def floor_graph(self, floor):
+        """floor (size, size) bool -> sparse matrix of the costs of steps between its cells"""
+        near_wall = (self.places.world.radius + COMFORT - self.places.clearance) / COMFORT
+        dear = 1 + 2 * np.clip(near_wall, 0, 1)
+        rows, columns, costs = [], [], []
+        for di, dj in STEPS:
+            i, j = np.nonzero(floor)
+            ok = (i + di < self.size) & (j + dj < self.size) & (j + dj >= 0)
+            ok[ok] = floor[i[ok] + di, j[ok] + dj]
+            i, j = i[ok], j[ok]
+            rows.append(i * self.size + j)
+            columns.append((i + di) * self.size + j + dj)
+            costs.append(np.hypot(di, dj) * (dear[i, j] + dear[i + di, j + dj]) / 2)
+        entries = np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))
+        return coo_matrix(entries, shape=(self.size**2, self.size**2)).tocsr()
+
+    def tile_shares(self, place):
+        """the tiles that hold enough of a place to narrow it to -> {colour: share of its floor}"""
+        if place.kind == 'tile':
+            return {}
+        cells = np.bincount(self.places.tile_index[self.places.mask(place)], minlength=9)
+        return {colour: n / cells.sum() for colour, n in zip(self.places.tiles, cells) if n >= 2 * MIN_CELLS}
+
+    def near(self, avoid, berth):
+        """the cells (size ** 2,) bool within berth of places to avoid"""
+        if not avoid:
+            return np.zeros(self.size**2, bool)
+        inside = np.any([self.places.mask(place) for place in avoid], axis=0)
+        return (distance_transform_edt(~inside) <= berth).ravel()
+
+    def graph_around(self, avoid):
+        """
+        -> the graph in which steps near places to avoid cost a hundred times as much, and labels of the cells: between
+        cells of different labels there is no path without such steps
+        """
+        if avoid not in self.detours:
+            graph = self.graph.copy()
+            cut = self.graph.copy()
+            near = self.near(avoid, BERTH)
+            steps = np.repeat(near, np.diff(cut.indptr)) | near[cut.indices]  # that begin or end near
+            graph.data[steps] *= 100
+            cut.data[steps] = 0
+            cut.eliminate_zeros()
+            self.detours[avoid] = graph, connected_components(cut, directed=False)[1]
+        return self.detours[avoid]
+
+    def number(self, place, avoid=()):
+        """the number of a place as a target, with paths around what to avoid; they are computed at the first call"""
+        if (place, avoid) not in self.numbers:
+            k = len(self.targets)
+            if k == len(self.next):
+                self.next = np.concatenate([self.next, np.empty_like(self.next[:256])])
+            xy = self.places.anchor(place)
+            end = self.cell(xy)
+            graph, _ = self.graph_around(avoid)
+            cost, previous = dijkstra(graph, directed=False, indices=end, return_predecessors=True)
+            previous[previous < 0] = end
+            self.next[k] = previous  # the cell before, on the way from the target, is the next one on the way to it
+            self.targets.append(xy)
+            self.depth.append(distance_transform_edt(self.places.mask(place))[self.places.cell(xy)])
+            self.cost.append(cost.astype(np.float32))
+            self.numbers[place, avoid] = k
+        return self.numbers[place, avoid]
+
+    def forget(self):
+        """drops the paths around something, of which there are too many to keep"""
+        kept = {key: k for key, k in self.numbers.items() if not key[1]}
+        old = list(kept.values())
+        self.numbers = {key: k for k, key in enumerate(kept)}
+        self.targets = [self.targets[k] for k in old]
+        self.depth = [self.depth[k] for k in old]
+        self.cost = [self.cost[k] for k in old]
+        self.next = self.next[old]
+
+    def cell(self, xy):
+        """the number of the floor's cell at, or nearest to, xy (2,)"""
+        return self.onto_floor[int(xy[1]) * self.size + int(xy[0])]
+
+    def length(self, xy, place, avoid=()):
+        return float(self.cost[self.number(place, avoid)][self.cell(xy)])
+
+    def route_length(self, xy, itinerary):
+        """length of the path from xy (2,) through all places of an itinerary"""
+        legs = []
+        for place in itinerary.places:
+            legs.append(self.length(xy, place, itinerary.avoid))
+            xy = self.targets[self.number(place, itinerary.avoid)]
+        return sum(legs)
+
+    def route_cells(self, xy, places):
+        """the cells of the shortest path from xy (2,) through places"""
+        cells = []
+        for place in places:
+            k = self.number(place)
+            cell, end = self.cell(xy), self.cell(self.targets[k])
+            while cell != end:
+                cells.append(cell)
+                cell = self.next[k, cell]
+            xy = self.targets[k]
+        return np.array(cells)
+
+
+def sample_itinerary(rng, planner, start, times):
+    """
+    An itinerary of 1 to 5 places, some with another to avoid, that can be driven from start (2,) within an episode.
+
+    times: a Counter of the itineraries so far, which this call adds to. Raises ValueError where the room has none.
+    """
+    world = planner.places.world
+    n = 1 + int(rng.choice(len(N_PLACES), p=N_PLACES))
+    for attempt in range(10000):
+        places, length = sample_places(rng, planner, start, n)
+        itinerary = Itinerary(places)
+        if len(places) == n and in_time(length, world) and times[itinerary] < SAME:
+            if rng.random() < AVOIDING:
+                itinerary = forbid(itinerary, rng, planner, start)
+            times[itinerary] += 1
+            return itinerary
+        if attempt % 1000 == 999 and n < len(N_PLACES):
+            n += 1  # all the short ones are taken
+    raise ValueError(
+        'found no itinerary that can be driven in this room. Is the start closed in, or are there too few objects?'
+    )
+
+
+def sample_places(rng, planner, xy, n):
+    """-> n places, less where one is too near to the one before or out of reach; length of the path from xy (2,)"""
+    all_places = planner.places.all
+    places = ()
+    length = 0.0
+    while len(places) < n:
+        place = all_places[int(rng.integers(len(all_places)))]
+        shares = planner.tiles_of[place]
+        if shares and rng.random() < 0.2:  # name the tile, too
+            p = np.array(list(shares.values())) / sum(shares.values())
+            tile = rng.choice(list(shares), p=p)
+            place = Place(place.kind, place.name, place.side, place.other, str(tile))
+        leg = planner.length(xy, place)
+        if not 5 < leg < np.inf:
+            break
+        places += (place,)
+        length += leg
+        xy = planner.targets[planner.number(place)]
+    return places, length
+
+
+def in_time(length, world):
+    """can a path be driven within an episode? A fifth more for turns, and time to recover and to stop"""
+    return length / world.max_speed * 1.2 + 100 < world.max_steps
+
+
+def forbid(itinerary, rng, planner, start):
+    """the itinerary with something to avoid on its shortest path from start (2,), where there is another path"""
+    places = planner.places
+    route = planner.route_cells(start, itinerary.places)
+    needed = np.any([places.mask(place) for place in itinerary.places], axis=0).ravel()
+    needed[planner.cell(start)] = True
+    candidates = []
+    for place in places.all:
+        mask = places.mask(place).ravel()
+        if place.kind in ('tile', 'at') and mask[route].any() and not (mask & needed).any():
+            candidates.append(place)
+    for i in rng.permutation(len(candidates)):
+        forbidden = Itinerary(itinerary.places, avoid=(candidates[i],))
+        _, label = planner.graph_around(forbidden.avoid)
+        goals = [planner.cell(places.anchor(place)) for place in itinerary.places]
+        if (label[goals] != label[planner.cell(start)]).any():
+            continue
+        if in_time(planner.route_length(start, forbidden), places.world):
+            return forbidden
+    return itinerary

@@ -1,0 +1,271 @@
+"""
+Writing of prepared data (data/prepared.py says what is in it), without holding more than a few episodes in memory.
+"""
+
+import hashlib
+import json
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from data.prepared import SPLITS, Rows
+
+EPISODE = pa.schema(
+    [
+        ('source', pa.string()),
+        ('seed', pa.int64()),
+        ('asked', pa.string()),
+        ('novel', pa.string()),
+        ('text', pa.list_(pa.string())),
+        ('loose', pa.list_(pa.string())),
+        ('held_out', pa.list_(pa.string())),
+        ('visits', pa.string()),
+        ('group', pa.string()),
+        ('bd', pa.list_(pa.float64())),
+    ]
+)
+
+
+class NpyWriter:
+    """A .npy file that grows row by row; its header leaves room for the final length."""
+
+    def __init__(self, file, width, dtype):
+        self.file = open(file, 'wb')
+        self.shape = (0,) + width
+        self.dtype = np.dtype(dtype)
+        self.header()
+
+    def header(self):
+        descr = np.lib.format.dtype_to_descr(self.dtype)
+        head = {'descr': descr, 'fortran_order': False, 'shape': self.shape}
+        np.lib.format.write_array_header_1_0(self.file, head)
+
+    def append(self, rows):
+        """one row, or many, even of no width"""
+        rows = np.ascontiguousarray(rows, dtype=self.dtype)
+        n = len(rows) if rows.ndim == len(self.shape) else 1
+        rows = rows.reshape(n, *self.shape[1:])
+        self.file.write(rows.tobytes())
+        self.shape = (self.shape[0] + n,) + self.shape[1:]
+
+    def close(self):
+        self.file.seek(0)
+        self.header()
+        self.file.close()
+
+
+class SplitWriter:
+    """A split that is written episode by episode. In memory: the rows of the last few, and a number for each."""
+
+    def __init__(self, folder, width, dtype):
+        """width: of the arrays, {'obs': (n_obs,), ..}; dtype: where it is not float32"""
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.rows = []
+        self.start = array('q', [0])
+        self.sources = Counter()
+        self.novel = Counter()
+        self.n_texts = 0
+        self.arrays = {}
+        for name, w in width.items():
+            self.arrays[name] = NpyWriter(folder / f'{name}.npy', w, dtype.get(name, np.float32))
+        self.parquet = pq.ParquetWriter(folder / 'episodes.parquet', EPISODE, compression='zstd')
+
+    def __len__(self):
+        return len(self.start) - 1
+
+    def append(self, episode, row):
+        """episode: its arrays; row: its row of episodes.parquet"""
+        for name, file in self.arrays.items():
+            file.append(episode[name])
+        self.start.append(self.start[-1] + len(episode['act']))
+        self.sources[row['source']] += 1
+        self.novel[row['novel']] += 1
+        self.n_texts += len(row['text']) + len(row['loose'])
+        self.rows.append(row)
+        if len(self.rows) == 1024:
+            self.flush()
+
+    def flush(self):
+        self.parquet.write_table(pa.Table.from_pylist(self.rows, schema=EPISODE))
+        self.rows.clear()
+
+    def close(self):
+        self.flush()
+        self.parquet.close()
+        for file in self.arrays.values():
+            file.close()
+        np.save(self.folder / 'start.npy', np.array(self.start))
+
+
+class Moments:
+    """Mean and standard deviation of rows, added up in one pass."""
+
+    def __init__(self, width):
+        self.n = 0
+        self.total = np.zeros(width)
+        self.squares = np.zeros(width)
+
+    def add(self, rows):
+        """one row (width,), or many (n, width)"""
+        rows = np.asarray(rows, np.float64)
+        if rows.ndim == self.total.ndim:
+            rows = rows[None]
+        self.n += len(rows)
+        self.total = self.total + rows.sum(0)
+        self.squares = self.squares + (rows**2).sum(0)
+
+    def std(self):
+        return np.sqrt(np.maximum(self.squares / self.n - (self.total / self.n) ** 2, 0))
+
+    def constant(self):
+        """(width,) bool"""
+        return self.std() < 1e-6
+
+    def normaliser(self):
+        std = np.where(self.constant(), 1.0, self.std())  # a constant stays what it is
+        return {'mean': (self.total / self.n).tolist(), 'std': std.tolist()}
+
+
+class EpisodeWriter:
+    """The splits of a data set, and what is counted on the way: `splits` {name: SplitWriter}, `moments`, `spreads`."""
+
+    def __init__(self, folder, spec):
+        """spec: the data set's"""
+        bd = (len(spec['bd_names']),)
+        width = {'obs': (len(spec['obs_names']),), 'act': (), 'bd': bd, 'path': bd, 'taught': (), 'hard': ()}
+        dtype = {'act': np.int64, 'taught': bool}
+        moments = ['obs', 'bd']
+        self.continuous = spec['continuous']
+        if self.continuous:
+            width['act'] = (len(spec['act_names']),)
+            dtype['act'] = np.float32
+            moments.append('act')
+        self.splits = {name: SplitWriter(folder / name, width, dtype) for name in SPLITS}
+        self.moments = {name: Moments(width[name]) for name in moments}  # of the training split
+        self.spreads = {}  # source: [(*bd, spread)], of a quality-diversity archive
+
+    def append(self, episode, notes, held_out=()):
+        """an episode of an archive, its notes (data/describe.py) with the split, its sentences for testing only"""
+        act, path = episode['act'], episode['path']
+        arrays = {
+            **episode,
+            'act': act if self.continuous else act[:, 0],
+            'path': path[1:],
+            'taught': episode.get('taught', np.ones(len(act))) != 0,
+            'hard': episode.get('hard', notes.get('hard', np.nan)),
+        }
+        row = {name: notes[name] for name in ('asked', 'novel', 'text', 'loose', 'group')}
+        row |= {name: episode[name] for name in ('source', 'seed')}
+        row |= {'bd': episode['bd'].tolist(), 'held_out': held_out, 'visits': json.dumps(notes['visits'])}
+        self.splits[notes['split']].append(arrays, row)
+        if notes['split'] == 'train':
+            for name, moments in self.moments.items():
+                moments.add(episode[name])
+        if 'spread' in episode:
+            self.spreads.setdefault(episode['source'], []).append((*episode['bd'], episode['spread']))
+
+    def close(self):
+        for split in self.splits.values():
+            split.close()
+
+
+class Sentences:
+    """All sentences of a split, to be iterated over any number of times."""
+
+    def __init__(self, folder):
+        self.rows = Rows(folder, ['text', 'loose'])
+
+    def __iter__(self):
+        for row in self.rows:
+            yield from row['text']
+            yield from row['loose']
+
+
+@dataclass
+class TextCounts:
+    """What is counted while texts are tokenized."""
+
+    lengths: Counter = field(default_factory=Counter)  # tokens: texts, those left out included
+    hashes: array = field(default_factory=lambda: array('q'))  # of each text
+    n_too_long: int = 0  # left out
+
+    def summary(self, tokenizer, text_len):
+        n, distinct = len(self.hashes), len(np.unique(self.hashes))
+        median = np.median(np.repeat(*zip(*sorted(self.lengths.items()))))
+        vocabulary = f'vocabulary {tokenizer.vocab_size}'
+        if tokenizer.text_width:
+            vocabulary = f'states of {tokenizer.name}, {tokenizer.text_width} wide'
+        return (
+            f'texts: {n}, {distinct} distinct; tokens median {median:.0f}, longest {max(self.lengths)}, '
+            f'{self.n_too_long} longer than text_len={text_len} left out; {vocabulary}'
+        )
+
+
+def write_texts(folder, tokenizer, text_len, counts):
+    """
+    Tokenize the sentences of a split's episodes.parquet: text.npy, text_start.npy and episode_text.npy.
+
+    tokenizer: None where there are no sentences; counts: TextCounts to add to
+    """
+    wide = tokenizer is not None and tokenizer.text_width
+    text = NpyWriter(folder / 'text.npy', (), np.uint32 if wide else np.uint16)
+    text_start = array('q', [0])
+    episode_text = array('q', [0])
+    for row in Rows(folder, ['text', 'loose']):
+        for sentence in row['text'] + row['loose'] if tokenizer else ():
+            ids = tokenizer.encode(sentence)
+            counts.lengths[len(ids)] += 1
+            counts.hashes.append(hash(sentence))
+            if len(ids) > text_len:
+                counts.n_too_long += 1
+                continue
+            text.append(ids)
+            text_start.append(text_start[-1] + len(ids))
+        episode_text.append(len(text_start) - 1)
+    text.close()
+    np.save(folder / 'text_start.npy', np.array(text_start))
+    np.save(folder / 'episode_text.npy', np.array(episode_text))
+
+
+def write_states(folder, tokenizer, cache):
+    """
+    The states of a frozen encoder, each distinct prompt's in one place: states.npy (tokens, width) float16, and
+    state_start.npy (texts,), where each prompt's begin. cache: a DiskCache of states that were computed before
+    """
+    text = np.load(folder / 'text.npy', mmap_mode='r')
+    text_start = np.load(folder / 'text_start.npy', mmap_mode='r')
+    state_start = np.empty(len(text_start) - 1, np.int64)
+    first_row = {}  # bytes of a prompt: where its states begin
+    n_rows = 0
+    rows = NpyWriter(folder / 'states.npy', (tokenizer.text_width,), np.float16)
+    bar = tqdm(total=len(state_start), desc=f'encode {folder.name}', unit='texts', disable=None)
+    for first in range(0, len(state_start), 1024):
+        prompts = [text[a:b] for a, b in pairwise(text_start[first : first + 1025])]
+        new = {p.tobytes(): p for p in prompts if p.tobytes() not in first_row}
+        for key, states in encode(new, tokenizer, cache).items():
+            first_row[key] = n_rows
+            rows.append(np.frombuffer(states, np.float16).reshape(-1, tokenizer.text_width))
+            n_rows += len(new[key])
+        state_start[first : first + len(prompts)] = [first_row[p.tobytes()] for p in prompts]
+        bar.update(len(prompts))
+    bar.close()
+    rows.close()
+    np.save(folder / 'state_start.npy', state_start)
+
+
+def encode(prompts, tokenizer, cache):
+    """prompts: {bytes: tokens} -> {bytes: their states, as bytes}, from the cache where it has them"""
+    keys = {ids: hashlib.sha256(tokenizer.model + ids).hexdigest() for ids in prompts}
+    states = {ids: cache.get(key) for ids, key in keys.items()}
+    missing = [ids for ids, s in states.items() if s is None]
+    for ids, s in zip(missing, tokenizer.states([prompts[ids] for ids in missing])):
+        states[ids] = s.tobytes()
+    cache.put_all((keys[ids], states[ids]) for ids in missing)
+    return states

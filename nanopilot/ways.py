@@ -1,0 +1,148 @@
+"""
+Ways of asking a policy for what episodes did: the rows of evaluate.py's table. A request is for the data set alone to
+read: its tags and loosened (data/README.md).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from data import metrics
+from data.contract import part
+from data.text import mistype
+from nanopilot.rollout import dataset_of
+
+
+def its_prompt(episode):
+    return episode['prompt']
+
+
+def no_prompt(episode):
+    return None
+
+
+def loose_prompt(episode):
+    return episode['loose'][0]
+
+
+@dataclass
+class Way:
+    """a row of the table: one way of asking for what episodes did"""
+
+    name: str
+    episodes: list  # dicts of readable_episodes, with a prompt
+    prompt_of: Callable | None = (
+        its_prompt  # an episode -> its prompt, or None; no function: the episodes themselves are scored, no rollouts
+    )
+    with_bd: bool = False  # is their descriptor asked for, too?
+    env_kwargs: dict | None = None  # another environment than that of training
+
+
+def ways_of_asking(policy, episodes, n, seed, rng):
+    """
+    the rows of the table for n (0: all) of the readable_episodes of a source -> list of Way; some may have no episodes
+    """
+    known = [e for e in episodes if e['novel'] != 'longer']
+    if policy.config.text_len:
+        longer = [e for e in episodes if e['novel'] == 'longer']
+        return ways_in_words(policy, with_prompts(known, rng), with_prompts(longer, rng), n or None, seed, rng)
+    return [Way('bd', known[: n or None], no_prompt, True)] if policy.config.n_bd else []
+
+
+def ways_in_words(policy, known, longer, n, seed, rng):
+    """known, longer: episodes with prompts, of requests that may be like those of training, and of longer ones"""
+    dataset = dataset_of(policy)
+    some = known[:n]
+    rephrased = [{**e, 'prompt': one_of(e['held_out'], rng)} for e in some if e['held_out']]
+    mistyped = [{**e, 'prompt': mistype(e['prompt'], rng)} for e in some]
+    ways = [
+        Way('themselves', some, None),
+        Way('prompt', some),
+        Way('no prompt', some, no_prompt),
+        Way('swapped prompt', swapped(some, seed)),
+        Way('held-out phrasing', rephrased),
+        Way('typing mistakes', [e for e in mistyped if policy.fits(e['prompt'])]),
+    ]
+    for name, changes in getattr(dataset, 'REWORDED', {}).items():
+        ways.append(Way(name, reworded(policy, some, np.random.default_rng([seed, 1]), **changes)))
+    ways += [
+        Way('held-out combination', [e for e in known if e['novel'] == 'combination'][:n]),
+        Way('longer than trained', longer[:n]),
+    ]
+    for tag, tagged in by_tag(dataset, known).items():
+        ways.append(Way(tag, tagged[:n]))
+    ways.append(Way('destination only', loosened(dataset, some), loose_prompt))
+    for name, changes in getattr(dataset, 'VARIANTS', {}).items():
+        ways.append(Way(name, elsewhere(some, seed), env_kwargs={**policy.data_spec['env_kwargs'], **changes}))
+    if policy.config.n_bd:
+        ways += [Way('bd', some, no_prompt, True), Way('prompt and bd', some, its_prompt, True)]
+    return ways
+
+
+def readable_episodes(split, policy):
+    """
+    a Prepared split -> its episodes, dicts with request, bd and path, and of their sentences those that the policy
+    can read
+    """
+    episodes = split.episodes()
+    for i, e in enumerate(episodes):
+        e['request'] = e.pop('asked')
+        if e['seed'] < 0:  # of imported ones: where they began is not known
+            e['seed'] = i
+        e['bd'] = np.array(split.bd[i])
+        e['path'] = np.array(split.path[split.start[i] : split.start[i + 1]])  # (T, n_bd): after each step
+        if policy.config.text_len:
+            for name in ('text', 'loose', 'held_out'):
+                e[name] = [t for t in e[name] if policy.fits(t)]
+    return episodes
+
+
+def one_of(texts, rng):
+    """a sentence drawn from rng"""
+    return texts[int(rng.integers(len(texts)))]
+
+
+def with_prompts(episodes, rng):
+    """
+    those that have a sentence, each with one of its own as prompt; of a group, in which all ask for the same, the
+    last in place of the first
+    """
+    return list({e['group']: {**e, 'prompt': one_of(e['text'], rng)} for e in episodes if e['text']}.values())
+
+
+def swapped(episodes, seed):
+    """each with another's prompt"""
+    if len(episodes) < 2:
+        return []
+    others = metrics.derange([e['group'] for e in episodes], seed)
+    return [{**e, 'prompt': episodes[i]['prompt']} for e, i in zip(episodes, others)]
+
+
+def reworded(policy, episodes, rng, **changes):
+    """each with its prompt in words that no training text has; without those that have no such word"""
+    reword = part(dataset_of(policy), 'reword')
+    changed = [{**e, 'prompt': reword(e['prompt'], rng, **changes)} for e in episodes]
+    return [e for e in changed if e['prompt'] and policy.fits(e['prompt'])]
+
+
+def by_tag(dataset, episodes):
+    """further rows, by the data set's own names -> {tag: episodes}"""
+    found = defaultdict(list)
+    for e in episodes:
+        for tag in dataset.tags(e['request']) if hasattr(dataset, 'tags') and e['request'] else ():
+            found[tag].append(e)
+    return found
+
+
+def loosened(dataset, episodes):
+    """those that have a sentence that says less, with the request that this one makes"""
+    if not hasattr(dataset, 'loosened'):
+        return []
+    return [{**e, 'request': dataset.loosened(e['request'])} for e in episodes if e['loose'] and e['request']]
+
+
+def elsewhere(episodes, seed):
+    """each with a seed of its own: elites may all have one, they begin where demonstrations do"""
+    return [{**e, 'seed': seed + i} for i, e in enumerate(episodes)]
