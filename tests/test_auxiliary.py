@@ -159,7 +159,7 @@ def test_a_hidden_state_remembers_beyond_the_window(n_hidden):
     ).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     text, bd = torch.zeros(32, 0, dtype=torch.int64), torch.zeros(32, 1, 2)
-    for _ in range(250):
+    for _ in range(400):
         obs, first = torch.zeros(32, 10, 1, 3), torch.randint(2, (32,))
         obs[:, 0, 0, 0] = 4.0 * first - 2
         act = first[:, None, None].expand(-1, 10, 1).clone()
