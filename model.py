@@ -63,18 +63,18 @@ class GPTConfig:
     bias: bool = False  # in the LayerNorms and Linears of the blocks
 
     def __post_init__(self):
-        bins = self.fuse == 'bins'
+        is_bins = self.fuse == 'bins'
         more = self.n_privileged or self.next_obs or self.n_future
         refuse(self.fuse not in STEPS, f'fuse={self.fuse!r} is not known. Choose one of {", ".join(STEPS)}')
         refuse(self.head not in HEADS, f'head={self.head!r} is not known. Choose one of {", ".join(HEADS)}')
         refuse(self.n_embd % self.n_head, f'n_embd={self.n_embd} is no multiple of n_head={self.n_head}. Change one')
         refuse(self.n_future and not self.n_bd, f'n_future={self.n_future}, but there is no bd. Set --n_future=0')
         refuse(not 0 <= self.obs_stack <= self.chunk, f'obs_stack={self.obs_stack} is not in 0 to chunk={self.chunk}')
-        refuse(bins != (self.head == 'tokens'), "fuse='bins' and head='tokens' go together. Set both, or neither")
-        refuse(bins and self.chunk > 1, f"fuse='bins' writes every environment step, not {self.chunk}. Set --chunk=1")
-        refuse(bins and not self.past_actions, "fuse='bins' has past actions in it. Set --past_actions=True")
-        refuse(bins and self.n_bins < 2, f"fuse='bins' tells nothing apart with n_bins={self.n_bins}. Set 2 or more")
-        refuse(bins and more, "fuse='bins' predicts all numbers. Set --next_obs=0 --n_future=0 --privileged_obs=''")
+        refuse(is_bins != (self.head == 'tokens'), "fuse='bins' and head='tokens' go together. Set both, or neither")
+        refuse(is_bins and self.chunk > 1, f"fuse='bins' is for chunk=1, not {self.chunk}. Set --chunk=1")
+        refuse(is_bins and not self.past_actions, "fuse='bins' has past actions in it. Set --past_actions=True")
+        refuse(is_bins and self.n_bins < 2, f"fuse='bins' tells nothing apart with n_bins={self.n_bins}. Set 2 or more")
+        refuse(is_bins and more, "fuse='bins' predicts all numbers. Set --next_obs=0 --n_future=0 --privileged_obs=''")
         self.n_slots = STEPS[self.fuse].slots(self)  # tokens in a step
         self.window = (self.block_size - self.text_len) // self.n_slots  # K, steps in view
         refuse(self.window < 1, f'block_size={self.block_size} holds no step beside text_len={self.text_len}. Raise it')
@@ -97,7 +97,7 @@ class SelfAttention(nn.Module):
         B, T, C = x.size()
         q, k, v = self.c_attn(x).split(C, dim=2)
         q, k, v = (h.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for h in (q, k, v))  # (B, nh, T, hs)
-        # under the mask; a cache keeps k and v here, and the last block returns the tokens that predict alone
+        # attend applies the mask; a cache also keeps k and v; in the last block only tokens that predict come back
         y = attend(q, k, v, dropout_p=self.dropout * self.training)
         return self.resid_dropout(self.c_proj(y.transpose(1, 2).flatten(2)))  # (B, nh, T, hs) -> (B, T, C)
 
@@ -195,7 +195,7 @@ class Interleave(StepEmbedding):
     slots = staticmethod(lambda config: config.past_actions + (config.n_bd > 0) + 1)
 
     def forward(self, obs, prev_act, bd, begun, t, estimate=None):
-        """prev_act (B, S, chunk * n_act), t (B, S), begun (B, S) False at the very first step -> (B, S, n_slots, C)"""
+        """prev_act (B, S, chunk * n_act), t (B, S), begun (B, S): is there an action before? -> (B, S, n_slots, C)"""
         now = self.time(t)
         slots = [self.embed_obs(obs, estimate) + now]
         if bd is not None:
@@ -359,7 +359,7 @@ class GPT(nn.Module):
         for name, p in self.named_parameters():
             if name.endswith('c_proj.weight'):  # scaled init of the residual projections, as in GPT-2
                 nn.init.normal_(p, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layer))
-        # the parts below are initialised as they were measured, not as a GPT
+        # created after self.apply: these parts keep their own initialisation
         self.recurrent = nn.ModuleDict()  # what carries a state from step to step
         if config.n_hidden:
             self.recurrent['hidden'] = HiddenMarkov(config.n_hidden, C)
@@ -402,7 +402,7 @@ class GPT(nn.Module):
         if 'estimate' in self.recurrent:
             prev_act = prev_act * begun[..., None]
             after['estimate'] = self.recurrent['estimate'](self.steps.obs_norm(obs), prev_act, before.get('estimate'))
-            estimate = after['estimate'].detach()  # the policy's loss does not bend the estimate
+            estimate = after['estimate'].detach()  # no gradient from the policy's loss
         x = self.steps(obs, prev_act, bd, begun, t, estimate)
         if 'hidden' in self.recurrent:
             x, after['hidden'] = self.recurrent['hidden'](x, begun, self.steps.first_slot, before.get('hidden'))
@@ -429,7 +429,7 @@ class GPT(nn.Module):
         # the blocks; in the last one only the tokens that predict go on
         for block in self.h[:-1]:
             x = block(x, plan.attend)
-        x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, S, C)
+        x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, S, C), or every token of 'bins'
         # predict, and compare
         batch = {'act': act, 'loss_mask': loss_mask, 'start': start, **self.steps.targets(obs), **targets}
         out = self.head(x) | {name: part(x, batch) for name, part in self.aux.items()}

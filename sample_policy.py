@@ -37,7 +37,7 @@ bd = ''  # where to end up, numbers separated by commas: 150,40
 prompts = ''  # a file of many: one prompt a line, or JSON lines with prompt and bd
 num_samples = 1  # episodes a prompt
 temperature = 0.0  # 0: the most probable action; above: draw (kmeans and ce heads)
-top_p = 1.0  # draw from the fewest options that hold so much probability
+top_p = 1.0  # nucleus sampling: the smallest set with this total probability
 gif = False  # also an animation of each episode
 json_file = ''  # also write prompt, bd, path, actions, visits and verdict there (--json=FILE)
 dream = 0  # episodes to make up, drawn at a temperature of 1 unless another is given (fuse='bins')

@@ -3,7 +3,7 @@ Train a policy on prepared data, on one CPU, one GPU, or many.
 
 $ python train.py config/toy_nav_cpu.py                  # a config file, then what differs from it
 $ python train.py config/toy_nav_cpu.py --max_iters=100 --out_dir=out-try
-$ torchrun --standalone --nproc_per_node=8 train.py      # without a config file: the settings of config/toy_nav.py
+$ torchrun --standalone --nproc_per_node=8 train.py      # without a config file: config/toy_nav.py's, in out/
 """
 
 import config as settings  # isort: skip  # first: it turns mistakes into one line
@@ -65,7 +65,7 @@ block_size = 64 + 50  # tokens in view: text_len, and K steps of their tokens; 5
 fuse = 'sum'  # 'sum': one token a step; 'interleave': act, bd and obs are tokens of their own; 'bins': every number is
 n_bins = 10  # of each observation, with fuse='bins'
 n_hidden = 0  # states of a hidden Markov model that follows the tokens; 0: none
-past_actions = False  # are past actions among the tokens? Imitators that see how they moved tend to go on so
+past_actions = False  # are past actions among the tokens? Imitators that see how they moved tend to repeat it
 obs_stack = 1  # newest observations in a step; 0: all of the chunk. 1 shows no motion to go on with
 head = 'mse'  # 'mse', 'kmeans' (continuous actions), 'ce' (discrete ones) or 'tokens' (with fuse='bins')
 n_clusters = 64  # of the kmeans head
@@ -226,7 +226,7 @@ def validate():
 
 def roll_out():
     """the score of the averaged weights on validation prompts, None if a signal comes; training does not notice"""
-    with averaged.swapped():  # not to be broken off: the weights are never left half swapped
+    with averaged.swapped():  # not to be interrupted: the weights are never left half swapped
         acting = by_columns(copy.deepcopy(raw_model).eval())
     policy = Policy(acting, data_info, val.tokenizer(), device)
     return interrupt.unless_signalled(evaluate.rollout_score, policy, val, rollouts, seed)
