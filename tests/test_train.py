@@ -223,21 +223,16 @@ def gradients(folder):
     }
 
 
+def train_two_ranks(prepared, cwd, *args):
+    """train.py under torchrun, into the folder two -> its process"""
+    ranks = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    settings = [str(ROOT / TINY[0]), *TINY[1:], f'--data_dir={prepared}', '--out_dir=two', *args]
+    return run(*ranks, 'train.py', *settings, cwd=cwd)
+
+
 def test_two_ranks_compute_the_gradient_of_one(train, prepared, tmp_path):
     train('one', *ONE_STEP)
-    process = run(
-        '-m',
-        'torch.distributed.run',
-        '--standalone',
-        '--nproc_per_node=2',
-        'train.py',
-        str(ROOT / TINY[0]),
-        *TINY[1:],
-        f'--data_dir={prepared}',
-        '--out_dir=two',
-        *ONE_STEP,
-        cwd=tmp_path,
-    )
+    process = train_two_ranks(prepared, tmp_path, *ONE_STEP)
     assert process.returncode == 0, process.stderr
     assert 'over 2 rank(s)' in process.stdout and process.stdout.count('done: two') == 1
     one, two = gradients(tmp_path / 'one'), gradients(tmp_path / 'two')
@@ -251,20 +246,7 @@ def test_two_ranks_compute_the_gradient_of_one(train, prepared, tmp_path):
 def test_a_run_of_two_ranks_goes_on_with_one(train, prepared, tmp_path):
     args = ['--eval_interval=3', '--warmup_iters=100', '--gradient_accumulation_steps=2', '--rollouts=2']
     train('one', '--max_iters=6', *args)
-    process = run(
-        '-m',
-        'torch.distributed.run',
-        '--standalone',
-        '--nproc_per_node=2',
-        'train.py',
-        str(ROOT / TINY[0]),
-        *TINY[1:],
-        f'--data_dir={prepared}',
-        '--out_dir=two',
-        '--max_iters=3',
-        *args,
-        cwd=tmp_path,
-    )
+    process = train_two_ranks(prepared, tmp_path, '--max_iters=3', *args)
     assert process.returncode == 0, process.stderr
     train('two', '--max_iters=6', '--init_from=resume', *args)
     one, two = (load_file(newest(tmp_path / name) / 'train_state.safetensors') for name in ('one', 'two'))
