@@ -23,13 +23,8 @@ from torch.nn import functional as F
 from data import quantize
 from nanopilot import attention, bins, checkpoint, optim
 from nanopilot.auxiliary import FutureBD, HiddenMarkov, NextObs, StateEstimator, fourier
-from nanopilot.layers import Normalizer, masked_mean, squared_relu
+from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
-
-
-def refuse(wrong, error):
-    if wrong:
-        raise ValueError(error)
 
 
 @dataclass
@@ -63,18 +58,12 @@ class GPTConfig:
     bias: bool = False  # in the LayerNorms and Linears of the blocks
 
     def __post_init__(self):
-        is_bins = self.fuse == 'bins'
-        more = self.n_privileged or self.next_obs or self.n_future
         refuse(self.fuse not in STEPS, f'fuse={self.fuse!r} is not known. Choose one of {", ".join(STEPS)}')
         refuse(self.head not in HEADS, f'head={self.head!r} is not known. Choose one of {", ".join(HEADS)}')
         refuse(self.n_embd % self.n_head, f'n_embd={self.n_embd} is no multiple of n_head={self.n_head}. Change one')
         refuse(self.n_future and not self.n_bd, f'n_future={self.n_future}, but there is no bd. Set --n_future=0')
         refuse(not 0 <= self.obs_stack <= self.chunk, f'obs_stack={self.obs_stack} is not in 0 to chunk={self.chunk}')
-        refuse(is_bins != (self.head == 'tokens'), "fuse='bins' and head='tokens' go together. Set both, or neither")
-        refuse(is_bins and self.chunk > 1, f"fuse='bins' is for chunk=1, not {self.chunk}. Set --chunk=1")
-        refuse(is_bins and not self.past_actions, "fuse='bins' has past actions in it. Set --past_actions=True")
-        refuse(is_bins and self.n_bins < 2, f"fuse='bins' tells nothing apart with n_bins={self.n_bins}. Set 2 or more")
-        refuse(is_bins and more, "fuse='bins' predicts all numbers. Set --next_obs=0 --n_future=0 --privileged_obs=''")
+        bins.check(self)
         self.n_slots = STEPS[self.fuse].slots(self)  # tokens in a step
         self.window = (self.block_size - self.text_len) // self.n_slots  # K, steps in view
         refuse(self.window < 1, f'block_size={self.block_size} holds no step beside text_len={self.text_len}. Raise it')
@@ -194,12 +183,12 @@ class Interleave(StepEmbedding):
     act_slot = True
     slots = staticmethod(lambda config: config.past_actions + (config.n_bd > 0) + 1)
 
-    def forward(self, obs, prev_act, bd, begun, t, estimate=None):
-        """prev_act (B, S, chunk * n_act), t (B, S), begun (B, S): is there an action before? -> (B, S, n_slots, C)"""
+    def forward(self, obs, prev_act, bd_emb, has_prev, t, estimate=None):
+        """prev_act (B, S, chunk * n_act), bd_emb (B, S or 1, C), has_prev, t (B, S) -> (B, S, n_slots, C)"""
         now = self.time(t)
         slots = [self.embed_obs(obs, estimate) + now]
-        if bd is not None:
-            slots.insert(0, bd + now)
+        if bd_emb is not None:
+            slots.insert(0, bd_emb + now)
         if self.act is not None:  # it has the time of the step it belongs to
             slots.insert(0, self.act(prev_act) + self.time((t - 1).clamp(min=0)))
         return torch.stack(slots, dim=2)
@@ -210,13 +199,13 @@ class Sum(StepEmbedding):
 
     slots = staticmethod(lambda config: 1)
 
-    def forward(self, obs, prev_act, bd, begun, t, estimate=None):
+    def forward(self, obs, prev_act, bd_emb, has_prev, t, estimate=None):
         """as Interleave's -> (B, S, 1, C)"""
         x = self.embed_obs(obs, estimate) + self.time(t)
-        if bd is not None:
-            x = x + bd
-        if self.act is not None:
-            x = x + self.act(prev_act) * begun[..., None]
+        if bd_emb is not None:
+            x = x + bd_emb
+        if self.act is not None:  # masked at the first step; Interleave's token of it is cut off (first_slot)
+            x = x + self.act(prev_act) * has_prev[..., None]
         return x[:, :, None]
 
 
@@ -391,21 +380,22 @@ class GPT(nn.Module):
             x = x + self.text_states(text[..., 1:])
         return x
 
-    def embed_steps(self, obs, prev_act, bd, begun, t, state=None):
+    def embed_steps(self, obs, prev_act, bd_emb, has_prev, t, state=None):
         """
         THE place where a step becomes tokens, for training (S steps at once) and for acting (S = 1, the cache).
-        obs (B, S, chunk, n_obs), raw; prev_act (B, S, chunk * n_act), encoded; bd (B, S or 1, C), from embed_bd; begun
-        (B, S) bool, False at the very first step; t (B, S) int64; state: what the recurrent parts carry into the first
-        of these steps, {name: (B, n)} -> tokens (B, S, n_slots, C), the state after each step
+        obs (B, S, chunk, n_obs), raw; prev_act (B, S, chunk * n_act), encoded; bd_emb (B, S or 1, C), from embed_bd;
+        has_prev (B, S) bool: is there an action before, in this episode or segment of one? t (B, S) int64, the time in
+        the episode; state {name: (B, n)}: what the recurrent parts carry into the first of these steps
+        -> tokens (B, S, n_slots, C), the state after each step
         """
         before, after, estimate = state or {}, {}, None
         if 'estimate' in self.recurrent:
-            prev_act = prev_act * begun[..., None]
+            prev_act = prev_act * has_prev[..., None]
             after['estimate'] = self.recurrent['estimate'](self.steps.obs_norm(obs), prev_act, before.get('estimate'))
             estimate = after['estimate'].detach()  # no gradient from the policy's loss
-        x = self.steps(obs, prev_act, bd, begun, t, estimate)
+        x = self.steps(obs, prev_act, bd_emb, has_prev, t, estimate)
         if 'hidden' in self.recurrent:
-            x, after['hidden'] = self.recurrent['hidden'](x, begun, self.steps.first_slot, before.get('hidden'))
+            x, after['hidden'] = self.recurrent['hidden'](x, has_prev, self.steps.first_slot, before.get('hidden'))
         return x, after
 
     def forward(self, text, obs, act, bd=None, start=0, loss_mask=None, kernel=None, **targets):

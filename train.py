@@ -277,7 +277,7 @@ while True:
         if interrupt.on_any_rank():
             continue
         if not math.isfinite(val_loss):
-            last = f'the last checkpoint in {out_dir} is sound'
+            last = f'the last checkpoint in {out_dir} is intact'
             raise ValueError(f'the validation loss is {val_loss} at step {step}. Lower --learning_rate; {last}')
         validated_at = saved_at = step
         if ranks.master:
@@ -316,7 +316,7 @@ while True:
         batch = (step - 1) * gradient_accumulation_steps
         raise ValueError(
             f'the gradient is {norm} at step {step}, batches {batch} to {batch + gradient_accumulation_steps - 1}. '
-            f'The weights and the last checkpoint in {out_dir} are sound. Lower --learning_rate, or --skip_nonfinite=3'
+            f'The weights and the last checkpoint in {out_dir} are intact. Lower --learning_rate, or --skip_nonfinite=3'
         )
     for o in optimizers:
         if not skipped:

@@ -34,7 +34,7 @@ class DiskCache:
         try:
             with self.lock:
                 yield
-        except sqlite3.OperationalError as e:  # full, read-only, held by another: the file itself is sound
+        except sqlite3.OperationalError as e:  # full, read-only, held by another: the file itself is intact
             raise OSError(f'{self.file} cannot be used ({e}). Make room, or choose another directory') from None
         except sqlite3.DatabaseError as e:
             raise ValueError(

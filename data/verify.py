@@ -20,9 +20,9 @@ def verify(data, episodes, kwargs, spec, replay=True):
     replay: False where an archive's metadata say that its episodes cannot be: then shapes and values alone are checked
     """
     reasons = [check_shapes(e) or check_values(e, spec) for e in episodes]
-    sound = [i for i, reason in enumerate(reasons) if reason is None]
-    if sound and replay:
-        for i, reason in zip(sound, replay_all(data, [episodes[i] for i in sound], kwargs, spec)):
+    valid = [i for i, reason in enumerate(reasons) if reason is None]
+    if valid and replay:
+        for i, reason in zip(valid, replay_all(data, [episodes[i] for i in valid], kwargs, spec)):
             reasons[i] = reason
     return reasons
 

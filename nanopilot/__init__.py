@@ -1,4 +1,4 @@
-"""Policies steered by words: what the four scripts share, and what a user imports: from nanopilot import Policy."""
+"""Policies steered by words: what scripts and bench/ share, and what a user imports: from nanopilot import Policy."""
 
 
 def __getattr__(name):

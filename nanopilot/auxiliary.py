@@ -14,7 +14,7 @@ from nanopilot.layers import masked_mean, within_episode
 
 ERROR = 0.003, 0.3  # StateEstimator: errors of an episode's estimates in training, log-uniform, in standard deviations
 OWN = 0.5  # proportion of episodes that begin each step at their own estimate instead
-FUTURE_BINS = 40  # FutureBD chooses between so many intervals of each dimension: sharper than a mean
+FUTURE_BINS = 40  # intervals of each dimension, one of which FutureBD chooses: sharper than a mean
 FUTURE_WEIGHT = 0.2  # of that cross-entropy beside the action's loss
 
 
@@ -119,14 +119,14 @@ class HiddenMarkov(nn.Module):
         """x (B, T, C) -> what each token says of the states (B, T, n)."""
         return self.evidence(F.layer_norm(x.float(), x.shape[2:])).softmax(2)
 
-    def forward(self, x, begun, first_slot, before=None):
+    def forward(self, x, has_prev, first_slot, before=None):
         """
-        x (B, S, n_slots, C), the tokens of steps; begun (B, S) bool, False at the very first step, whose first token is
-        in first_slot; before (B, n), the probabilities so far -> x and what is emitted; the probabilities after each
-        step (B, S, n). Never in bfloat16.
+        x (B, S, n_slots, C), the tokens of steps; has_prev (B, S) bool, False at the very first step, which begins with
+        the token first_slot; before (B, n), the probabilities so far -> x and what is emitted; the probabilities after
+        each step (B, S, n). Never in bfloat16.
         """
         live = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device)
-        live[:, :, :first_slot] = begun[..., None]
+        live[:, :, :first_slot] = has_prev[..., None]
         with torch.autocast(x.device.type, enabled=False):
             tokens = x.flatten(1, 2)  # (B, S * n_slots, C)
             evidence = self.token_evidence(tokens)

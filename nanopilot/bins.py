@@ -17,9 +17,22 @@ import torch.nn as nn
 from torch.nn import functional as F
 
 from data import quantize
+from nanopilot.layers import refuse
 
 RESET, DONE = 0, 1  # then the actions, then the bins of each observation
 N_SPECIAL = 2
+
+
+def check(config):
+    """Refuse settings of a GPT that do not go with fuse='bins'."""
+    is_bins = config.fuse == 'bins'
+    refuse(is_bins != (config.head == 'tokens'), "fuse='bins' and head='tokens' go together. Set both, or neither")
+    if is_bins:
+        more = config.n_privileged or config.next_obs or config.n_future
+        refuse(config.chunk > 1, f"fuse='bins' is for chunk=1, not {config.chunk}. Set --chunk=1")
+        refuse(not config.past_actions, "fuse='bins' has past actions in it. Set --past_actions=True")
+        refuse(config.n_bins < 2, f"fuse='bins' tells nothing apart with n_bins={config.n_bins}. Set 2 or more")
+        refuse(more, "fuse='bins' predicts all numbers. Set --next_obs=0 --n_future=0 --privileged_obs=''")
 
 
 @dataclass
@@ -34,11 +47,11 @@ class Vocabulary:
     def size(self):
         return N_SPECIAL + self.n_act + self.n_obs * self.n_bins
 
-    def act_ids(self, act, begun):
+    def act_ids(self, act, has_prev):
         """
-        act (B, S) int64, the action before each step; begun (.., S) bool, False where there is none -> ids (B, S).
+        act (B, S) int64, the action before each step; has_prev (.., S) bool, False where there is none -> ids (B, S).
         """
-        return torch.where(begun, N_SPECIAL + act, RESET)
+        return torch.where(has_prev, N_SPECIAL + act, RESET)
 
     def obs_ids(self, obs, edges):
         """
@@ -86,16 +99,16 @@ class NumberTokens:
         self.wte = nn.Embedding(self.vocabulary.size, config.n_embd)
         self.register_buffer('edges', torch.linspace(-2, 2, config.n_bins + 1).repeat(config.n_obs, 1))  # of the bins
 
-    def forward(self, obs, prev_act, bd, begun, t, estimate=None):
+    def forward(self, obs, prev_act, bd_emb, has_prev, t, estimate=None):
         """
-        obs (B, S, 1, n_obs), prev_act (B, S, n_act) one-hot, bd (B, S or 1, C) or None, begun (B, S), t (B, S)
+        obs (B, S, 1, n_obs), prev_act (B, S, n_act) one-hot, bd_emb (B, S or 1, C) or None, has_prev (B, S), t (B, S)
         -> (B, S, 1 + n_obs, C)
         """
-        act_ids = self.vocabulary.act_ids(prev_act.argmax(-1), begun)  # (B, S)
+        act_ids = self.vocabulary.act_ids(prev_act.argmax(-1), has_prev)  # (B, S)
         obs_ids = self.vocabulary.obs_ids(obs[:, :, -1], self.edges)  # (B, S, n_obs)
         x = self.wte(torch.cat([act_ids[..., None], obs_ids], 2)) + self.time(t)[:, :, None]
-        if bd is not None:
-            x = torch.cat([x[:, :, :1] + bd[:, :, None], x[:, :, 1:]], 2)
+        if bd_emb is not None:
+            x = torch.cat([x[:, :, :1] + bd_emb[:, :, None], x[:, :, 1:]], 2)
         return x
 
     def targets(self, obs):

@@ -153,7 +153,7 @@ def newest_sound(out_dir):
             print(f'warning: {reason}. Going on from {folder.name}', file=sys.stderr)
         return folder, info
     why = f' ({reasons[0]})' if reasons else ''
-    raise FileNotFoundError(f'no sound checkpoint is in {out_dir}{why}. Leave out --init_from=resume to train again')
+    raise FileNotFoundError(f'no intact checkpoint is in {out_dir}{why}. Leave out --init_from=resume to train again')
 
 
 def others(folder):
@@ -250,7 +250,7 @@ def check_resumable(folder, info, model_args, columns, config, tokenizer):
 
 def resume(out_dir, model, averaged, optimizers, model_args, columns, config, tokenizer):
     """
-    Put back, in place, all that training_files saved to the newest sound checkpoint -> its JSON, whose step, best and
+    Put back, in place, all that training_files saved to the newest intact checkpoint -> its JSON, whose step, best and
     scores say where the run is. Refuses as check_resumable, whose arguments follow those of training_files.
     """
     folder, info = newest_sound(out_dir)
@@ -314,7 +314,7 @@ def write_checkpoint(out_dir, name, files, info, pointers=()):
             os.rename(old, out / name)
         raise OSError(
             f'no checkpoint could be written to {out / name}: {e.strerror or e}. '
-            'Free some space there or set --out_dir; earlier ones are sound'
+            'Free some space there or set --out_dir; earlier ones are intact'
         ) from None
     finally:
         for left in partial, old:

@@ -267,7 +267,7 @@ def print_predictions(policy, split, seed):
     """a table of `predictions` -> the same"""
     scores = predictions(policy, split, seed=seed)
     horizons = list(next(iter(scores.values())))
-    title = 'predicted so many steps on, root mean squared error (if nothing changed)'
+    title = 'predicted n steps on, root mean squared error (if nothing changed)'
     print(f'\n| {title} | ' + ' | '.join(map(str, horizons)) + ' |')
     print('|---|' + '---|' * len(horizons))
     for name, errors in scores.items():

@@ -37,9 +37,9 @@ class KVCache:
         columns = self.N + self.ring * self.n_slots
         shape = (config.n_layer, n, config.n_head, columns, config.n_embd // config.n_head)
         self.k, self.v = self.zeros(*shape), self.zeros(*shape)
-        self.bd = None  # embedded: it rarely changes
+        self.bd_emb = None  # it rarely changes
         if config.n_bd:
-            self.bd = self.zeros(n, 1, config.n_embd)
+            self.bd_emb = self.zeros(n, 1, config.n_embd)
         # the state of recurrent parts before each step: so a step can be taken again
         self.state = {
             name: part.initial().detach().expand(n, config.max_steps + 1, -1).clone()
@@ -100,8 +100,8 @@ class KVCache:
 
     def set_bd(self, rows, bd):
         """bd (n, n_bd), nan where not given: what rows are to reach from now on."""
-        if self.bd is not None:
-            self.bd[rows] = self.model.steps.embed_bd(bd[:, None])
+        if self.bd_emb is not None:
+            self.bd_emb[rows] = self.model.steps.embed_bd(bd[:, None])
 
     def read_prompts(self, prompt_of):
         """prompt_of: {row: token ids}. Columns count back from the first step: prompts of any length end beside it."""
@@ -180,14 +180,14 @@ class KVCache:
         """The tokens of the next step of each row, (n, n_slots, C); keeps the state of recurrent parts. t (n, 1)."""
         model = self.model
         prev_act = model.head.encode(prev_act[:, None]).flatten(2)
-        obs, begun, bd = obs[:, None], t > 0, None
-        if self.bd is not None:
-            bd = self.bd[here]
+        obs, has_prev, bd_emb = obs[:, None], t > 0, None
+        if self.bd_emb is not None:
+            bd_emb = self.bd_emb[here]
         if not self.state:
-            return model.embed_steps(obs, prev_act, bd, begun, t)[0][:, 0]
+            return model.embed_steps(obs, prev_act, bd_emb, has_prev, t)[0][:, 0]
         at = torch.arange(len(self.t), device=self.device)[here], t[:, 0]
         before = {name: kept[at] for name, kept in self.state.items()}
-        x, after = model.embed_steps(obs, prev_act, bd, begun, t, before)
+        x, after = model.embed_steps(obs, prev_act, bd_emb, has_prev, t, before)
         for name, kept in self.state.items():
             kept[at[0], at[1] + 1] = after[name][:, 0]
         return x[:, 0]

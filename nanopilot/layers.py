@@ -58,6 +58,11 @@ class SquaredReLU(torch.autograd.Function):
 squared_relu = SquaredReLU.apply
 
 
+def refuse(wrong, error):
+    if wrong:
+        raise ValueError(error)
+
+
 def masked_mean(x, mask):
     return (x * mask).sum() / mask.sum().clamp(min=1)
 

@@ -5,12 +5,12 @@ A trained policy for any loop: prompts in, observations in, actions out.
     env = make_vec(8)                                # any gymnasium.vector.VectorEnv with the observations of training
     obs, _ = env.reset(seed=0)
     policy.reset(['go north of the fridge'] * 8)
-    over = np.zeros(8, bool)
+    done = np.zeros(8, bool)
     for _ in range(400):
-        act = policy.act(obs, skip=over)             # a row that is over takes no step, and the environment ignores
+        act = policy.act(obs, skip=done)             # a row that is done takes no step, and the environment ignores
         obs, _, terminated, truncated, _ = env.step(act) # its action: Gymnasium's NEXT_STEP
-        policy.reset_rows(over)                      # now that row has begun a new episode
-        over = terminated | truncated
+        policy.reset_rows(done)                      # now that row has begun a new episode
+        done = terminated | truncated
 """
 
 import numpy as np

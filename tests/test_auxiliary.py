@@ -120,7 +120,7 @@ def hidden_markov():
 def test_a_hidden_state_is_followed_as_rabiner_says():
     """its sums are 1, however long"""
     model, x = hidden_markov(), torch.randn(3, 100, 3, 16)
-    begun = torch.ones(3, 100, dtype=torch.bool)
+    has_prev = torch.ones(3, 100, dtype=torch.bool)
     evidence = model.token_evidence(x.flatten(1, 2))
     assert torch.allclose(model.transition.softmax(1).sum(1), torch.ones(8))
     b, expected = model.first.softmax(0).expand(3, -1), []
@@ -129,15 +129,15 @@ def test_a_hidden_state_is_followed_as_rabiner_says():
         b = b / b.sum(1, keepdim=True)
         expected.append(b)
     expected = torch.stack(expected, 1)
-    after, states = model(x, begun, 1)
+    after, states = model(x, has_prev, 1)
     assert torch.allclose(states, expected[:, 2::3], atol=1e-5)  # after each step of three tokens
     assert torch.allclose(after, x + model.emission(expected).view_as(x), atol=1e-5)
-    later = model(x[:, 40:], begun[:, 40:], 1, states[:, 39])[1]
+    later = model(x[:, 40:], has_prev[:, 40:], 1, states[:, 39])[1]
     assert torch.allclose(later, states[:, 40:], atol=1e-5)  # it goes on from anywhere
-    begun[:, 0] = False  # the very first step begins in slot 1: what stands before it changes nothing
+    has_prev[:, 0] = False  # the very first step begins in slot 1: what stands before it changes nothing
     x[:, 0, 0] = torch.randn(3, 16)
-    first = model(x[:, :1], begun[:, :1], 1)[1]
-    assert torch.allclose(first, model(x[:, :1, 1:], begun[:, :1], 0)[1], atol=1e-6)
+    first = model(x[:, :1], has_prev[:, :1], 1)[1]
+    assert torch.allclose(first, model(x[:, :1, 1:], has_prev[:, :1], 0)[1], atol=1e-6)
 
 
 def test_a_hidden_state_changes_what_is_said_and_nothing_before():
@@ -157,9 +157,9 @@ def test_a_hidden_state_remembers_beyond_the_window(n_hidden):
     model = make(
         loud=False, n_hidden=n_hidden, block_size=3, text_len=0, head='ce', chunk=1, n_layer=1, past_actions=True
     ).train()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)  # with 1e-2, half of the seeds stay deaf
     text, bd = torch.zeros(32, 0, dtype=torch.int64), torch.zeros(32, 1, 2)
-    for _ in range(400):
+    for _ in range(200):
         obs, first = torch.zeros(32, 10, 1, 3), torch.randint(2, (32,))
         obs[:, 0, 0, 0] = 4.0 * first - 2
         act = first[:, None, None].expand(-1, 10, 1).clone()
@@ -167,6 +167,7 @@ def test_a_hidden_state_remembers_beyond_the_window(n_hidden):
         out, _ = model(text, obs, shown, bd)
         loss = F.cross_entropy(out['act'].flatten(0, 1), act.flatten())
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
     assert (loss.item() < 0.1) if n_hidden else (loss.item() > 0.5)

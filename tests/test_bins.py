@@ -24,8 +24,8 @@ def test_the_order_of_tokens():
     steps = make(**BINS).steps
     vocabulary = steps.vocabulary
     obs = torch.tensor([[-9.0, 0.0, 9.0], [0.0, 0.0, 0.0]])
-    begun = torch.tensor([False, True])  # at the start there is no action before, whatever is given
-    assert vocabulary.act_ids(torch.tensor([7, 1]), begun).tolist() == [RESET, 2 + 1]
+    has_prev = torch.tensor([False, True])  # at the start there is no action before, whatever is given
+    assert vocabulary.act_ids(torch.tensor([7, 1]), has_prev).tolist() == [RESET, 2 + 1]
     obs_ids = vocabulary.obs_ids(obs, steps.edges).tolist()
     assert obs_ids == [[4 + 0, 14 + 5, 24 + 9], [4 + 5, 14 + 5, 24 + 5]] and vocabulary.size == 34
     spans = [range(34)[vocabulary.legal(slot)] for slot in range(4)]

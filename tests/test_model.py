@@ -686,10 +686,10 @@ class GoalFirst(StepEmbedding):
 
     slots = staticmethod(lambda config: 2)
 
-    def forward(self, obs, prev_act, bd, begun, t, estimate=None):
+    def forward(self, obs, prev_act, bd_emb, has_prev, t, estimate=None):
         now = self.time(t)
-        x = self.embed_obs(obs, estimate) + self.act(prev_act) * begun[..., None] + now
-        return torch.stack([bd.expand_as(x) + now, x], 2)
+        x = self.embed_obs(obs, estimate) + self.act(prev_act) * has_prev[..., None] + now
+        return torch.stack([bd_emb.expand_as(x) + now, x], 2)
 
 
 @pytest.mark.parametrize('fuse, head', [('sum', 'l1'), ('goal first', 'mse'), ('goal first', 'l1')])

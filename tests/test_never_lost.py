@@ -139,7 +139,7 @@ def test_a_damaged_one_is_named_and_the_one_before_taken(saved, damage, capsys):
     assert 'train again' not in said and '--checkpoint' not in said, 'a cure that is not the one that is taken'
     for step in (1, 2):
         flip(saved / f'step_000000{step}' / 'a')
-    with pytest.raises(FileNotFoundError, match='no sound checkpoint'):
+    with pytest.raises(FileNotFoundError, match='no intact checkpoint'):
         newest_sound(saved)
 
 

@@ -84,7 +84,7 @@ def found(folder, ours):
 
 
 def kill(times=200, ours=True, size=200_000, seed=0):
-    """-> how many of so many kills lost something: nothing could be read, or an older step than had been saved"""
+    """-> how many of n kills lost something: nothing could be read, or an older step than had been saved"""
     rng, lost = random.Random(seed), Counter()
     for _ in tqdm(
         range(times), desc='kill -9, ' + ('our checkpoints' if ours else 'torch.save in place'), disable=None
@@ -208,7 +208,7 @@ def read_settings(data):
 
 
 def parsers(out):
-    """a trained run's directory -> {name: (a sound input, what reads it)}"""
+    """a trained run's directory -> {name: (a valid input, what reads it)}"""
     import json
     import pickle
 
@@ -274,15 +274,15 @@ def forbid(event, args):
 
 def fuzz(out, times=10_000, seconds=5, memory=64, only=None, batch=250):
     """
-    So many mutations of the input of each parser, in processes that do nothing else -> {name: {'fine', 'refused',
-    'wrong', 'MB'}}; wrong is all but success and an error of one line: another exception, a crash, a hang of so many
-    seconds, a process that grows by more than so many MB
+    Mutations of the input of each parser, `times` of each, in processes that do nothing else -> {name: {'fine',
+    'refused', 'wrong', 'MB'}}; wrong is all but success and an error of one line: another exception, a crash, a hang of
+    more than `seconds`, a process that grows by more than `memory` MB
     """
     import json
     import resource
 
     found = {}
-    for name, (sound, parse) in parsers(out).items():
+    for name, (valid, parse) in parsers(out).items():
         if only and name not in only:
             continue
         counted, wrong, most = Counter(), [], 0
@@ -296,7 +296,7 @@ def fuzz(out, times=10_000, seconds=5, memory=64, only=None, batch=250):
                     before, mine, odd = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, Counter(), []
                     for i in range(first, min(times, first + batch)):
                         signal.alarm(seconds)
-                        data = mutated(sound, random.Random(f'{name} {i}'))
+                        data = mutated(valid, random.Random(f'{name} {i}'))
                         try:
                             parse(data)
                             mine['fine'] += 1
@@ -337,7 +337,7 @@ TRAIN = ['--eval_batches=2', '--dropout=0.1', '--gradient_accumulation_steps=2',
 
 
 def launched(prepared, out, *args, ranks=1, restarts=0, stderr=subprocess.STDOUT):
-    """train.py with a tiny model in a process of its own, or of torchrun with so many ranks -> its Popen"""
+    """train.py with a tiny model in a process of its own, or of torchrun with n ranks -> its Popen"""
     how = (
         ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}', f'--max-restarts={restarts}']
         if ranks > 1
@@ -354,7 +354,7 @@ def launched(prepared, out, *args, ranks=1, restarts=0, stderr=subprocess.STDOUT
 
 def trained(prepared, out, *args, ranks=1, after=None, delay=0.1, signum=signal.SIGTERM):
     """
-    train.py in a process; after so many lines that it prints, and a delay of up to so many seconds, it is sent a signal
+    train.py in a process; after n lines that it prints, and a random delay, it is sent a signal
     -> exit code, seconds from the signal to the end, what it said
     """
     process, said, t = launched(prepared, out, *TRAIN, *args, ranks=ranks), [], time.time()

@@ -15,11 +15,11 @@ from data.swingup.physics import DT, FORCE, RANGES, STEPS, TRACK, Teacher, uprig
 SOURCES = {'clean': 1500, 'disturbed': 3000}  # what collect() makes by default, before what is held out and what fails
 OBS_NAMES = ['x', 'x_dot', 'theta', 'theta_dot']
 BLOCK = 1000  # episodes side by side
-KICKS = 3  # of a disturbed episode: at most so many times something else pushes ..
-KICK_STEPS = (5, 25)  # .. for so many steps ..
-CALM = 200  # .. and not in the last so many
+KICKS = 3  # of a disturbed episode: something else pushes at most this often ..
+KICK_STEPS = (5, 25)  # .. for a number of steps between these ..
+CALM = 200  # .. and not in this many steps before the end
 ASTRAY = 2.0  # metres: in half of them the teacher also stands so far off the middle, at most ..
-ASTRAY_STEPS = (50, 150)  # .. for so many steps: nor is that to be imitated
+ASTRAY_STEPS = (50, 150)  # .. for a number of steps between these: nor is that to be imitated
 STAYS = 50  # steps at the end in which it has to be upright all the time
 HELD_OUT = {  # no system with any of these is in an archive; off the middle, where it is hardest
     'cart': [1.25, 1.35],

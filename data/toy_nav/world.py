@@ -51,7 +51,7 @@ class World:
         self.laser_cos, self.laser_sin = np.float32(np.round([np.cos(laser), np.sin(laser)], 12))
         self.scene = scene
         if wrong := self.unsound_because():
-            raise ValueError(f'the scene is not sound: {wrong}. Compare it with {SCENE}')
+            raise ValueError(f'the scene is not valid: {wrong}. Compare it with {SCENE}')
         self.border = self.outer_wall_width()
         self.tile_size = (self.size - 2 * self.border) / 3
         if self.clearance(*self.start_pose[:2].reshape(2, 1))[0] < self.radius:
