@@ -12,6 +12,8 @@ import sys
 from ast import literal_eval
 from difflib import get_close_matches
 
+from data.threads import BRIEFLY, wait_briefly
+
 SETTABLE = (bool, int, float, str)
 
 
@@ -31,7 +33,9 @@ def one_line(kind, error, trace):
     return print(line, file=sys.stderr)
 
 
-sys.excepthook = one_line  # scripts import this file first, so that a missing package gets its line too
+# scripts import this file first: a missing package gets its line too, and torch is not loaded yet
+sys.excepthook = one_line
+wait_briefly()
 
 
 def read(names, file, choices=(), at_least=(), aliases=(), positional=''):
@@ -67,6 +71,8 @@ def print_help(doc, defaults, file):
     for key, value in defaults.items():
         comment = re.search(rf'^{key} = .*?# (.*)$', source, re.M)
         print(f'  --{key}={value!r}'.ljust(36) + (comment.group(1) if comment else ''))
+    briefly = ' '.join(f'{name}={value}' for name, value in BRIEFLY.items())
+    print(f'\nenvironment: {briefly}, unless you set one of them: threads soon sleep while they wait')
 
 
 def override(defaults, args, aliases=(), others=None):

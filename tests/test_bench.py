@@ -24,6 +24,7 @@ ROWS = {
     'prepare': ['prepare, without descriptions'],
     'ranks': ['2 gloo ranks'],
     'start': ['to its picture'],
+    'busy': ['idle: threads that soon sleep', 'one busy neighbour against idle'],
     'gpu': ['matmul ceiling', 'policy steps'],
 }
 

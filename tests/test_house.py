@@ -12,7 +12,7 @@ from bench import house
 
 SCRIPTS = ('train.py', 'sample_policy.py', 'prepare.py')
 # a room may import those below it, and itself
-LEVELS = [{*SCRIPTS, 'bench'}, {'model.py'}, {'nanopilot'}, {'data', 'config'}]
+LEVELS = [{*SCRIPTS, 'bench'}, {'model.py'}, {'nanopilot'}, {'config'}, {'data'}]
 # a user who loads a policy names no model: it is built when a checkpoint is read, and only there
 DEFERRED = {('nanopilot/policy.py', 'model.py')}
 TOP = {
