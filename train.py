@@ -11,7 +11,6 @@ import copy
 import math
 import os
 import sys
-from contextlib import nullcontext
 from dataclasses import asdict, fields
 
 import torch
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from data.batches import Batches, Curriculum
 from data.prepared import Prepared
 from model import GPT, HEADS, STEPS, GPTConfig
-from nanopilot import attention, card, checkpoint, evaluate, loop
+from nanopilot import attention, card, checkpoint, evaluate, loop, precision
 from nanopilot.kv_cache import by_columns
 from nanopilot.policy import Policy
 
@@ -88,7 +87,7 @@ min_lr = 0.0  # at the end of the cosine
 ema_decay = 0.999  # decay of the running mean of the weights, which is what checkpoints act with; 0.0: off
 # system
 device = 'auto'  # 'cpu', 'cuda', 'cuda:1'; 'auto': cuda where there is one
-dtype = 'auto'  # 'float32' or 'bfloat16'; 'auto': bfloat16 on GPUs that have it, else float32 (CPUs are faster so)
+dtype = 'auto'  # 'float32' or 'bfloat16'; 'auto': bfloat16 where it is faster; on CPUs a short trial tells
 compile = False  # torch.compile the model: worth it on GPUs
 deterministic = False  # the same bytes from the same seed on GPUs too, and slower; CPUs always give them
 threads = 0  # of the CPU, for each rank; 0: torch's own choice
@@ -112,9 +111,6 @@ if batch_size % ranks.n:
 loop.set_up(device, threads, deterministic)
 ranks.meet(device)
 on_gpu = device.startswith('cuda')
-if dtype == 'auto':
-    dtype = 'bfloat16' if on_gpu and torch.cuda.is_bf16_supported() else 'float32'
-autocast = nullcontext() if dtype == 'float32' else torch.autocast(device.split(':')[0], torch.bfloat16)
 
 # ------------------------------------------------------------------------------
 # data
@@ -158,6 +154,9 @@ if init_from == 'resume':
 else:
     for line in raw_model.fit(train, view.columns, seed):  # normaliser, bounds, bins, centres
         print0(line)
+tokens = batch_size // ranks.n, text_len + math.ceil(train_batches.longest / chunk) * gptconf.n_slots
+dtype, why = precision.choose(dtype, device, ranks, raw_model, tokens, resumed)
+autocast = precision.autocast(dtype, device)
 if compile:
     print0('compiling the model... (takes a minute or two)')
 model = ranks.wrap(torch.compile(raw_model) if compile else raw_model, device)
@@ -168,8 +167,8 @@ millions = raw_model.num_params() / 1e6
 batch = f'{batch_size} x {gradient_accumulation_steps}'
 print0(f'{millions:.2f}M parameters, {head} head; window of {K} steps of {chunk} beside {text_len} prompt tokens')
 print0(f'{len(train)} episodes to train on, {len(val)} to validate; {batch} a step over {ranks.n} rank(s)')
-print0(f'attention: {kernel}; {optimizer}')
-print0(f'{device}, {dtype}, {torch.get_num_threads()} threads; step {step} to {max_iters}, checkpoints in {out_dir}')
+print0(f'attention: {kernel}; {optimizer}; {dtype}: {why}')
+print0(f'{device}, {torch.get_num_threads()} threads; step {step} to {max_iters}, checkpoints in {out_dir}')
 if segment_len and segment_len < min(gptconf.max_steps, 2 * n_layer * K) and gptconf.max_steps > K:
     print0(f'note: {n_layer} layers of {K} steps can see more than {segment_len=}. Raise it')
 if n_hidden and (segment_len or segment_from):
@@ -239,6 +238,7 @@ def save_checkpoint(val_loss, pointers):
         files['tokenizer.model'] = train.tokenizer().model
     info = {'model': asdict(gptconf), 'settings': config, **data_info, **checkpoint.versions()}
     info |= {'step': step, 'val_loss': val_loss, 'best': best, 'scores': scores}
+    info |= {'dtype': dtype, 'device': device.split(':')[0]}
     checkpoint.write_checkpoint(out_dir, f'step_{step:07d}', files, info, pointers)
     checkpoint.remove_old(out_dir, keep_last, keep_every)
     return info
@@ -320,7 +320,8 @@ while True:
         )
     for o in optimizers:
         if not skipped:
-            o.step()
+            with autocast:  # Muon has products, too
+                o.step()
         o.zero_grad(set_to_none=True)
     if not skipped:
         averaged.update(step)

@@ -15,7 +15,9 @@ from bench import hugging_face
 from bench.pairs import skipped
 from bench.sizes import HOPPER, INTERLEAVE, SWINGUP, TOY_NAV, batches, config_of, noise
 from model import GPT, MLP
+from nanopilot import precision
 from nanopilot.checkpoint import training_files, write_checkpoint
+from nanopilot.loop import Ranks
 from nanopilot.optim import Muon
 
 
@@ -24,6 +26,9 @@ def training_loop(bench, config, data):
     torch.manual_seed(bench.seed)
     model = GPT(config).train()
     optimizers = model.configure_optimizers('adamw', 0.01, 1e-3, (0.9, 0.95))
+    tokens = data.batch_size, config.text_len + config.max_steps * config.n_slots
+    dtype, _ = precision.choose('auto', 'cpu', Ranks(), model, tokens)
+    autocast = precision.autocast(dtype, 'cpu')
     averaged = {k: p.detach().clone() for k, p in model.named_parameters()}
     loader = ThreadPoolExecutor(1)
     state = {'step': 0, 'next': loader.submit(data.batch, 0)}
@@ -34,7 +39,8 @@ def training_loop(bench, config, data):
             batch.pop('n_real')
             state['step'] += 1
             state['next'] = loader.submit(data.batch, state['step'])
-            _, loss = model(**{name: torch.from_numpy(a) for name, a in batch.items()})
+            with autocast:
+                _, loss = model(**{name: torch.from_numpy(a) for name, a in batch.items()})
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:

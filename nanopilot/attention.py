@@ -10,7 +10,7 @@ slides.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from nanopilot.layers import episode_lengths
 
 PAD = 0  # the token id of a prompt's padding: never attended to
+ROUND = 8  # tokens: on CPUs products in bfloat16 are prepared anew for every length, so that few lengths are faster
 
 
 def sees(q_step, q_index, k_step, k_index, K):
@@ -71,6 +72,28 @@ def plan(model, text, S, kernel=None, loss_mask=None):
     How a GPT attends to text, as embed_text reads it, and S steps. kernel: None: the fastest. loss_mask (B, S, chunk):
     what is predicted after its last step means nothing; None: all steps count.
     """
+    chosen = plan_for(kernel, model, text, S, loss_mask)
+    if not bfloat16_on_cpu(text.device):
+        return chosen
+    return replace(chosen, attend=in_float32(chosen.attend), attend_rows=in_float32(chosen.attend_rows))
+
+
+def bfloat16_on_cpu(device):
+    return device.type == 'cpu' and torch.is_autocast_enabled('cpu')
+
+
+def in_float32(attend):
+    """Attention whose inputs may be bfloat16: on CPUs its gradient takes 8 times as long in that."""
+
+    def attend_in_float32(q, k, v, dropout_p=0.0):
+        with torch.autocast('cpu', enabled=False):
+            return attend(q.float(), k.float(), v.float(), dropout_p=dropout_p)
+
+    return attend_in_float32
+
+
+def plan_for(kernel, model, text, S, loss_mask):
+    """plan, in the precision of its inputs"""
     text, steps, K = token_ids(text), model.steps, model.config.window
     N, n_slots = text.shape[1], steps.n_slots
     T = N + S * n_slots - steps.first_slot
@@ -106,6 +129,8 @@ def packed_plan(text, S, steps, lengths):
     n_words = (text != PAD).sum(1, keepdim=True)  # (B, 1)
     ends = n_words + lengths * n_slots - steps.first_slot
     n = T if torch.compiler.is_compiling() else int(ends.max())  # compiled code wants one shape
+    if bfloat16_on_cpu(text.device):
+        n = min(T, -(-n // ROUND) * ROUND)
     i = torch.arange(n, device=text.device)
     source = torch.where(i < n_words, i, (i + N - n_words).clamp(max=T - 1))  # (B, n)
     first = n_words + n_slots - 1 - steps.first_slot

@@ -1,8 +1,8 @@
 """
 Muon, all matrices of one shape at once.
 
-torch.optim.Muon takes one matrix after another, in bfloat16, which CPUs are slow at. The same steps, batched and on
-CPUs in float32, cost a small model a third of that (`python -m bench.speed --only=training`).
+torch.optim.Muon takes one matrix after another, in bfloat16, which most CPUs are slow at. The same steps are batched
+here, and on CPUs in float32 unless the step is taken under autocast (`python -m bench.speed --only=training`).
 """
 
 from collections import defaultdict
@@ -62,8 +62,9 @@ def orthogonal(x, coefficients, steps, eps):
     if x.shape[1] > x.shape[2]:
         return orthogonal(x.mT, coefficients, steps, eps).mT
     a, b, c = coefficients
-    x = x.to(torch.bfloat16 if x.is_cuda else torch.float32)
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    in_bfloat16 = x.is_cuda or torch.is_autocast_enabled('cpu')
+    x = x.to(torch.bfloat16 if in_bfloat16 else torch.float32)
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -16,7 +16,7 @@ from data.prepared import Prepared
 from data.text import NOT_GIVEN, Tokenizer
 from model import GPT, GPTConfig
 from nanopilot import checkpoint as checkpoints
-from nanopilot import evaluate, loop
+from nanopilot import evaluate, loop, precision
 from nanopilot.attention import PAD
 from nanopilot.checkpoint import load_weights, read_checkpoint, read_tensors
 from nanopilot.policy import Policy
@@ -80,8 +80,8 @@ def test_it_says_what_it_decided(training):
     said = training[0].stdout
     assert re.search(r'0\.\d\dM parameters, mse head; window of \d+ steps of 8 beside 64 prompt tokens', said)
     assert re.search(r'\d+ episodes to train on, \d+ to validate; 8 x 1 a step over 1 rank', said)
-    assert 'attention: causal; adamw' in said
-    assert 'cpu, float32, 1 threads; step 0 to 60' in said and said.strip().splitlines()[-1].startswith('done: out')
+    assert 'attention: causal; adamw; float32: as set' in said
+    assert 'cpu, 1 threads; step 0 to 60' in said and said.strip().splitlines()[-1].startswith('done: out')
     assert re.search(
         r'step +60 \| loss \d\.\d{4} \| lr \d\.\de-\d\d \| +[\d.]+ ms \| \d+k steps/s \| data \d+\.\d%',
         training[0].stdout,
@@ -512,6 +512,21 @@ def test_every_setting_trains(args, train, tmp_path):
         centers = g['raw_model'].head.centers
         assert centers.shape == (1, 8, 16) and centers.std(1).max() > 0.3 and centers.isfinite().all()
         assert torch.equal(GPT.from_checkpoint(newest(tmp_path / 'o'))[0].head.centers, centers)
+
+
+def test_it_goes_on_in_the_precision_that_a_trial_chose(train, tmp_path, monkeypatch, capsys):
+    """dtype='auto', also where another trial would choose otherwise"""
+    args = ['--dtype=auto', '--eval_interval=2']
+    monkeypatch.setattr(precision, 'speedup', lambda *args: 2.0)
+    train('straight', '--max_iters=4', *args)
+    assert 'bfloat16: in a trial bfloat16 was 2.0 times as fast' in capsys.readouterr().out
+    train('o', '--max_iters=2', *args)
+    assert read_checkpoint(newest(tmp_path / 'o'))['dtype'] == 'bfloat16'
+    monkeypatch.setattr(precision, 'speedup', lambda *args: 0.5)
+    train('o', '--max_iters=4', *args, '--init_from=resume')
+    assert 'bfloat16: as before' in capsys.readouterr().out
+    weights = [(tmp_path / out / 'step_0000004' / 'model.safetensors').read_bytes() for out in ('straight', 'o')]
+    assert weights[0] == weights[1]
 
 
 def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to_train, tmp_path):
