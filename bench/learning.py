@@ -10,9 +10,10 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import hugging_face
-from bench.pairs import skipped
+from bench.pairs import seconds, skipped, value_row
 from bench.sizes import HOPPER, INTERLEAVE, SWINGUP, TOY_NAV, batches, config_of, noise
 from model import GPT, MLP
 from nanopilot import precision
@@ -20,14 +21,16 @@ from nanopilot.checkpoint import training_files, write_checkpoint
 from nanopilot.loop import Ranks
 from nanopilot.optim import Muon
 
+CEILING_GOALS = {'float32': 45, 'bfloat16': 20}  # %
 
-def training_loop(bench, config, data):
+
+def training_loop(bench, config, data, dtype='auto'):
     """the loop of train.py -> a function that takes n steps, and one that writes a checkpoint into a directory"""
     torch.manual_seed(bench.seed)
     model = GPT(config).train()
     optimizers = model.configure_optimizers('adamw', 0.01, 1e-3, (0.9, 0.95))
     tokens = data.batch_size, config.text_len + config.max_steps * config.n_slots
-    dtype, _ = precision.choose('auto', 'cpu', Ranks(), model, tokens)
+    dtype, _ = precision.choose(dtype, 'cpu', Ranks(), model, tokens)
     autocast = precision.autocast(dtype, 'cpu')
     averaged = {k: p.detach().clone() for k, p in model.named_parameters()}
     loader = ThreadPoolExecutor(1)
@@ -95,6 +98,7 @@ def training(bench):
     rows.append(muon(bench))
     rows += squared_relu(bench)
     rows.append(against_hugging_face(bench))
+    rows += [share_of_ceiling(bench, *goal) for goal in CEILING_GOALS.items()]
     return rows
 
 
@@ -176,6 +180,33 @@ def against_hugging_face(bench):
     data = batches(bench, config, bench.size(64, 2), 'hopper')
     steps = partial(training_loop(bench, config, data)[0], 8)
     return bench.compare(name, partial(hugging_face.training_loop(theirs, data), 8), steps, 2)
+
+
+def share_of_ceiling(bench, dtype, goal):
+    """of what this machine reaches in one large product of the MLP's shape: how much does a training step reach?"""
+    config = config_of(bench, 50, **TOY_NAV)
+    B = bench.size(16, 2)
+    steps, _ = training_loop(bench, config, batches(bench, config, B, f'ceiling_{dtype}'), dtype)
+    with FlopCounterMode(display=False) as counter:
+        steps(1)
+    n = bench.size(10, 1)
+    C, tokens = config.n_embd, B * (config.text_len + config.max_steps)
+    x, weight = torch.randn(tokens, C), torch.randn(C, 4 * C)
+    if dtype == 'bfloat16':
+        x, weight = x.bfloat16(), weight.bfloat16()
+
+    def products():
+        for _ in range(100 * n):
+            x @ weight
+
+    products()
+    share = []
+    for _ in range(bench.pairs):
+        ceiling = 100 * n * 2 * tokens * C * 4 * C / seconds(products)
+        share.append(100 * n * counter.get_total_flops() / seconds(partial(steps, n)) / ceiling)
+    return value_row(
+        f"a training step in {dtype}: share of the CPU's matmul ceiling; config/toy_nav.py", share, ' %', goal
+    )
 
 
 def attention(bench):

@@ -18,7 +18,16 @@ from bench.sizes import ANCESTOR, make, noise
 ROWS = {
     'rollout': ['cached, against recomputed', 'cached, against a cropped', 'a step in a batch', 'Hugging Face'],
     'attention': ['causal attention'],
-    'training': ['nanoGPT', 'gathering', 'one token a step', 'checkpoint', 'Muon', 'square()', 'Hugging Face'],
+    'training': [
+        'nanoGPT',
+        'gathering',
+        'one token a step',
+        'checkpoint',
+        'Muon',
+        'square()',
+        'Hugging Face',
+        'ceiling',
+    ],
     'environment': ['robots at once', 'robot steps'],
     'evaluation': ['1,000 episodes'],
     'prepare': ['prepare, without descriptions'],
