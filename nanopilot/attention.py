@@ -18,13 +18,9 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from nanopilot.layers import episode_lengths
+from nanopilot.ring import sees
 
 PAD = 0  # the token id of a prompt's padding: never attended to
-
-
-def sees(q_step, q_index, k_step, k_index, K):
-    """The mask, wherever it is needed: a query sees a key before it, of the last K steps or a word (step < 0)."""
-    return (k_index <= q_index) & ((q_step - k_step < K) | (k_step < 0))
 
 
 def mask(text, T, n_slots, K):
