@@ -28,8 +28,9 @@ class Episodes:
         self.info = info
         self.data_spec = info['data']
         self.tokenizer = tokenizer
-        self.obs_mean = obs_mean
-        self.obs_std = obs_std
+        self.obs_columns = np.array(info['obs_columns'])
+        self.obs_mean, self.obs_std = obs_mean, obs_std
+        self.obs_far = FAR * np.maximum(obs_std, MIN_STD)
         self.discrete = discrete
         self.cache = None
 
@@ -159,30 +160,32 @@ class Episodes:
             raise ValueError('the policy does not know yet what is asked. Call reset(prompts) first')
         go = np.ones(len(obs), bool) if skip is None else ~np.asarray(skip, bool)
         obs = self.check_obs(np.asarray(obs, np.float32), go)
-        self.recent[go] = np.concatenate([self.recent[go, 1:], obs[go, None]], 1)
+        newest = np.concatenate([self.recent[:, 1:], obs[:, None]], 1)
+        self.recent = np.where(go[:, None, None], newest, self.recent)
         begins = go & self.fresh
-        self.recent[begins] = obs[begins, None]
-        self.fresh[begins] = False
+        if begins.any():
+            self.recent[begins] = obs[begins, None]
+            self.fresh[begins] = False
         if bd is not None:
             self.bd[go] = np.asarray(bd, np.float32)[go]
         rows = np.flatnonzero(go & (self.k == self.config.chunk))
         if len(rows):
             self.decide(rows, bd is not None, temperature, top_p, generator)
         k = np.minimum(self.k, self.config.chunk - 1)
-        self.k[go] += 1
-        return self.plan[np.arange(len(obs)), k].copy()
+        self.k += go
+        return self.plan[np.arange(len(obs)), k]
 
     def check_obs(self, obs, go):
         """
         refuse observations (n, all of them) that training has nothing like, in rows where go (n,) -> those it was
         trained on, (n, n_obs)
         """
-        names, columns = self.data_spec['obs_names'], self.info['obs_columns']
+        names, columns = self.data_spec['obs_names'], self.obs_columns
         n = len(self.k)
         if obs.shape != (n, len(names)):
             raise ValueError(f'obs has shape {obs.shape}, not {(n, len(names))}: {n} rows of {", ".join(names)}')
         obs = obs[:, columns]
-        sane = np.abs((obs - self.obs_mean) / np.maximum(self.obs_std, MIN_STD)) < FAR  # nor nan, nor inf
+        sane = np.abs(obs - self.obs_mean) < self.obs_far  # nor nan, nor inf
         if not sane[go].all():
             row, i = np.argwhere(go[:, None] & ~sane)[0]
             trained = f'{self.obs_mean[i]:.3g} +- {self.obs_std[i]:.3g}'

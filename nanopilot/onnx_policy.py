@@ -24,7 +24,8 @@ from nanopilot.episodes import Episodes
 
 FORMAT = 1  # of the JSON beside the graphs, which onnx_export.py writes
 PARTS = {'format', 'config', 'state', 'obs_mean', 'obs_std', 'tokenizer', 'dataset', 'data', 'obs_columns', 'sha256'}
-FIRST_ROOM = 16  # steps that an episode has room for; attention costs as much as there is room, so it doubles on demand
+ROOM = 16  # steps that an episode has room for at first; attention costs as much as there is room
+MORE = 1.25  # .. so it is given more on demand: times as much
 
 
 class OnnxPolicy(Episodes):
@@ -91,7 +92,7 @@ def read_info(file):
     return info
 
 
-def open_graph(file, info, threads):
+def open_graph(file, info, threads=1):
     """-> the session of a graph, if its bytes are those that were exported with info"""
     import onnxruntime
 
@@ -212,12 +213,13 @@ class Row:
         """a new episode, with the keys and values of a prompt (n_layer, 2, n_head, n, head_size)"""
         self.n_words = words.shape[3]
         self.kept = words
-        self.make_room(min(FIRST_ROOM, self.ring))
+        self.make_room(ROOM)
         for name, first in self.initial.items():
             self.after[name][:] = first
 
     def make_room(self, room):
-        """for `room` steps, where there were fewer"""
+        """for `room` steps, where there were fewer; at most for as many as the ring has"""
+        room = min(room, self.ring)
         n_layer, _, n_head, before, head_size = self.kept.shape
         n_slots = self.config.n_slots
         columns = self.n_words + room * n_slots
@@ -232,7 +234,7 @@ class Row:
     def step(self, t, obs, prev_act, bd):
         """step t of the episode, obs (chunk, n_obs), prev_act (chunk, ..), bd (n_bd,) -> the actions (1, chunk, ..)"""
         if self.room <= t and self.room < self.ring:
-            self.make_room(min(2 * self.room, self.ring))
+            self.make_room(max(self.room + ROOM, int(MORE * self.room)))
         n_slots = self.config.n_slots
         self.obs[0], self.prev_act[0], self.bd[0], self.t[0] = obs, prev_act, bd, t
         self.column[0] = self.n_words + t % self.ring * n_slots

@@ -16,7 +16,14 @@ from bench.pairs import Bench
 from bench.sizes import ANCESTOR, make, noise
 
 ROWS = {
-    'rollout': ['cached, against recomputed', 'cached, against a cropped', 'a step in a batch', 'Hugging Face'],
+    'rollout': [
+        'cached, against recomputed',
+        'exported, against recomputed',
+        'cached, against a cropped',
+        'a step in a batch',
+        "cached, against Hugging Face's",
+        "exported, against Hugging Face's",
+    ],
     'attention': ['causal attention'],
     'training': ['nanoGPT', 'gathering', 'one token a step', 'checkpoint', 'Muon', 'square()', 'Hugging Face'],
     'environment': ['robots at once', 'robot steps'],
