@@ -18,7 +18,7 @@ import torch.nn as nn
 from torch.nn import functional as F
 
 from nanopilot.kv_cache import predicting_slots, take_slots
-from nanopilot.onnx_policy import FORMAT, names
+from nanopilot.onnx_policy import FORMAT, digest, names
 
 OPSET = 24  # the first that has TensorScatter
 COLUMNS = 8  # of the example that is traced; any number is then taken
@@ -168,7 +168,10 @@ def export(policy, file):
     if policy.config.text_len:
         written[prompt_file] = prompt_graph(policy)
     sha256 = {f.name: hashlib.sha256(graph).hexdigest() for f, graph in written.items()}
-    written[info_file] = json.dumps(describe(policy, state, sha256)).encode()
+    info = describe(policy, state, sha256)
+    sha256['this'] = digest(json.loads(json.dumps(info)))  # of what is read back
+    written[info_file] = json.dumps(info).encode()
+    step_file.parent.mkdir(parents=True, exist_ok=True)
     for f, content in written.items():  # a reader never gets half of one, nor some of another export: see sha256
         f.with_name(f'{f.name}.tmp').write_bytes(content)
     for f in written:

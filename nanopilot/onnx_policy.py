@@ -89,7 +89,15 @@ def read_info(file):
         raise ValueError(f'{info_file} is damaged. {again}') from None
     if not isinstance(info, dict) or not set(info) >= PARTS or info['format'] != FORMAT:
         raise ValueError(f'{info_file} is not of format {FORMAT}, or parts of it are missing. {again}')
+    if info['sha256'].get('this') != digest(info):
+        raise ValueError(f'{info_file} is damaged. {again}')
     return info
+
+
+def digest(info):
+    """-> the SHA-256 of all that a JSON says but its own"""
+    sha256 = {name: value for name, value in info['sha256'].items() if name != 'this'}
+    return hashlib.sha256(json.dumps({**info, 'sha256': sha256}, sort_keys=True).encode()).hexdigest()
 
 
 def open_graph(file, info, threads=1):

@@ -148,20 +148,22 @@ def test_what_cannot_be_asked_is_refused(file):
         policy.act(obs[:, :3])
     with pytest.raises(ValueError, match='temperature=0.5, but .* Leave it out'):
         policy.act(obs, temperature=0.5)
-    with pytest.raises(ValueError, match='Shorten it'):
-        policy.reset(['go to the bed ' * 9])
     with pytest.raises(ValueError, match='knows no word'):
         policy.check('xylophone', None)
+    with pytest.raises(ValueError, match='Shorten it'):
+        policy.check('go to the bed ' * 9, None)
+    assert policy.act(obs).shape == (1, 2)  # what was refused has changed nothing
     policy.reset([None])
     with pytest.raises(ValueError, match='has reached step 50, .* Reset it'):
         for _ in range(2 * 50 + 1):
             policy.act(obs)
 
 
+@pytest.mark.parametrize('where', [0.0, 0.5, 0.9])
 @pytest.mark.parametrize('which', range(3))
-def test_a_damaged_file_is_refused_by_name(file, which):
+def test_a_damaged_file_is_refused_by_name(file, which, where):
     name = names(file)[which]
-    flip(name, 0.0)
+    flip(name, where)
     with pytest.raises(ValueError, match=f'{name.name} is damaged.*--export'):
         OnnxPolicy.load(file)
     name.unlink()
@@ -169,12 +171,16 @@ def test_a_damaged_file_is_refused_by_name(file, which):
         OnnxPolicy.load(file)
 
 
-def test_files_of_two_exports_are_not_mixed(file):
-    info = json.loads(names(file)[2].read_text())
-    info['sha256'][file.name] = '0' * 64
-    names(file)[2].write_text(json.dumps(info))
-    with pytest.raises(ValueError, match='of another export'):
+def test_files_of_two_exports_are_not_mixed(file, tmp_path):
+    other = tmp_path / 'policy.onnx'
+    export(made(fuse='sum', text_len=0, block_size=5), other)
+    names(file)[2].write_bytes(names(other)[2].read_bytes())
+    with pytest.raises(ValueError, match='policy.onnx is damaged, or of another export'):
         OnnxPolicy.load(file)
+
+
+def test_another_format_is_refused(file):
+    info = json.loads(names(file)[2].read_text())
     names(file)[2].write_text(json.dumps({**info, 'format': 0}))
     with pytest.raises(ValueError, match='not of format'):
         OnnxPolicy.load(file)

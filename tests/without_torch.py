@@ -14,8 +14,8 @@ PROMPTS = ['go to the bed, then stop', None, 'pass the stove']
 
 def drive(policy, how):
     """
-    Three episodes, each at its own step: their rows wait at random, one begins anew, two are asked for something else.
-    -> the actions (T, 3, ..), 0 where a row waits
+    Three episodes, each at its own step: their rows wait at random, one begins anew, two are asked for something else,
+    and at last what to reach changes at every step -> the actions (T, 3, ..), 0 where a row waits
     """
     obs, bd, skip = how['obs'], list(how['bd']), how['skip']
     has_words, has_bd = policy.config.text_len > 0, policy.config.n_bd > 0
@@ -24,7 +24,10 @@ def drive(policy, how):
     policy.reset(prompts, bd if has_bd else None)
     actions = []
     for t, (now, waits) in enumerate(zip(obs, skip)):
-        act = policy.act(now, skip=waits)
+        to_go = None
+        if has_bd and t > len(obs) * 2 // 3:
+            to_go = how['bd'] * t / len(obs)
+        act = policy.act(now, to_go, skip=waits)
         actions.append(np.where(waits.reshape(3, *[1] * (act.ndim - 1)), 0, act))
         if t == len(obs) // 3:
             policy.reset_rows([False, True, False], ['go north of the sofa'] if has_words else None)
