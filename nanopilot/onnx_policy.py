@@ -165,7 +165,8 @@ class OnnxCache:
         -> the actions (n, chunk, ..) of the next step of each row.
 
         obs (n, chunk, n_obs), up to the decision; prev_act (n, chunk, ..), what was done since the last one; bd (n,
-        n_bd), nan where not given, None: as before; rows (n,), None: all. Does not count the step: `t[rows] += 1` does.
+        n_bd), nan where not given, None: as before; rows (n,), None: all. Does not count the step: `t[rows] += 1` does;
+        with recurrent parts, whose state moves on, it cannot be taken again.
         """
         rows = np.arange(len(self.rows)) if rows is None else rows
         ring.check_length(self.t[rows].max(), self.config.max_steps)
