@@ -8,6 +8,7 @@ $ python sample_policy.py --out_dir=out-cartpole-bins --dream=100 # episodes tha
 $ python sample_policy.py --eval=test                             # score the test split
 $ python sample_policy.py --eval=archive                          # how much of a quality-diversity archive it recovers
 $ python sample_policy.py --eval=test --judge=gpt-4o-mini --human # .. by a language model, and by you (judge.py)
+$ python sample_policy.py --export=policy.onnx                    # for a robot without torch (nanopilot/onnx_policy.py)
 """
 
 import config as settings  # first: it turns mistakes into one line
@@ -22,7 +23,7 @@ import torch
 
 from data.pictures import save
 from data.prepared import Prepared, load_meta
-from nanopilot import dreams
+from nanopilot import dreams, onnx_export
 from nanopilot import evaluate as evaluation
 from nanopilot import judge as judging
 from nanopilot.policy import Policy
@@ -46,6 +47,7 @@ eval_episodes = 400  # of each source, at most; 0: all
 rows = ''  # of the tables of --eval, separated by commas: 'prompt,prompt and bd'; '': all
 judge = ''  # also a language model of this name scores rollouts of --eval; where it is: OPENAI_BASE_URL, OPENAI_API_KEY
 judge_episodes = 50  # that it scores, or a person
+export = ''  # write the policy as ONNX to this file and beside it instead: policy.onnx
 human = False  # also a page for a person to score them, blind: human.html
 data_dir = ''  # for --eval and --dream; '': data/<dataset>/prepared
 batch_size = 256  # episodes at once
@@ -136,6 +138,8 @@ def check():
         raise ValueError(f'{num_samples=} of one request are all the same at temperature=0. Raise it, or leave it out')
     if dream and (eval or prompt or bd or prompts):
         raise ValueError('a dream is asked nothing. Leave out --eval, --prompt, --bd and --prompts, or --dream')
+    if export and (dream or eval or prompt or bd or prompts or device != 'cpu'):
+        raise ValueError('--export drives nothing. Leave out --eval, --dream, --prompt, --bd, --prompts and --device')
     if judge or human:
         if eval not in ('test', 'val') or only and 'prompt' not in only:
             raise ValueError(
@@ -159,7 +163,10 @@ def main():
     check()
     policy = Policy.load(out_dir, checkpoint, device, bert_model)
     check_policy(policy)
-    if dream:
+    if export:
+        written = onnx_export.export(policy, export)
+        print(f'written: {", ".join(map(str, written))}')
+    elif dream:
         split = Prepared(prepared_dir(policy), 'test')
         how = {'temperature': temperature or 1.0, 'top_p': top_p, 'seed': seed}
         write_json(out / 'dream.json', dreams.evaluate(policy, split, dream, out / 'dream.png', **how))

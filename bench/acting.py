@@ -1,6 +1,7 @@
 """Acting: a step of an episode from the cache, steps of the robot, whole rollouts."""
 
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from bench.sizes import ACTING, ANCESTOR, HOPPER, make, noise
 from data.text import PAD, pad_prompts
 from data.toy_nav import env_kwargs, make_env, make_vec, spec
 from nanopilot.kv_cache import KVCache
+from nanopilot.onnx_export import export
+from nanopilot.onnx_policy import OnnxPolicy, names, open_graph, read_info
 from nanopilot.policy import Policy
 
 WORDS = 40  # of the ancestor's prompts; the rest of their tokens is padding
@@ -34,7 +37,35 @@ def in_flight(bench, model, B, N, begun):
     return steps
 
 
+def exported(bench, model, N, begun):
+    """.. one such episode, acted in by OnnxPolicy: what a user calls, with its checks. chunk=1"""
+    n_obs = model.config.n_obs
+    info = {'dataset': 'noise', 'data': {'obs_names': [''] * n_obs}, 'obs_columns': list(range(n_obs))}
+    file = bench.folder / 'policy.onnx'
+    export(Policy(model, info), file)
+    info = read_info(file)
+    step, prompt, _ = names(file)
+    graphs = open_graph(step, info), open_graph(prompt, info) if N else None
+    policy = OnnxPolicy(info, TokenIds(), *graphs)
+    text, obs, _, bd = noise(bench, model.config, 1, begun, N)
+    obs = obs[0].numpy()  # (begun, 1, n_obs)
+    policy.reset(text.tolist(), bd[:, 0].numpy())
+    for now in obs:
+        policy.act(now)
+
+    def steps(n):
+        for _ in range(n):  # not counted, as above
+            policy.act(obs[0])
+            policy.cache.t -= 1
+
+    return steps
+
+
 @torch.inference_mode()
+def recompute(model, *inputs, **how):
+    model(*inputs, **how)
+
+
 def rollout(bench):
     """a step of an episode, from the cache, against computing the whole sequence again"""
     rows = []
@@ -48,7 +79,7 @@ def rollout(bench):
         begun = bench.size(350 if K == long else 80, 4)
         steps = partial(in_flight(bench, model, B, N, begun), n)
         if B in (1, 32):
-            rows += against_recomputing(bench, model, B, K, steps, n)
+            rows += against_recomputing(bench, model, B, K, steps, n, begun)
         if B == 1 and K == window:
             alone = steps
         elif B > 1:
@@ -57,20 +88,24 @@ def rollout(bench):
     return rows + against_hugging_face(bench)
 
 
-def against_recomputing(bench, model, B, K, steps, n):
-    """rows for B episodes of which K steps are in view; steps() takes n from the cache"""
+def against_recomputing(bench, model, B, K, steps, n, begun):
+    """rows for B episodes of which K steps are in view; steps() takes n from the cache, where `begun` are already"""
     N, T = model.config.text_len, model.config.max_steps
     text, obs, act, bd = noise(bench, model.config, B, T, N)
     text = text.clone()
     text[:, WORDS:] = PAD  # as the ancestor pads; the cache gains nothing by it, its prompts have N tokens
     name = f'cached, against recomputed and padded to {N + 3 * T} tokens; batch {B}, window {K}'
-    whole = partial(model, text, obs, act, bd, kernel='dense')
+    whole = partial(recompute, model, text, obs, act, bd, kernel='dense')
     rows = [bench.compare(name, whole, steps, {1: 100, 32: 200}[B], n_fast=n)]
+    if B == 1:
+        rows.append(against_exported(bench, name, whole, 1, 80, model, N, begun))
     if K < T:
         n_text = N - bench.size(42, 3)
         text, obs, act, bd = noise(bench, model.config, B, K, n_text)
         name = f'cached, against a cropped window of {n_text + 3 * K} tokens; batch {B}, window {K}'
-        rows.append(bench.compare(name, partial(model, text, obs, act, bd), steps, {1: 20, 32: 50}[B], n_fast=n))
+        rows.append(
+            bench.compare(name, partial(recompute, model, text, obs, act, bd), steps, {1: 20, 32: 50}[B], n_fast=n)
+        )
     return rows
 
 
@@ -81,11 +116,21 @@ def against_hugging_face(bench):
         return [skipped(name + '1 and 64', "pip install '.[bench]'")]
     act = partial(hugging_face.act, theirs, 4)
     model = make(bench, 20, **HOPPER)
-    rows = []
+    begun = bench.size(80, 4)
+    rows = [against_exported(bench, f'{name}1', act, 4, 5, model, 0, begun)]
     for B, goal, how in (1, 4, ''), (64, 40, ' (theirs one by one)'):
-        steps = partial(in_flight(bench, model, B, 0, bench.size(80, 4)), 20)
+        steps = partial(in_flight(bench, model, B, 0, begun), 20)
         rows.append(bench.compare(f'{name}{B}{how}', act, steps, goal, 4, 20 * B))
     return rows
+
+
+def against_exported(bench, name, slow, n_slow, goal, model, N, begun):
+    """the row `name`, of a cached step, for the same model exported"""
+    name = name.replace('cached', 'exported', 1)
+    if not (find_spec('onnxruntime') and find_spec('onnxscript')):
+        return skipped(name, "pip install '.[onnx]'")
+    steps = partial(exported(bench, model, N, begun), 20)
+    return bench.compare(name, slow, steps, goal, n_slow, 20)
 
 
 def environment(bench):

@@ -23,6 +23,7 @@ READ_WITH_MODEL = (
     'bins',
     'kv_cache',
     'layers',
+    'ring',
 )  # in nanopilot/: model.py is half a story without
 LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -29,6 +29,7 @@ def hopper(bench):
     return DecisionTransformerModel(config).eval()
 
 
+@torch.inference_mode()
 def act(model, n):
     """n actions in one environment: the last K steps are computed anew for each"""
     mask = torch.ones(1, K, dtype=torch.long)

@@ -18,14 +18,10 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from nanopilot.layers import episode_lengths
+from nanopilot.ring import sees
 
 PAD = 0  # the token id of a prompt's padding: never attended to
 ROUND = 8  # tokens: on CPUs products in bfloat16 are prepared anew for every length, so that few lengths are faster
-
-
-def sees(q_step, q_index, k_step, k_index, K):
-    """The mask, wherever it is needed: a query sees a key before it, of the last K steps or a word (step < 0)."""
-    return (k_index <= q_index) & ((q_step - k_step < K) | (k_step < 0))
 
 
 def mask(text, T, n_slots, K):

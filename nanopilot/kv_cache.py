@@ -13,7 +13,8 @@ import torch.nn as nn
 from torch.nn import functional as F
 
 from data.text import pad_prompts
-from nanopilot.attention import PAD, sees, token_ids
+from nanopilot import ring
+from nanopilot.attention import PAD, token_ids
 
 SHARED_KEYS = 256  # keys of one prompt in all rows together, from which on it pays to fetch them once
 
@@ -32,7 +33,7 @@ class KVCache:
         config, weight = model.config, model.ln_f.weight
         self.model, self.pad_prompts = model, pad_prompts
         self.N, self.n_slots = config.text_len, config.n_slots
-        self.ring = config.window + model.steps.first_slot
+        self.ring = ring.places(config.window, model.steps.first_slot)
         self.device, self.dtype = weight.device, weight.dtype
         columns = self.N + self.ring * self.n_slots
         shape = (config.n_layer, n, config.n_head, columns, config.n_embd // config.n_head)
@@ -57,15 +58,7 @@ class KVCache:
         return torch.zeros(shape, device=self.device, dtype=self.dtype)
 
     def make_step_mask(self, K):
-        n_slots, first_slot = self.n_slots, self.model.steps.first_slot
-        t = torch.arange(2 * self.ring)[:, None, None]
-        slot, column = torch.arange(n_slots)[:, None], torch.arange(self.ring * n_slots)
-        holds = t - (t - column // n_slots) % self.ring  # the step that each column holds, negative: none yet
-        k_slot = column % n_slots
-        q_step = t - (slot < first_slot).long()  # the action before belongs to the step before
-        k_step = holds - (k_slot < first_slot).long()
-        seen = sees(q_step, t * n_slots + slot, k_step, holds * n_slots + k_slot, K) & (k_step >= 0)
-        seen |= (q_step < 0) & (holds == t)  # the very first step has no action before: its token is seen by nobody
+        seen = torch.from_numpy(ring.seen_steps(K, self.n_slots, self.model.steps.first_slot))
         mask = torch.zeros(seen.shape, dtype=self.dtype).masked_fill_(~seen, -torch.inf)
         return F.pad(mask, (self.N, 0))[:, None].to(self.device)
 
@@ -73,7 +66,7 @@ class KVCache:
         """
         What to add to the scores of rows at their steps t, in a slice of columns -> (n or 1, 1, n_slots, columns).
         """
-        pattern = np.where(t < self.ring, t, t % self.ring + self.ring)
+        pattern = ring.pattern(t, self.ring)
         if (pattern == pattern[0]).all():
             mask = self.step_mask[pattern[0], None]
         else:
@@ -151,9 +144,7 @@ class KVCache:
         """
         model, t = self.model, self.t[slice(None) if rows is None else rows]
         latest = int(t.max())
-        if latest >= model.config.max_steps:
-            limit = f'the policy knows {model.config.max_steps} only'
-            raise ValueError(f'an episode has reached step {latest}, but {limit}. Reset it')
+        ring.check_length(latest, model.config.max_steps)
         here = slice(None) if rows is None else torch.from_numpy(rows).to(obs.device)
         if bd is not None:
             self.set_bd(here, bd)
@@ -172,7 +163,7 @@ class KVCache:
             return attention(q[:, :, slots], keys, values, attn_mask=mask[:, :, slots])
 
         for i, block in enumerate(model.h):
-            slots = self.predicting_slots(i)
+            slots = predicting_slots(model, i)
             x = block(x, partial(attend, self.k[i], self.v[i], slots), partial(take_slots, slots=slots))
         return model.head(model.ln_f(x))
 
@@ -191,14 +182,6 @@ class KVCache:
         for name, kept in self.state.items():
             kept[at[0], at[1] + 1] = after[name][:, 0]
         return x[:, 0]
-
-    def predicting_slots(self, layer):
-        """
-        The tokens of a step that go on after attention in this layer: in the last one those that predict, else all.
-        """
-        if layer == len(self.model.h) - 1 and not self.model.head.every_token:
-            return slice(-1, None)
-        return slice(None)
 
     def writer(self, t, rows):
         """
@@ -220,6 +203,13 @@ class KVCache:
             kept[rows, :, columns] = new.transpose(1, 2)  # (n, n_slots, nh, hs)
 
         return write_rows
+
+
+def predicting_slots(model, layer):
+    """The tokens of a step that go on after attention in this layer: in the last one those that predict, else all."""
+    if layer == len(model.h) - 1 and not model.head.every_token:
+        return slice(-1, None)
+    return slice(None)
 
 
 def take_slots(x, slots):

@@ -13,37 +13,30 @@ A trained policy for any loop: prompts in, observations in, actions out.
         done = terminated | truncated
 """
 
-import numpy as np
 import torch
 
 from data.encoders import load_tokenizer
-from data.text import NOT_GIVEN, pad_prompts, words
+from data.text import pad_prompts
 from nanopilot.checkpoint import find_checkpoint, read_file
+from nanopilot.episodes import Episodes
 from nanopilot.kv_cache import KVCache, by_columns
 
-FAR = 100.0  # standard deviations from the mean of training: an observation that is further off is a mistake
-MIN_STD = 0.1  # .. which are taken to be at least that large
 
-
-class Policy:
+class Policy(Episodes):
     """
-    n episodes in lockstep or each at its own step, acted in by one checkpoint.
+    n episodes in lockstep or each at its own step, acted in by one checkpoint; reset, act and the rest: episodes.py.
 
     Keys and values are kept (kv_cache.py), so an environment step costs the same however long the episode is; the
-    prompt of an episode is read once. One decision covers `chunk` environment steps: it is the row's plan.
+    prompt of an episode is read once.
     """
 
     def __init__(self, model, info, tokenizer=None, device='cpu'):
         """info: a checkpoint's JSON, or of it dataset, data and obs_columns"""
+        norm, n_obs = model.steps.obs_norm, model.config.n_obs
+        mean, std = norm.mean[:n_obs].cpu().numpy(), norm.std[:n_obs].cpu().numpy()
+        super().__init__(model.config, info, tokenizer, mean, std, model.head.discrete)
         self.model = model
-        self.config = model.config
-        self.info = info
-        self.data_spec = info['data']
-        self.tokenizer = tokenizer
         self.device = device
-        self.obs_mean = model.steps.obs_norm.mean[: model.config.n_obs].cpu().numpy()
-        self.obs_std = model.steps.obs_norm.std[: model.config.n_obs].cpu().numpy()
-        self.cache = None
 
     @classmethod
     def load(cls, out_dir, which='best', device='cpu', bert_model=''):
@@ -63,172 +56,11 @@ class Policy:
             tokenizer = load_tokenizer(encoder, file, info['data']['words'], bert_model)
         return cls(by_columns(model), info, tokenizer, device)
 
-    # ------------------------------------------------------------------------------
-    # requests
+    def new_cache(self, n):
+        return KVCache(self.model, n, self.tokenizer.pad_prompts if self.tokenizer else pad_prompts)
 
-    def tokens(self, prompt):
-        """a prompt, None where there is none -> ids (N,)"""
-        if not self.config.text_len:
-            return []
-        ids = self.tokenizer.encode(self.tokenizer.fix_typos(prompt)) if prompt else [NOT_GIVEN]
-        n, longest = len(ids), self.config.text_len
-        if n > longest:
-            raise ValueError(f'the prompt has {n} tokens, the model reads {longest}. Shorten it: {prompt[:60]!r}..')
-        return ids
+    def inputs(self, array):
+        return torch.from_numpy(array).to(self.device)
 
-    def fits(self, prompt):
-        return len(self.tokenizer.encode(self.tokenizer.fix_typos(prompt))) <= self.config.text_len
-
-    def within(self, bd):
-        """is it in the range of training?"""
-        return all(a <= x <= b for a, x, b in zip(self.data_spec['bd_low'], bd, self.data_spec['bd_high']))
-
-    def check(self, prompt, bd):
-        """
-        refuse what cannot be asked of this policy -> the words of a prompt that are not in training: what it reads
-        each as, or None
-        """
-        if bd is not None:
-            self.check_bd(bd)
-        if not prompt:
-            return {}
-        if not self.config.text_len:
-            raise ValueError('this policy was trained without language: it cannot read a prompt. Give a bd')
-        self.tokens(prompt)
-        misspelt = self.tokenizer.misspelt(prompt)
-        unknown = {word: misspelt.get(word) for word in self.tokenizer.unknown(prompt)}
-        if not words(prompt) - set(unknown) and not misspelt:
-            known = ', '.join(self.data_spec['words'])
-            raise ValueError(f'the policy knows no word of {prompt!r}. It knows: {known}')
-        return unknown
-
-    def check_bd(self, bd):
-        low, high, names = (self.data_spec[k] for k in ('bd_low', 'bd_high', 'bd_names'))
-        fine = self.within(bd) or 'discount' in self.data_spec and np.isfinite(bd).all()  # any return may be tried
-        if len(bd) != len(low) or not fine:
-            cure = f'Give {len(low)} numbers within: {", ".join(names)}'
-            raise ValueError(f'bd={bd} is not within {low} to {high}. {cure}')
-
-    # ------------------------------------------------------------------------------
-    # episodes
-
-    def reset(self, prompts, bd=None):
-        """begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each"""
-        n, c = len(prompts), self.config
-        self.cache = KVCache(self.model, n, self.tokenizer.pad_prompts if self.tokenizer else pad_prompts)
-        self.prompts = [None] * n
-        self.bd = np.full((n, c.n_bd), np.nan, np.float32)
-        self.recent = np.zeros((n, c.chunk, c.n_obs), np.float32)  # the last `chunk` observations
-        if self.model.head.discrete:
-            self.plan = np.zeros((n, c.chunk), np.int64)
-        else:
-            self.plan = np.zeros((n, c.chunk, c.n_act), np.float32)
-        self.k = np.full(n, c.chunk)  # where in its plan a row is; at its end it decides anew
-        self.fresh = np.ones(n, bool)  # rows without an observation yet
-        self.past = [self.past_of(a) for a in (self.recent, self.plan, self.bd)]  # as they were at each decision
-        self.reset_rows(np.ones(n, bool), prompts, [None] * n if bd is None else bd)
-
-    def past_of(self, a):
-        """room for an array (n, ..) at every step"""
-        return np.empty((len(a), self.config.max_steps, *a.shape[1:]), a.dtype)  # (n, max_steps, ..)
-
-    def reset_rows(self, mask, prompts=None, bd=None):
-        """begin new episodes where mask (n,), with a new prompt and bd for each such row, or with those it had"""
-        rows = np.flatnonzero(mask)
-        for i, row in enumerate(rows):
-            if prompts is not None:
-                self.prompts[row] = prompts[i]
-            if bd is not None:
-                self.bd[row] = np.nan if bd[i] is None else bd[i]
-        self.k[rows] = self.config.chunk
-        self.plan[rows] = 0
-        self.fresh[rows] = True
-        self.read(rows)
-
-    def read(self, rows):
-        """let the cache read the prompts of rows (n,): nothing else is left in them"""
-        if len(rows):
-            prompts = [self.tokens(self.prompts[row]) for row in rows]
-            self.cache.read(rows, prompts, torch.from_numpy(self.bd[rows]).to(self.device))
-
-    def change_prompts(self, mask, prompts):
-        """
-        Ask for something else in the middle of an episode, of the rows where mask (n,). What happened before is
-        computed anew under the new prompt: they go on exactly as if it had been asked from the start. Their plans
-        are dropped.
-        """
-        rows = np.flatnonzero(mask)
-        steps = self.cache.t[rows]
-        for row, prompt in zip(rows, prompts):
-            self.prompts[row] = prompt
-        self.read(rows)
-        for t in range(max(steps, default=0)):
-            some = rows[steps > t]
-            self.step(some, *(a[some, t] for a in self.past))
-
-    def step(self, rows, recent, plan, bd):
-        """
-        a step of rows (n,) with their observations, the actions before and what to reach (None: as before) -> the
-        head's output
-        """
-        inputs = [None if a is None else torch.from_numpy(a).to(self.device) for a in (recent, plan, bd)]
-        out = self.cache.step(*inputs, rows=None if len(rows) == len(self.k) else rows)
-        self.cache.t[rows] += 1
-        return out
-
-    def act(self, obs, bd=None, skip=None, temperature=0.0, top_p=1.0, generator=None):
-        """
-        obs (n, n_obs), what the environment showed last; columns that were not trained on may hold anything -> the
-        actions for its next step, (n, n_act) float32 or (n,) int64.
-
-        bd (n, n_bd): what to reach from now on, such as a return to go; else as at reset. skip (n,) bool: rows that
-        take no step, because their episode is over: nothing of theirs changes, and what is returned for them means
-        nothing.
-        """
-        if self.cache is None:
-            raise ValueError('the policy does not know yet what is asked. Call reset(prompts) first')
-        go = np.ones(len(obs), bool) if skip is None else ~np.asarray(skip, bool)
-        obs = self.check_obs(np.asarray(obs, np.float32), go)
-        self.recent[go] = np.concatenate([self.recent[go, 1:], obs[go, None]], 1)
-        begins = go & self.fresh
-        self.recent[begins] = obs[begins, None]
-        self.fresh[begins] = False
-        if bd is not None:
-            self.bd[go] = np.asarray(bd, np.float32)[go]
-        rows = np.flatnonzero(go & (self.k == self.config.chunk))
-        if len(rows):
-            self.decide(rows, bd is not None, temperature, top_p, generator)
-        k = np.minimum(self.k, self.config.chunk - 1)
-        self.k[go] += 1
-        return self.plan[np.arange(len(obs)), k].copy()
-
-    def check_obs(self, obs, go):
-        """
-        refuse observations (n, all of them) that training has nothing like, in rows where go (n,) -> those it was
-        trained on, (n, n_obs)
-        """
-        names, columns = self.data_spec['obs_names'], self.info['obs_columns']
-        n = len(self.k)
-        if obs.shape != (n, len(names)):
-            raise ValueError(f'obs has shape {obs.shape}, not {(n, len(names))}: {n} rows of {", ".join(names)}')
-        obs = obs[:, columns]
-        sane = np.abs((obs - self.obs_mean) / np.maximum(self.obs_std, MIN_STD)) < FAR  # nor nan, nor inf
-        if not sane[go].all():
-            row, i = np.argwhere(go[:, None] & ~sane)[0]
-            trained = f'{self.obs_mean[i]:.3g} +- {self.obs_std[i]:.3g}'
-            raise ValueError(
-                f'{names[columns[i]]} is {obs[row, i]:g} in row {row}; in training it was {trained}. '
-                'Are the units, the order, the environment the same?'
-            )
-        return obs
-
-    def decide(self, rows, with_bd, temperature, top_p, generator):
-        """new plans for rows (n,)"""
-        inputs = self.recent[rows], self.plan[rows], self.bd[rows]
-        t = self.cache.t[rows]
-        # refuses an episode that is too long, before anything is kept of it
-        out = self.step(rows, *inputs[:2], inputs[2] if with_bd else None)
-        for past, a in zip(self.past, inputs):
-            past[rows, t] = a
-        self.plan[rows] = self.model.head.sample(out, temperature, top_p, generator).cpu().numpy()
-        self.k[rows] = 0
+    def sample(self, out, temperature, top_p, generator):
+        return self.model.head.sample(out, temperature, top_p, generator).cpu().numpy()

@@ -43,6 +43,7 @@ def pytest_collection_modifyitems(items):
         'test_datasets.py',
         'test_prepare.py',
         'test_bench.py',
+        'test_onnx.py',
         'test_dreams.py',
         'test_cartpole.py',
         'test_hub.py',
