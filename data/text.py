@@ -33,6 +33,10 @@ class Tokenizer:
         self.sorted_words = sorted(words)
         self.load(**options)
 
+    def __reduce__(self):
+        """pickled, as other processes get it: what rebuilds it"""
+        return type(self), (self.model, self.sorted_words)
+
     def load(self):
         """raises ValueError where `model` is damaged"""
         import sentencepiece
