@@ -16,7 +16,7 @@ from data.describe import annotate, keep_texts, phrasings_for_test
 from data.prepared import SPLITS
 from data.verify import digest, verify
 
-BLOCK = 512  # episodes
+BLOCK = 1024  # episodes: replayed side by side, and by one process
 
 
 class Block(NamedTuple):

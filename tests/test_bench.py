@@ -22,6 +22,7 @@ ROWS = {
     'environment': ['robots at once', 'robot steps'],
     'evaluation': ['1,000 episodes'],
     'prepare': ['prepare, without descriptions'],
+    'workers': ['2 workers, against 1'],
     'ranks': ['2 gloo ranks'],
     'start': ['to its picture'],
     'gpu': ['matmul ceiling', 'policy steps'],
