@@ -62,8 +62,8 @@ def workers(bench):
 
     def prepare(n):
         folders = [f'--out_dir={bench.folder / "prepared"}', f'--archive_dir={bench.folder / "archives"}']
-        size = f'--size={bench.size(0.1, 0.004)}'
-        script('prepare.py', '--recollect', size, f'--workers={n}', *folders, *splits(bench))
+        what = bench.size(['--size=0.1'], ['--dataset=swingup', '--size=0.04'])
+        script('prepare.py', '--recollect', *what, f'--workers={n}', *folders, *splits(bench))
 
     name = 'prepare, a tenth of toy_nav collected and all: 2 workers, against 1'
     return [bench.compare(name, partial(prepare, 1), partial(prepare, 2), 1.8)]

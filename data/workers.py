@@ -35,7 +35,8 @@ def use(workers=0, engine='loky', scheduler=''):
         return
     import joblib
 
-    warnings.filterwarnings('ignore', module='joblib')  # after an error: that there are results nobody asks for
+    # after an error: that there are results nobody asks for; that blocks are large
+    warnings.filterwarnings('ignore', module='joblib|distributed')
     with ENGINES[engine](workers or joblib.cpu_count(), scheduler) as settings:
         try:
             yield

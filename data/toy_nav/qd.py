@@ -8,6 +8,7 @@ it was mid-way (12.5 x 12.5). Quality is a low spread first, as in MAP-Elites Lo
 smooth driving, and few bumps.
 """
 
+import math
 from functools import partial
 
 import numpy as np
@@ -196,9 +197,14 @@ def add(archive, params, world, seed):
 
 
 def blocks_of(n, *arrays, size=BLOCK):
-    """yields (number, rows of each of the arrays (n, ..)): what one process runs side by side"""
-    for number, first in enumerate(range(0, n, size)):
-        yield number, *(a[first : first + size] for a in arrays)
+    """
+    yields (number, rows of each of the arrays (n, ..)): what one process runs side by side. They are an even number of
+    about the same size, lest one of two processes wait for the other
+    """
+    count = min(n, 2 * math.ceil(n / (2 * size)))
+    for number in range(count):
+        rows = slice(number * n // count, (number + 1) * n // count)
+        yield number, *(a[rows] for a in arrays)
 
 
 def calm_run(block, world):
