@@ -13,12 +13,12 @@ $ python prepare.py --suggest_k --chunk=8                 # how many clusters fo
 
 import config as settings  # first: it turns mistakes into one line
 
-import hashlib
 import json
 import os
+import signal
+import sys
 import time
 from collections import Counter
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,13 @@ from tqdm import tqdm
 
 from data import contract, encoders, pickles, quantize
 from data.archive import Archive, save
+from data.blocks import Reader, Splits, blocks_of
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
-from data.describe import LLMDescriber, annotate, keep_texts, phrasings_for_test
+from data.describe import LLMDescriber
 from data.disk_cache import DiskCache
 from data.prepared import SPLITS, VERSION, Prepared, Rows, finish, load_meta, partial_folder, sha256
-from data.verify import Duplicates, verify
+from data.verify import Duplicates
+from data.workers import ENGINES, in_order, use
 from data.writing import EpisodeWriter, Sentences, TextCounts, write_states, write_texts
 from nanopilot import hub
 
@@ -59,10 +61,13 @@ chunk = 8  # .. for chunks of this length
 hold_out = 0.02  # share of pairs of landmarks (the fridge and the purple tile) that occur in the test split only
 export = ''  # also write it to this new folder, for the hub; data prepared with the same settings is not prepared again
 licence = 'mit'  # of the export, as the hub calls it
+workers = 0  # processes that share the work, one thread each; the data are the same for any number. 0: all cores
+engine = 'loky'  # what runs them: 'loky' on this machine; 'dask' or 'ray': a cluster
+scheduler = ''  # the cluster's address, tcp://..:8786; '': one of this machine
 seed = 1337
-CHOICES = {'describe': ('offline', 'keep', 'llm'), 'text_encoder': tuple(encoders.ENCODERS)}
+CHOICES = {'describe': ('offline', 'keep', 'llm'), 'text_encoder': tuple(encoders.ENCODERS), 'engine': tuple(ENGINES)}
 AT_LEAST = {'size': 0, 'texts': 0, 'text_len': 1, 'val_share': 0, 'test_share': 0, 'hold_out': 0, 'chunk': 1}
-AT_LEAST |= {'llm_share': 0, 'llm_at_once': 1}
+AT_LEAST |= {'llm_share': 0, 'llm_at_once': 1, 'workers': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 # ------------------------------------------------------------------------------
@@ -71,9 +76,11 @@ out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
 archives_folder = Path(archive_dir or ROOT / 'data' / dataset / 'archives')
 # settings that do not change the data
 NOT_OF_DATA = {'out_dir', 'archive_dir', 'export', 'licence', 'recollect', 'suggest_k', 'chunk', 'llm_at_once'}
+NOT_OF_DATA |= {'workers', 'engine', 'scheduler'}
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('prepare.py: terminated'))  # nothing half-written stays
     data = contract.load(dataset)
     kwargs = read_env_kwargs(data, env_kwargs)
     if suggest_k:
@@ -92,7 +99,7 @@ def prepare(data, kwargs):
     describer = None
     if describe == 'llm':
         describer = LLMDescriber(data, kwargs, llm, archives_folder / 'llm.sqlite', llm_share, llm_at_once)
-    with partial_folder(out) as folder:
+    with use(workers, engine, scheduler), partial_folder(out) as folder:
         archives = collect(data, kwargs)
         episodes = write_episodes(data, kwargs, archives, describer, folder)
         tokenizer, text_counts = tokenize(episodes.splits, folder)
@@ -168,7 +175,7 @@ def collect_source(data, source, kwargs, meta):
 
 
 # ------------------------------------------------------------------------------
-# write episodes: verify, describe, assign a split; a row group of an archive at a time
+# write episodes: verify, describe, assign a split; a block of an archive at a time
 
 
 def write_episodes(data, kwargs, archives, describer, folder):
@@ -179,7 +186,7 @@ def write_episodes(data, kwargs, archives, describer, folder):
         if describer:
             describer.write([notes for _, notes in group])
         for episode, notes in group:
-            episodes.append(episode, notes, held_out_texts(data, episode, notes))
+            episodes.append(episode, notes)
     episodes.close()
     n = sum(map(len, archives))
     print(f'verified: {n - dropped.total()} of {n} episodes are kept')
@@ -194,68 +201,30 @@ def write_episodes(data, kwargs, archives, describer, folder):
 
 
 def kept_groups(data, kwargs, archives, dropped):
-    """yields lists of (episode, notes), a row group each; counts the episodes it leaves out in `dropped`"""
+    """yields lists of (episode, notes), a block each; counts the episodes it leaves out in `dropped`"""
     spec = read_spec(data, kwargs)
+    splits = Splits(val_share, test_share, hold_out, seed)
+    reader = Reader(dataset, kwargs, splits, texts, describe == 'keep', seed)
     duplicates = Duplicates()
-    number = 0  # of an episode, from 1
     n = sum(map(len, archives))
     bar = tqdm(total=n, desc='verify, annotate, describe', unit='ep', mininterval=1, disable=None)
-    for a in archives:
-        for group in a.groups():
-            kept = []
-            for episode, reason in zip(group, verify(data, group, kwargs, spec, a.meta.get('replay', True))):
-                number += 1
-                if reason is None and duplicates.repeats(episode):
-                    reason = 'the same as another'
-                if reason is None:
-                    notes = describe_episode(data, episode, number, kwargs)
-                    notes['split'], notes['novel'] = assign_split(notes, episode, a.meta.get('split'))
-                    # a return is exempt: it does not show how it came about
-                    if 'discount' not in spec and duplicates.crosses(episode, notes['split']):
-                        reason = 'ends exactly where one of another split does'
-                if reason is None:
-                    kept.append((episode, notes))
-                else:
-                    dropped[episode['source'], reason] += 1
-            yield kept
-            bar.update(len(group))
+    for block, found in in_order(reader, blocks_of(archives)):
+        kept = []
+        for episode, (reason, notes, path, digest) in zip(block.episodes(), found):
+            if reason is None and duplicates.repeats(digest):
+                reason = 'the same as another'
+            # a return is exempt: it does not show how it came about
+            if reason is None and 'discount' not in spec and duplicates.crosses(episode, notes['split']):
+                reason = 'ends exactly where one of another split does'
+            if reason is not None:
+                dropped[episode['source'], reason] += 1
+                continue
+            if path is not None:
+                episode['path'] = path
+            kept.append((episode, notes))
+        yield kept
+        bar.update(len(found))
     bar.close()
-
-
-def describe_episode(data, episode, number, kwargs):
-    """-> notes: annotation and sentences"""
-    if describe == 'keep':
-        return keep_texts(annotate(data, episode, number, kwargs, 0, seed), episode)
-    return annotate(data, episode, number, kwargs, texts, seed)
-
-
-def held_out_texts(data, episode, notes):
-    """-> sentences for testing only"""
-    if describe == 'keep':
-        return list(episode.get('held_out') or [])
-    return phrasings_for_test(data, notes, seed) if notes['split'] == 'test' else []
-
-
-def assign_split(notes, episode, split=None):
-    """
-    An itinerary is in one split only; some combinations of landmarks, and what the data set itself calls novel, are in
-    the test split only. split: that of an exported archive, which stays -> split, what is novel about it ('': nothing)
-    """
-    if split in SPLITS:
-        return split, episode.get('novel') or ''
-    novel = notes['novel']
-    if not novel and any(fraction('pair', *pair) < hold_out for pair in combinations(sorted(notes['names']), 2)):
-        novel = 'combination'
-    u = fraction('group', notes['group'])
-    if novel or u < test_share:
-        return 'test', novel
-    return ('val' if u < test_share + val_share else 'train'), novel
-
-
-def fraction(*key):
-    """a number in [0, 1) that depends on the seed and the key alone"""
-    text = '|'.join(map(str, (seed, *key)))
-    return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) / 16**12
 
 
 # ------------------------------------------------------------------------------

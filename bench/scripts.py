@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -53,7 +54,19 @@ def prepare(bench):
         script('prepare.py', f'--archive={file}', '--describe=keep', f'--out_dir={folder / "again"}', *splits(bench))
 
     name = 'prepare, without descriptions (600 episodes, starting up counted)'
-    return [bench.per_second(name, once, os.path.getsize(file) / 1e6, ' MB/s', 50)]
+    return [bench.per_second(name, once, os.path.getsize(file) / 1e6, ' MB/s', 8)]
+
+
+def workers(bench):
+    """collecting a tenth of toy_nav and preparing it, by one process and by two"""
+
+    def prepare(n):
+        folders = [f'--out_dir={bench.folder / "prepared"}', f'--archive_dir={bench.folder / "archives"}']
+        what = bench.size(['--size=0.1'], ['--dataset=swingup', '--size=0.04'])
+        script('prepare.py', '--recollect', *what, f'--workers={n}', *folders, *splits(bench))
+
+    name = 'prepare, a tenth of toy_nav collected and all: 2 workers, against 1'
+    return [bench.compare(name, partial(prepare, 1), partial(prepare, 2), 1.8)]
 
 
 def train(bench, *args, ranks=0):

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 VERSION = 1
-ROW_GROUP = 2048  # episodes read at a time, so that memory does not grow with the archive
+ROW_GROUP = 2048  # episodes written at a time, so that memory does not grow with the archive
 LIST = pa.list_(pa.float32())
 COLUMNS = {
     'obs': LIST,
@@ -139,11 +139,7 @@ class Archive:
     def groups(self, size=ROW_GROUP):
         """yields lists of up to `size` episodes, however large the file's own row groups are"""
         for batch in self.batches(size):
-            episodes = [{} for _ in range(len(batch))]
-            for name, column in zip(self.names, batch.columns):
-                for episode, value in zip(episodes, self.values(name, column)):
-                    episode[name] = value
-            yield episodes
+            yield episodes_of(batch, self.meta)
 
     def batches(self, size):
         """yields Arrow record batches; a ValueError where the file is damaged"""
@@ -156,23 +152,31 @@ class Archive:
         except (pa.ArrowException, OSError) as e:
             raise ValueError(f'{self.file} is damaged at episodes {n}.. ({first_line(e)}). Copy it again') from None
 
-    def values(self, name, column):
-        """an Arrow column -> a value an episode, arrays in shape"""
-        if COLUMNS[name] != LIST:
-            return column.to_pylist()
-        # a column of lists is one flat array and offsets: far faster than a Python object a number
-        flat = column.values
-        ends = column.offsets.to_numpy()
-        if pa.types.is_list(flat.type) or pa.types.is_large_list(flat.type):  # a list a step
-            ends = flat.offsets.to_numpy()[ends]
-            flat = flat.values
-        flat = flat.to_numpy(zero_copy_only=False)
-        return [flat[a:b].reshape(self.shape(name)) for a, b in zip(ends[:-1], ends[1:])]
 
-    def shape(self, name):
-        if name in WIDTH:
-            return (-1, self.meta[WIDTH[name]])
-        return (-1,)
+def episodes_of(batch, meta):
+    """an Arrow record batch of an archive with this metadata -> dicts, a row each, with arrays in shape"""
+    episodes = [{} for _ in range(len(batch))]
+    for name, column in zip(batch.schema.names, batch.columns):
+        for episode, value in zip(episodes, values(name, column, meta)):
+            episode[name] = value
+    return episodes
+
+
+def values(name, column, meta):
+    """an Arrow column -> a value an episode, arrays in shape"""
+    if COLUMNS[name] != LIST:
+        return column.to_pylist()
+    # a column of lists is one flat array and offsets: far faster than a Python object a number
+    flat = column.values
+    ends = column.offsets.to_numpy()
+    if pa.types.is_list(flat.type) or pa.types.is_large_list(flat.type):  # a list a step
+        ends = flat.offsets.to_numpy()[ends]
+        flat = flat.values
+    flat = flat.to_numpy(zero_copy_only=False)
+    shape = (-1,)
+    if name in WIDTH:
+        shape = (-1, meta[WIDTH[name]])
+    return [flat[a:b].reshape(shape) for a, b in zip(ends[:-1], ends[1:])]
 
 
 def first_line(error):

@@ -68,9 +68,14 @@ class Rows:
         self.columns = columns
 
     def __iter__(self):
+        for rows in self.batches():
+            yield from rows
+
+    def batches(self):
+        """yields lists of rows"""
         with pq.ParquetFile(self.file, pre_buffer=False) as file:
             for batch in file.iter_batches(1024, columns=self.columns):
-                yield from batch.to_pylist()
+                yield batch.to_pylist()
 
 
 class View(NamedTuple):

@@ -14,6 +14,7 @@ from itertools import islice
 import numpy as np
 
 LEARN_FROM = 500_000  # texts at most: they are in memory while the vocabulary is learned
+REMEMBERED = 10_000  # words whose tokens are kept
 PAD, UNKNOWN, NOT_GIVEN, END = 0, 1, 2, 3
 RESERVED = 4
 DAMAGED = "the tokenizer's file is damaged. Run: python prepare.py"
@@ -31,7 +32,12 @@ class Tokenizer:
         self.model = model
         self.words = set(words)
         self.sorted_words = sorted(words)
+        self.ids_of = {}  # of words that were encoded before
         self.load(**options)
+
+    def __reduce__(self):
+        """pickled, as other processes get it: what rebuilds it"""
+        return type(self), (self.model, self.sorted_words)
 
     def load(self):
         """raises ValueError where `model` is damaged"""
@@ -79,7 +85,14 @@ class Tokenizer:
         return self.pieces.vocab_size()
 
     def encode(self, text):
-        return self.pieces.encode(clean(text)) + [END]
+        ids = []
+        for word in clean(text).split():  # no piece goes across a space: word by word is the same, and faster
+            if word not in self.ids_of:
+                if len(self.ids_of) == REMEMBERED:
+                    self.ids_of.clear()
+                self.ids_of[word] = self.pieces.encode(word)
+            ids += self.ids_of[word]
+        return [*ids, END]
 
     def decode(self, ids):
         return self.pieces.decode([int(i) for i in ids if i > END])

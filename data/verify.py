@@ -138,6 +138,12 @@ def descriptor(data, info):
 # duplicates
 
 
+def digest(episode):
+    """the SHA-256 of its actions and observations"""
+    arrays = (np.ascontiguousarray(episode[name]) for name in ('act', 'obs'))
+    return hashlib.sha256(b''.join(arrays)).digest()
+
+
 class Duplicates:
     """Remembers episodes, to say of later ones that they are there already."""
 
@@ -145,10 +151,8 @@ class Duplicates:
         self.digests = set()
         self.split_of_end = {}
 
-    def repeats(self, episode):
-        """are its actions and observations those of an earlier episode?"""
-        arrays = (np.ascontiguousarray(episode[name]).tobytes() for name in ('act', 'obs'))
-        digest = hashlib.sha256(b''.join(arrays)).digest()
+    def repeats(self, digest):
+        """are the actions and observations with this digest those of an earlier episode?"""
         if digest in self.digests:
             return True
         self.digests.add(digest)

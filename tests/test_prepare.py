@@ -12,6 +12,7 @@ from conftest import PREPARE, ROOT, hashes, refused, run
 
 from data import cartpole, contract, toy_nav, verify
 from data.archive import Archive, save
+from data.blocks import Splits
 from data.prepared import SPLITS, Prepared
 from data.text import Tokenizer, words
 from data.toy_nav.itinerary import MAX_PLACES
@@ -429,14 +430,15 @@ def test_what_cannot_be_replayed_is_not(demos, kwargs, archive_meta):
 
 def test_duplicates_are_of_actions_and_observations(demos):
     duplicates = verify.Duplicates()
-    assert [duplicates.repeats(e) for e in (demos[0], demos[1], {**demos[0], 'seed': -1}, demos[1])] == [0, 0, 1, 1]
+    episodes = demos[0], demos[1], {**demos[0], 'seed': -1}, demos[1]
+    assert [duplicates.repeats(verify.digest(e)) for e in episodes] == [0, 0, 1, 1]
     assert [duplicates.crosses(demos[0], split) for split in ('train', 'test', 'train')] == [0, 1, 0]
     assert not duplicates.crosses({'bd': np.zeros(0)}, 'val') and not duplicates.crosses({'bd': np.zeros(0)}, 'train')
 
 
-def test_the_split_is_that_of_the_group(script):
-    stages = script('prepare.py', '--val_share=0.3', '--test_share=0.3', '--hold_out=0.1', name='prepare')
-    assign, notes = stages['assign_split'], {'novel': '', 'names': [], 'group': ''}
+def test_the_split_is_that_of_the_group():
+    assign = Splits(val_share=0.3, test_share=0.3, hold_out=0.1, seed=1337).assign
+    notes = {'novel': '', 'names': [], 'group': ''}
     splits = [assign({**notes, 'group': str(i)}, {})[0] for i in range(900)]
     assert splits == [assign({**notes, 'group': str(i)}, {})[0] for i in range(900)]
     assert {s: round(splits.count(s) / 900, 1) for s in SPLITS} == {'train': 0.4, 'val': 0.3, 'test': 0.3}
@@ -452,9 +454,9 @@ def test_the_split_is_that_of_the_group(script):
 
 LIMITED = """
 import resource, runpy, sys
-from data import archive
+from data import blocks
 import data.toy_nav.places
-archive.Archive.groups.__defaults__ = (int(sys.argv[1]),)
+blocks.blocks_of.__defaults__ = (int(sys.argv[1]),)
 used = next(int(line.split()[1]) * 1024 for line in open('/proc/self/status') if line.startswith('VmData'))
 resource.setrlimit(resource.RLIMIT_DATA, (used + 250 * 10 ** 6,) * 2)
 sys.argv = sys.argv[2:]
@@ -490,6 +492,7 @@ def test_memory_does_not_grow_with_the_archive(tmp_path):
             '--archive=a.parquet',
             '--describe=keep',
             '--out_dir=p',
+            '--workers=1',
             cwd=tmp_path,
             env={'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
         )

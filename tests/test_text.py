@@ -1,5 +1,7 @@
 """Words to tokens and back."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,18 @@ def test_every_prompt_ends_with_its_end_and_uses_no_other_reserved_id(tokenizer)
     for text in TEXTS:
         *ids, last = tokenizer.encode(text)
         assert last == END and ids and not set(ids) & {PAD, UNKNOWN, NOT_GIVEN, END}
+
+
+def test_word_by_word_a_text_has_the_same_tokens(tokenizer):
+    odd = ['north-east zebra 12', 'Straße naïve \u2026 \u00bd \ufb01sh', '\u4e2d\u6587 fridge', '', '_ - __a']
+    for text in [*TEXTS, *odd, *TEXTS]:
+        assert tokenizer.encode(text) == [*tokenizer.pieces.encode(clean(text)), END]
+
+
+def test_another_process_gets_the_same_tokenizer(tokenizer):
+    again = pickle.loads(pickle.dumps(tokenizer))
+    assert again.model == tokenizer.model and again.words == tokenizer.words
+    assert again.encode(TEXTS[0]) == tokenizer.encode(TEXTS[0])
 
 
 def test_case_and_spaces_do_not_matter(tokenizer):

@@ -6,18 +6,22 @@ bd is the return of an episode. A spec with a `discount` says so: in training an
 left of it, the return to go (Decision Transformer, Chen et al., arXiv 2106.01345).
 """
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
 from data.pictures import panels
+from data.workers import in_order
 
+COLLECT_VERSION = 2  # raised when collect() makes other episodes than before
 SOURCES = {'noisy': 2000}  # what collect() makes, and how much of it by default
 RANDOM = (0.6, 0.3, 0.1)  # shares of random actions, each in a third of the episodes
 TARGETS = (10, 25, 50, 100, 150, 200, 300, 400, 500)  # returns that are asked for when a policy is scored
 OBS_NAMES = ['x', 'x_dot', 'theta', 'theta_dot']
 STEPS = 500  # of an episode at most
-BLOCK = 500  # episodes side by side
+BLOCK = 250  # episodes side by side, and on one process
 
 
 def env_kwargs(discount=1.0):
@@ -81,31 +85,41 @@ def heuristic(obs):
     return (obs[:, 2] + 0.3 * obs[:, 3] > 0).astype(np.int64)
 
 
-def rollout(make_vec, total, choose, rng, desc):
+def rollout(make_vec, total, choose, seed, desc):
     """
-    Episodes, BLOCK at a time. choose(obs (n, 4), episodes (n,)) -> act (n,) int64, imitate (n,) bool, for episodes
-    of these numbers -> dicts of obs, act, path, bd, taught and seed
+    Episodes, BLOCK at a time, whichever process makes a block. make_vec(n) -> environments; choose(obs (n, 4), episodes
+    (n,), rng) -> act (n,) int64, imitate (n,) bool, for episodes of these numbers; seed: ints
+    -> dicts of obs, act, path, bd, taught and seed
     """
     bar = tqdm(total=total, desc=desc, unit='ep', mininterval=1, disable=None)
-    for first in range(0, total, BLOCK):
-        numbers = np.arange(first, min(total, first + BLOCK))
-        seeds = rng.integers(2**31, size=len(numbers))
-        steps, length = rollout_block(make_vec(len(numbers)), numbers, seeds, choose)
-        obs, act, imitate, path = (np.stack(column, 1) for column in steps)  # (n, T, ..)
-        for i, T in enumerate(length):
-            yield {
-                'obs': obs[i, :T],
-                'act': act[i, :T, None],
-                'taught': imitate[i, :T],
-                'path': path[i, : T + 1],
-                'bd': path[i, T],
-                'seed': int(seeds[i]),
-            }
-        bar.update(len(numbers))
+    numbers = (np.arange(first, min(total, first + BLOCK)) for first in range(0, total, BLOCK))
+    work = partial(rollout_block, make_vec=make_vec, choose=choose, seed=seed)
+    for block, episodes in in_order(work, numbers):
+        yield from episodes
+        bar.update(len(block))
     bar.close()
 
 
-def rollout_block(env, numbers, seeds, choose):
+def rollout_block(numbers, make_vec, choose, seed):
+    """the episodes of these numbers, a list"""
+    rng = np.random.default_rng([*seed, numbers[0]])
+    seeds = rng.integers(2**31, size=len(numbers))
+    steps, length = side_by_side(make_vec(len(numbers)), numbers, seeds, partial(choose, rng=rng))
+    obs, act, imitate, path = (np.stack(column, 1) for column in steps)  # (n, T, ..)
+    return [
+        {
+            'obs': obs[i, :T],
+            'act': act[i, :T, None],
+            'taught': imitate[i, :T],
+            'path': path[i, : T + 1],
+            'bd': path[i, T],
+            'seed': int(seeds[i]),
+        }
+        for i, T in enumerate(length)
+    ]
+
+
+def side_by_side(env, numbers, seeds, choose):
     """
     episodes side by side until the last one is over -> lists of what was at each step, obs act imitate path;
     lengths (n,)
@@ -128,18 +142,16 @@ def rollout_block(env, numbers, seeds, choose):
 
 def collect(source, size, seed, kwargs):
     """episodes of the heuristic, which now and then does something random"""
-    rng = np.random.default_rng(seed)
     total = max(3, round(SOURCES[source] * size))
-
-    def choose(obs, numbers):
-        share = np.array(RANDOM)[numbers % len(RANDOM)]
-        disturbed = rng.random(len(obs)) < share
-        act = np.where(disturbed, rng.integers(2, size=len(obs)), heuristic(obs))
-        return act, np.ones(len(obs), bool)
-
-    episodes = rollout(lambda n: make_vec(n, **kwargs), total, choose, rng, source)
-    for i, episode in enumerate(episodes):
+    for i, episode in enumerate(rollout(partial(make_vec, **kwargs), total, mostly_right, [seed], source)):
         yield {**episode, 'source': source, 'hard': RANDOM[i % len(RANDOM)]}
+
+
+def mostly_right(obs, numbers, rng):
+    """what the heuristic does, or something random -> act (n,), which to imitate (n,): all"""
+    disturbed = rng.random(len(obs)) < np.array(RANDOM)[numbers % len(RANDOM)]
+    act = np.where(disturbed, rng.integers(2, size=len(obs)), heuristic(obs))
+    return act, np.ones(len(obs), bool)
 
 
 def from_trajectory(episode, kwargs):

@@ -12,6 +12,7 @@ import numpy as np
 
 from data.cartpole import OBS_NAMES, STEPS, draw_episodes, rollout  # noqa: F401, the pictures are the same
 
+COLLECT_VERSION = 2  # raised when collect() makes other episodes than before
 SOURCES = {'expert': 600, 'random': 6000}  # what collect() makes, and how much of it by default
 DISTURBED = (0.0, 0.1, 0.2)  # shares of actions that are not the expert's, each in a third of its episodes
 MEASURES = {'success': 'balanced to the end', 'return': 'return, % of 500'}
@@ -69,18 +70,22 @@ def heuristic(obs):
 
 
 def collect(source, size, seed, kwargs):
-    rng = np.random.default_rng([seed, list(SOURCES).index(source)])
     total = max(3, round(SOURCES[source] * size))
-
-    def choose(obs, numbers):
-        random = rng.integers(2, size=len(obs))
-        if source == 'random':
-            return random, np.ones(len(obs), bool)
-        disturbed = rng.random(len(obs)) < np.array(DISTURBED)[numbers % len(DISTURBED)]
-        return np.where(disturbed, random, heuristic(obs)), ~disturbed
-
-    for episode in rollout(make_vec, total, choose, rng, source):
+    choose = {'expert': mostly_expert, 'random': at_random}[source]
+    for episode in rollout(make_vec, total, choose, [seed, list(SOURCES).index(source)], source):
         yield {**episode, 'source': source}
+
+
+def at_random(obs, numbers, rng):
+    """-> act (n,), which to imitate (n,): all"""
+    return rng.integers(2, size=len(obs)), np.ones(len(obs), bool)
+
+
+def mostly_expert(obs, numbers, rng):
+    """what the expert does, or something random, which is not to be imitated"""
+    random, _ = at_random(obs, numbers, rng)
+    disturbed = rng.random(len(obs)) < np.array(DISTURBED)[numbers % len(DISTURBED)]
+    return np.where(disturbed, random, heuristic(obs)), ~disturbed
 
 
 def measure(episodes, kwargs):

@@ -5,16 +5,20 @@ must find out from its own history what it drives. There is no bd and there are 
 The parts: physics.py equations and the teacher, env.py environments.
 """
 
+from functools import partial
+
 import numpy as np
 from tqdm import tqdm
 
 from data.pictures import panels
 from data.swingup.env import SwingUp, SwingUpVec, env_kwargs  # noqa: F401, env_kwargs is of the contract
 from data.swingup.physics import DT, FORCE, RANGES, STEPS, TRACK, Teacher, upright
+from data.workers import in_order
 
+COLLECT_VERSION = 2  # raised when collect() makes other episodes than before
 SOURCES = {'clean': 1500, 'disturbed': 3000}  # what collect() makes by default, before what is held out and what fails
 OBS_NAMES = ['x', 'x_dot', 'theta', 'theta_dot']
-BLOCK = 1000  # episodes side by side
+BLOCK = 250  # episodes side by side, and on one process
 KICKS = 3  # of a disturbed episode: something else pushes at most this often ..
 KICK_STEPS = (5, 25)  # .. for a number of steps between these ..
 CALM = 200  # .. and not in this many steps before the end
@@ -102,28 +106,37 @@ def collect(source, size, seed, kwargs):
     Episodes of the teacher that stand up and stay; in disturbed ones something else pushes now and then, which is
     not to be imitated
     """
-    rng = np.random.default_rng(seed + list(SOURCES).index(source))
     total = max(2, round(SOURCES[source] * size))
     bar = tqdm(total=total, desc=source, unit='ep', mininterval=1, disable=None)
-    for first in range(0, total, BLOCK):
-        n = min(BLOCK, total - first)
-        seeds = rng.integers(2**31, size=n)
-        env = SwingUpVec(n, **kwargs)
-        _, info = env.reset(seed=seeds)
-        obs, act, imitate, length = teach(env, Teacher(info['system']), Disturbances(n, source == 'disturbed', rng))
-        hard, held_out = difficulty(info['system'], kwargs), is_held_out(info['system'])
-        for i in np.flatnonzero((length == STEPS) & upright(obs[:, -STAYS:]).all(1) & ~held_out):
-            yield {
-                'obs': obs[i],
-                'act': act[i],
-                'taught': imitate[i],
-                'bd': np.zeros(0),
-                'seed': int(seeds[i]),
-                'source': source,
-                'hard': float(hard[i]),
-            }
+    work = partial(taught_block, source=source, seed=seed, kwargs=kwargs)
+    blocks = ((number, min(BLOCK, total - first)) for number, first in enumerate(range(0, total, BLOCK)))
+    for (_, n), episodes in in_order(work, blocks):
+        yield from episodes
         bar.update(n)
     bar.close()
+
+
+def taught_block(block, source, seed, kwargs):
+    """those of n episodes that are to be kept, a list. block: its number, and n"""
+    number, n = block
+    rng = np.random.default_rng([seed, list(SOURCES).index(source), number])
+    seeds = rng.integers(2**31, size=n)
+    env = SwingUpVec(n, **kwargs)
+    _, info = env.reset(seed=seeds)
+    obs, act, imitate, length = teach(env, Teacher(info['system']), Disturbances(n, source == 'disturbed', rng))
+    hard, held_out = difficulty(info['system'], kwargs), is_held_out(info['system'])
+    return [
+        {
+            'obs': obs[i],
+            'act': act[i],
+            'taught': imitate[i],
+            'bd': np.zeros(0),
+            'seed': int(seeds[i]),
+            'source': source,
+            'hard': float(hard[i]),
+        }
+        for i in np.flatnonzero((length == STEPS) & upright(obs[:, -STAYS:]).all(1) & ~held_out)
+    ]
 
 
 def teach(env, teacher, disturbances):

@@ -223,4 +223,5 @@ class Places:
 
     def distances(self, xy, i):
         """xy (..., 2) -> distance to object number i (...)"""
-        return np.hypot(*np.moveaxis(xy - self.world.objects[self.objects[i]], -1, 0))
+        way = xy - self.world.objects[self.objects[i]]
+        return np.hypot(way[..., 0], way[..., 1])

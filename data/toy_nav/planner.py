@@ -3,6 +3,9 @@ Paths of toy_nav, and the itineraries that can be driven along them: the shortes
 walls (Dijkstra on cells of 1 x 1), around what an itinerary avoids.
 """
 
+from collections import Counter
+from zlib import crc32
+
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_matrix
@@ -38,6 +41,7 @@ class PathPlanner:
         self.onto_floor = (i * self.size + j).ravel()
         self.graph = self.floor_graph(floor)
         self.numbers = {}  # (place, what to avoid) -> k
+        self.ends = {}  # place -> the point to drive to, and how deep inside the place it is
         self.targets = []
         self.depth = []
         self.cost = []
@@ -97,17 +101,24 @@ class PathPlanner:
             k = len(self.targets)
             if k == len(self.next):
                 self.next = np.concatenate([self.next, np.empty_like(self.next[:256])])
-            xy = self.places.anchor(place)
+            xy, depth = self.end(place)
             end = self.cell(xy)
             graph, _ = self.graph_around(avoid)
             cost, previous = dijkstra(graph, directed=False, indices=end, return_predecessors=True)
             previous[previous < 0] = end
             self.next[k] = previous  # the cell before, on the way from the target, is the next one on the way to it
             self.targets.append(xy)
-            self.depth.append(distance_transform_edt(self.places.mask(place))[self.places.cell(xy)])
+            self.depth.append(depth)
             self.cost.append(cost.astype(np.float32))
             self.numbers[place, avoid] = k
         return self.numbers[place, avoid]
+
+    def end(self, place):
+        """-> the point (2,) to drive to, and how deep inside the place it is; computed once"""
+        if place not in self.ends:
+            xy = self.places.anchor(place)
+            self.ends[place] = xy, distance_transform_edt(self.places.mask(place))[self.places.cell(xy)]
+        return self.ends[place]
 
     def forget(self):
         """drops the paths around something, of which there are too many to keep"""
@@ -117,7 +128,9 @@ class PathPlanner:
         self.targets = [self.targets[k] for k in old]
         self.depth = [self.depth[k] for k in old]
         self.cost = [self.cost[k] for k in old]
-        self.next = self.next[old]
+        for k, at in enumerate(old):  # a copy of the whole array would take longer than a path
+            if k != at:
+                self.next[k] = self.next[at]
 
     def cell(self, xy):
         """the number of the floor's cell at, or nearest to, xy (2,)"""
@@ -147,24 +160,50 @@ class PathPlanner:
         return np.array(cells)
 
 
-def sample_itinerary(rng, planner, start, times):
+class Driven:
+    """
+    How often itineraries are driven in a block of n_blocks. One place is driven SAME times in all blocks together: each
+    has its part of them. Of more places there are so many itineraries that it is SAME times in each block.
+    """
+
+    def __init__(self, block=0, n_blocks=1):
+        self.block = block
+        self.n_blocks = n_blocks
+        self.times = Counter()
+        self.used_up = set()  # numbers of places of which no itinerary was found that may still be driven
+
+    def may(self, itinerary):
+        return self.times[itinerary] < self.most(itinerary)
+
+    def most(self, itinerary):
+        if len(itinerary.places) > 1:
+            return SAME
+        first = crc32(str(itinerary).encode()) % self.n_blocks  # the block in which its turns begin
+        more = (self.block - first) % self.n_blocks < SAME % self.n_blocks
+        return SAME // self.n_blocks + more
+
+
+def sample_itinerary(rng, planner, start, driven):
     """
     An itinerary of 1 to 5 places, some with another to avoid, that can be driven from start (2,) within an episode.
 
-    times: a Counter of the itineraries so far, which this call adds to. Raises ValueError where the room has none.
+    driven: the block's Driven, which this call adds to. Raises ValueError where the room has none.
     """
     world = planner.places.world
     n = 1 + int(rng.choice(len(N_PLACES), p=N_PLACES))
+    while n in driven.used_up:
+        n += 1
     for attempt in range(10000):
         places, length = sample_places(rng, planner, start, n)
         itinerary = Itinerary(places)
-        if len(places) == n and in_time(length, world) and times[itinerary] < SAME:
+        if len(places) == n and in_time(length, world) and driven.may(itinerary):
             if rng.random() < AVOIDING:
                 itinerary = forbid(itinerary, rng, planner, start)
-            times[itinerary] += 1
+            driven.times[itinerary] += 1
             return itinerary
         if attempt % 1000 == 999 and n < len(N_PLACES):
-            n += 1  # all the short ones are taken
+            driven.used_up.add(n)
+            n += 1
     raise ValueError(
         'found no itinerary that can be driven in this room. Is the start closed in, or are there too few objects?'
     )
@@ -210,7 +249,7 @@ def forbid(itinerary, rng, planner, start):
     for i in rng.permutation(len(candidates)):
         forbidden = Itinerary(itinerary.places, avoid=(candidates[i],))
         _, label = planner.graph_around(forbidden.avoid)
-        goals = [planner.cell(places.anchor(place)) for place in itinerary.places]
+        goals = [planner.cell(planner.end(place)[0]) for place in itinerary.places]
         if (label[goals] != label[planner.cell(start)]).any():
             continue
         if in_time(planner.route_length(start, forbidden), places.world):

@@ -8,14 +8,20 @@ it was mid-way (12.5 x 12.5). Quality is a low spread first, as in MAP-Elites Lo
 smooth driving, and few bumps.
 """
 
+import math
+from functools import partial
+
 import numpy as np
 from tqdm import tqdm
 
 from data.toy_nav.places import ARCHIVE
 from data.toy_nav.world import STAND, STILL
+from data.workers import in_order
 
 DEFAULT = 84000  # policies tried by default
 BATCH = 3000  # policies tried at a time
+BLOCK = 1500  # runs side by side, and on one process: with fewer, numpy's calls take longer than what they do
+RECORDED = 500  # .. of those whose every step is kept
 HIDDEN = 12
 N_IN, N_OUT = 9, 3
 N_PARAMS = (N_IN + 1) * HIDDEN + (HIDDEN + 1) * N_OUT
@@ -134,18 +140,19 @@ def grow(world, seed=0, evaluations=DEFAULT, progress=True):
     first = rng.normal(size=(BATCH, N_PARAMS)) * np.where(np.arange(N_PARAMS) < (N_IN + 1) * HIDDEN, 1.0, 0.7)
     emitters = emitters_of(archive, first, seed)
     bar = tqdm(total=evaluations, desc='elites', unit='policy', mininterval=1, disable=None if progress else True)
-    tried = 0
+    tried = generation = 0
     while tried < evaluations:
         params = first
-        if tried:
+        if generation:
             params = np.concatenate([emitter.ask() for emitter in emitters])
         params = params[: evaluations - tried].astype(np.float32)
-        add(archive, params, world, rng)
+        add(archive, params, world, [seed, generation])
         tried += len(params)
+        generation += 1
         bar.update(len(params))
         bar.set_postfix(elites=len(archive), refresh=False)
     bar.close()
-    return robust_elites(archive, world, rng)
+    return robust_elites(archive, world, [seed, generation])
 
 
 def empty_archive(world, seed):
@@ -175,30 +182,49 @@ def emitters_of(archive, first, seed):
     ]
 
 
-def add(archive, params, world, rng):
+def add(archive, params, world, seed):
     """run policies (n, P), and those again with disturbances that could enter the archive; add these"""
-    n = len(params)
-    result = run(params, world, np.repeat(world.start_pose[None], n, 0))
-    where = measures(result)  # (n, 4)
-    bonus = result['stopped'] - 0.5 * result['jerk'] - 0.5 * result['bumps']  # in tens of units of spread
+    results = [result for _, result in in_order(partial(calm_run, world=world), blocks_of(len(params), params))]
+    where, bonus, stopped = map(np.concatenate, zip(*results))
     occupied, elite = archive.retrieve(where)
     hopeful = np.flatnonzero(~occupied | (bonus > elite['objective'] + 0.02))  # they enter if they do not spread at all
     if not len(hopeful):
         return
-    spread, wander = spreads(params[hopeful], where[hopeful], world, rng, REPLAYS)
+    spread, wander = spreads(params[hopeful], where[hopeful], world, seed, REPLAYS)
     quality = bonus[hopeful] - (spread + 0.25 * wander) / 10
     quality[spread > TOO_FAR] = -1e3  # below the archive's threshold
-    archive.add(params[hopeful], quality, where[hopeful], stopped=result['stopped'][hopeful])
+    archive.add(params[hopeful], quality, where[hopeful], stopped=stopped[hopeful])
 
 
-def robust_elites(archive, world, rng):
+def blocks_of(n, *arrays, size=BLOCK):
+    """
+    yields (number, rows of each of the arrays (n, ..)): what one process runs side by side. They are an even number of
+    about the same size, lest one of two processes wait for the other
+    """
+    count = min(n, 2 * math.ceil(n / (2 * size)))
+    for number in range(count):
+        rows = slice(number * n // count, (number + 1) * n // count)
+        yield number, *(a[rows] for a in arrays)
+
+
+def calm_run(block, world):
+    """policies, run without disturbances -> `measures` (n, 4), quality but for the spread (n,), stopped (n,)"""
+    _, params = block
+    result = run(params, world, start_poses(world, len(params)))
+    bonus = result['stopped'] - 0.5 * result['jerk'] - 0.5 * result['bumps']  # in tens of units of spread
+    return measures(result), bonus, result['stopped']
+
+
+def start_poses(world, n):
+    return np.repeat(world.start_pose[None], n, 0)
+
+
+def robust_elites(archive, world, seed):
     """the elites of an archive in the order of their cells, but for those that spread too far -> dict as `grow`"""
     elites = archive.data()
     order = np.argsort(elites['index'])
     elites = {key: values[order] for key, values in elites.items()}
-    blocks = [slice(i, i + BATCH) for i in range(0, len(order), BATCH)]
-    spread = [spreads(elites['solution'][b], elites['measures'][b], world, rng, FRESH)[0] for b in blocks]
-    elites['spread'] = np.concatenate(spread or [np.empty(0)])
+    elites['spread'], _ = spreads(elites['solution'], elites['measures'], world, seed, FRESH)
     elites = {key: values[elites['spread'] <= TOO_FAR] for key, values in elites.items()}
     return {
         'params': elites['solution'].astype(np.float32),
@@ -210,13 +236,23 @@ def robust_elites(archive, world, rng):
     }
 
 
-def spreads(params, where, world, rng, replays):
+def spreads(params, where, world, seed, replays):
     """
     How far disturbed runs of n policies are, on average, from `measures` where (n, 4) of the undisturbed run
-    -> at the end (n,), mid-way (n,)
+    -> at the end (n,), mid-way (n,). seed: a list of ints
     """
+    blocks = blocks_of(len(params), params, where, size=BLOCK // replays)
+    work = partial(disturbed_runs, world=world, seed=seed, replays=replays)
+    results = [result for _, result in in_order(work, blocks)]
+    end, midway = map(np.concatenate, zip(*results)) if results else (np.empty(0), np.empty(0))
+    return end, midway
+
+
+def disturbed_runs(block, world, seed, replays):
+    """what `spreads` says of a block"""
+    number, params, where = block
     rows = np.repeat(np.arange(len(params)), replays)
-    pose, gain = disturb(world, rng, len(rows))
+    pose, gain = disturb(world, np.random.default_rng([*seed, number]), len(rows))
     off = measures(run(params[rows], world, pose, gain)) - where[rows]  # (n * replays, 4)
     end = np.hypot(off[:, 0], off[:, 1]).reshape(-1, replays)
     midway = np.hypot(off[:, 2], off[:, 3]).reshape(-1, replays)
@@ -225,7 +261,7 @@ def spreads(params, where, world, rng, replays):
 
 def disturb(world, rng, n):
     """n start poses near the start, and gains of the wheels -> (n, 4), (n, 2)"""
-    pose = np.repeat(world.start_pose[None], n, 0)
+    pose = start_poses(world, n)
     pose[:, :2] += rng.normal(0, START_XY, (n, 2))
     turn = rng.normal(0, START_TURN, n)
     c, s = pose[:, 2] - pose[:, 3] * turn, pose[:, 3] + pose[:, 2] * turn
@@ -234,13 +270,17 @@ def disturb(world, rng, n):
     return pose, rng.normal(1, WHEELS, (n, 2)).astype(np.float32)
 
 
-def rollout(params, world, block=2000):
+def rollout(params, world):
     """run stored policies (n, P) from the start: yields {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2)}, float32"""
-    for first in range(0, len(params), block):
-        policies = params[first : first + block]
-        result = run(policies, world, np.repeat(world.start_pose[None], len(policies), 0), record=True)
-        for k, m in enumerate(result['length']):
-            yield {'obs': result['obs'][:m, k], 'act': result['act'][:m, k], 'path': result['path'][: m + 1, k]}
+    for _, episodes in in_order(partial(recorded_run, world=world), blocks_of(len(params), params, size=RECORDED)):
+        yield from episodes
+
+
+def recorded_run(block, world):
+    _, params = block
+    result = run(params, world, start_poses(world, len(params)), record=True)
+    obs, act, path = result['obs'], result['act'], result['path']
+    return [{'obs': obs[:m, k], 'act': act[:m, k], 'path': path[: m + 1, k]} for k, m in enumerate(result['length'])]
 
 
 def coverage(final, places):

@@ -3,51 +3,72 @@ What toy_nav collects: demonstrations of itineraries, driven by a planner, and t
 archive.
 """
 
-from collections import Counter
+import json
+import math
+from functools import lru_cache, partial
 
 import numpy as np
 from tqdm import tqdm
 
 from data.toy_nav.env import ToyNavVec
+from data.toy_nav.places import Places
+from data.toy_nav.world import World
+from data.workers import in_order
 
 SOURCES = {'demonstrations': 30000, 'elites': 1}  # how much of each by default: episodes, archives
-BLOCK = 1000  # episodes side by side
+BLOCK = 500  # demonstrations side by side, and on one process
 
 
 def demonstrations(size, seed, kwargs, places):
     """episodes that do what an itinerary asks; those that miss it are dropped, counted"""
-    from data.toy_nav.driver import demonstrate
-    from data.toy_nav.planner import PathPlanner, sample_itinerary
-
-    planner = PathPlanner(places)
-    rng = np.random.default_rng(seed)
     total = max(1, round(SOURCES['demonstrations'] * size))
-    times = Counter()  # itineraries so far
+    blocks = range(math.ceil(total / BLOCK))
+    drive = partial(drive_block, total=total, seed=seed, kwargs=kwargs)
     dropped = 0
     bar = tqdm(total=total, desc='demonstrations', unit='ep', mininterval=1, disable=None)
-    for first in range(0, total, BLOCK):
-        n = min(BLOCK, total - first)
-        seeds = rng.integers(2**31, size=n)
-        env = ToyNavVec(n, **kwargs)
-        env.reset(seed=seeds)
-        itineraries = [sample_itinerary(rng, planner, env.state[k, :2], times) for k in range(n)]
-        episodes = demonstrate(itineraries, env.state, planner, rng)
-        for itinerary, env_seed, episode in zip(itineraries, seeds, episodes):
-            if not itinerary.match(episode['path'], places)['carried_out']:
-                dropped += 1
-                continue
-            yield {
-                **episode,
-                'bd': episode['path'][-1],
-                'asked': itinerary.to_json(),
-                'seed': int(env_seed),
-                'source': 'demonstrations',
-            }
-        planner.forget()
+    for block, episodes in in_order(drive, blocks):
+        n = len(driven(block, total))
+        dropped += n - len(episodes)
+        yield from episodes
         bar.update(n)
     bar.close()
     kept = total - dropped
     print(f'demonstrations: {kept} of {total} carried out their itinerary ({kept / total:.2%}), {dropped} dropped')
+
+
+def driven(block, total):
+    """numbers of the demonstrations of a block"""
+    return range(block * BLOCK, min(total, (block + 1) * BLOCK))
+
+
+def drive_block(block, total, seed, kwargs):
+    """-> those of a block's demonstrations that carry out their itinerary, a list"""
+    from data.toy_nav.driver import demonstrate
+    from data.toy_nav.planner import Driven, sample_itinerary
+
+    planner = planner_of(json.dumps(kwargs['scene']))
+    rng = np.random.default_rng([seed, block])
+    n = len(driven(block, total))
+    seeds = rng.integers(2**31, size=n)
+    env = ToyNavVec(n, **kwargs)
+    env.reset(seed=seeds)
+    so_far = Driven(block, math.ceil(total / BLOCK))
+    itineraries = [sample_itinerary(rng, planner, env.state[k, :2], so_far) for k in range(n)]
+    episodes = []
+    for itinerary, env_seed, episode in zip(itineraries, seeds, demonstrate(itineraries, env.state, planner, rng)):
+        if itinerary.match(episode['path'], planner.places)['carried_out']:
+            of = {'bd': episode['path'][-1], 'asked': itinerary.to_json(), 'seed': int(env_seed)}
+            episodes.append({**episode, **of, 'source': 'demonstrations'})
+    planner.forget()
+    return episodes
+
+
+@lru_cache(maxsize=1)
+def planner_of(scene):
+    """the PathPlanner of a room: each process keeps the paths that it has found"""
+    from data.toy_nav.planner import PathPlanner
+
+    return PathPlanner(Places(World(json.loads(scene))))
 
 
 def elites(size, seed, kwargs, places):

@@ -8,7 +8,6 @@ made here replays bit for bit elsewhere. Units: the room is 200 x 200, x east, y
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ OBS_NAMES = ['laser_left', 'laser_ahead', 'laser_right', 'bumper_left', 'bumper_
 ACT_NAMES = ['wheel_left', 'wheel_right']
 BD_NAMES = ['x', 'y']
 COMPASS = ['north', 'north-east', 'east', 'south-east', 'south', 'south-west', 'west', 'north-west']
-BLOCK = 1024  # robots a thread; smaller blocks gain nothing: between its loops numpy holds the interpreter's lock
-POOL = ThreadPoolExecutor(2)
 
 
 class World:
@@ -163,16 +160,9 @@ class World:
         return bumpers
 
     def advance(self, pose, act):
-        """pose (n, 4), act (n, 2) -> next pose (n, 4), obs (n, 9): step and observe, on two threads from 2048 robots"""
-
-        def advance_rows(rows):
-            new_pose, bumpers = self.step(pose[rows], act[rows])
-            return new_pose, self.observe(new_pose, bumpers)
-
-        if len(pose) < 2 * BLOCK:
-            return advance_rows(slice(None))
-        poses, obs = zip(*POOL.map(advance_rows, np.array_split(np.arange(len(pose)), 2)))
-        return np.concatenate(poses), np.concatenate(obs)
+        """pose (n, 4), act (n, 2) -> next pose (n, 4), obs (n, 9): step and observe"""
+        new_pose, bumpers = self.step(pose, act)
+        return new_pose, self.observe(new_pose, bumpers)
 
     def random_poses(self, rng, n):
         """n poses anywhere the robot fits -> (n, 4)"""

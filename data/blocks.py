@@ -1,0 +1,113 @@
+"""
+What prepare.py does with a block of an archive's episodes, in whatever process: replay, words, split. What comes out
+depends on the block alone.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from data.archive import episodes_of
+from data.contract import load, read_spec
+from data.describe import annotate, keep_texts, phrasings_for_test
+from data.prepared import SPLITS
+from data.verify import digest, verify
+
+BLOCK = 1024  # episodes: replayed side by side, and by one process
+
+
+class Block(NamedTuple):
+    """episodes of an archive, next to each other"""
+
+    batch: pa.RecordBatch
+    meta: dict  # of the archive
+    number: int  # of the first one, from 1
+
+    def episodes(self):
+        return episodes_of(self.batch, self.meta)
+
+
+class Found(NamedTuple):
+    """what is found out about an episode"""
+
+    reason: str | None = None  # why it is dropped
+    notes: dict | None = None  # data/describe.py; with 'split', 'novel' and 'held_out', sentences for testing only
+    path: object = None  # (T + 1, n_bd), where the archive has none
+    digest: bytes = b''
+
+
+def blocks_of(archives, size=BLOCK):
+    """yields Blocks; memory does not grow with the archives"""
+    number = 1
+    for archive in archives:
+        for batch in archive.batches(size):
+            yield Block(batch, archive.meta, number)
+            number += len(batch)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """
+    Which split an episode is in. An itinerary is in one split only; some combinations of landmarks, and what the data
+    set itself calls novel, are in the test split only.
+    """
+
+    val_share: float
+    test_share: float
+    hold_out: float  # share of pairs of landmarks that occur in the test split only
+    seed: int
+
+    def assign(self, notes, episode, split=None):
+        """split: that of an exported archive, which stays -> split, what is novel about it ('': nothing)"""
+        if split in SPLITS:
+            return split, episode.get('novel') or ''
+        novel = notes['novel']
+        pairs = combinations(sorted(notes['names']), 2)
+        if not novel and any(self.fraction('pair', *pair) < self.hold_out for pair in pairs):
+            novel = 'combination'
+        u = self.fraction('group', notes['group'])
+        if novel or u < self.test_share:
+            return 'test', novel
+        return ('val' if u < self.test_share + self.val_share else 'train'), novel
+
+    def fraction(self, *key):
+        """a number in [0, 1) that depends on the seed and the key alone"""
+        text = '|'.join(map(str, (self.seed, *key)))
+        return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) / 16**12
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads a Block -> for each of its episodes what is Found."""
+
+    dataset: str
+    kwargs: dict
+    splits: Splits
+    texts: int  # descriptions an episode
+    keep: bool  # the archive's texts, and none of the data set's
+    seed: int
+
+    def __call__(self, block):
+        data = load(self.dataset)
+        episodes = block.episodes()
+        has_path = 'path' in block.batch.schema.names
+        reasons = verify(data, episodes, self.kwargs, read_spec(data, self.kwargs), block.meta.get('replay', True))
+        found = []
+        for number, (episode, reason) in enumerate(zip(episodes, reasons), block.number):
+            if reason:
+                found.append(Found(reason))
+                continue
+            notes = self.notes(data, episode, number, block.meta.get('split'))
+            found.append(Found(None, notes, None if has_path else episode['path'], digest(episode)))
+        return found
+
+    def notes(self, data, episode, number, split):
+        notes = annotate(data, episode, number, self.kwargs, 0 if self.keep else self.texts, self.seed)
+        notes['split'], notes['novel'] = self.splits.assign(notes, episode, split)
+        if self.keep:
+            return {**keep_texts(notes, episode), 'held_out': list(episode.get('held_out') or [])}
+        notes['held_out'] = phrasings_for_test(data, notes, self.seed) if notes['split'] == 'test' else []
+        return notes
