@@ -346,7 +346,7 @@ def test_what_is_to_be_avoided_lies_on_the_shortest_way(ways, places):
     )
     ways.forget()
     assert all(not avoid for _, avoid in ways.numbers)
-    assert len(ways.numbers) == len(ways.targets) == len(ways.cost) == len(ways.next)
+    assert len(ways.numbers) == len(ways.targets) == len(ways.cost) <= len(ways.next)  # rows in store
 
 
 @pytest.mark.parametrize(

@@ -723,7 +723,7 @@ def test_nothing_is_unpickled():
             r'import pickle',
             r'torch\.load\(',
             r'allow_pickle ?= ?True',
-            r'joblib',
+            r'joblib\.(load|dump)',
             r'\beval\(',
             r'\bexec\(',
             r'np\.load\((?!.*allow_pickle=False)',
