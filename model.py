@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from data import quantize
 from nanopilot import attention, bins, checkpoint, optim
-from nanopilot.auxiliary import FutureBD, HiddenMarkov, NextObs, StateEstimator, fourier, frequencies
+from nanopilot.auxiliary import FutureBD, HiddenMarkov, NextObs, StateEstimator, fourier
 from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
 
@@ -50,8 +50,7 @@ class GPTConfig:
     offset_weight: float = 10.0  # of the kmeans head: its offset loss beside its cross-entropy
     next_obs: float = 0.0  # weight of predicting the next observations, too; 0: don't
     n_future: int = 6  # predict the bd 1, 2, 4 .. 2^(n_future - 1) steps later, too
-    n_freq: int = 6  # frequencies of sin and cos beside bd
-    n_freq_obs: int = 0  # .. and beside each observation
+    n_freq: int = 6  # frequencies of sin and cos beside each observation
     n_layer: int = 6
     n_head: int = 4
     n_embd: int = 128
@@ -137,14 +136,13 @@ class StepEmbedding(nn.Module):
         if config.n_bd:
             self.bd = nn.Linear(config.n_bd * (1 + 2 * config.n_freq), config.n_embd)
             self.bd_null = nn.Parameter(torch.zeros(config.n_embd))  # what stands for a bd that is not given
-        self.register_buffer('bd_freq', frequencies(config.n_freq), persistent=False)
-        self.register_buffer('obs_freq', frequencies(config.n_freq_obs), persistent=False)
+        self.register_buffer('frequencies', math.pi / 4 * 2.0 ** torch.arange(config.n_freq), persistent=False)
         # normalisers travel with the weights: whoever loads them sees what training saw
         self.obs_norm = Normalizer(config.n_obs + config.n_privileged)
         self.bd_norm = Normalizer(config.n_bd)
 
     def add_inputs(self, config):
-        n_waves = 2 * config.n_freq_obs
+        n_waves = 2 * config.n_freq
         self.n_stack = config.obs_stack or config.chunk
         n_features = config.n_obs * (self.n_stack + n_waves) + config.n_privileged * (1 + n_waves)
         self.obs = nn.Linear(n_features, config.n_embd)
@@ -155,9 +153,9 @@ class StepEmbedding(nn.Module):
     def embed_obs(self, obs, estimate):
         """obs (B, S, chunk, n_obs), estimate (B, S, n_privileged) or None -> (B, S, C)"""
         obs = self.obs_norm(obs[..., : self.n_obs])
-        features = [obs[:, :, -self.n_stack :].flatten(2), fourier(obs[:, :, -1], self.obs_freq)]
+        features = [obs[:, :, -self.n_stack :].flatten(2), fourier(obs[:, :, -1], self.frequencies)]
         if estimate is not None:
-            features += [estimate, fourier(estimate, self.obs_freq)]
+            features += [estimate, fourier(estimate, self.frequencies)]
         return self.obs(torch.cat(features, dim=-1))
 
     def embed_bd(self, bd):
@@ -166,7 +164,7 @@ class StepEmbedding(nn.Module):
             return None
         given = ~bd.isnan().any(-1, keepdim=True)
         bd = self.bd_norm(bd.nan_to_num())
-        x = self.bd(torch.cat([bd, fourier(bd, self.bd_freq)], dim=-1))
+        x = self.bd(torch.cat([bd, fourier(bd, self.frequencies)], dim=-1))
         return torch.where(given, x, self.bd_null)
 
     def targets(self, obs):
@@ -357,7 +355,7 @@ class GPT(nn.Module):
         if config.next_obs:
             self.aux['next_obs'] = NextObs(config)
         if config.n_privileged:
-            self.recurrent['estimate'] = StateEstimator(config, self.steps.obs_freq)
+            self.recurrent['estimate'] = StateEstimator(config, self.steps.frequencies)
 
     def _init_weights(self, module):
         if isinstance(module, (nn.Linear, nn.Embedding)):

@@ -72,8 +72,7 @@ joint_clusters = True  # clusters of whole actions; False: of each action dimens
 offset_weight = 10.0  # of the kmeans head
 n_future = 6  # predict the bd 1, 2, 4 .. 2^(n_future - 1) steps later, too; 0: don't
 next_obs = 0.0  # weight of predicting the next observations, too (--eval shows its errors); 0.0: don't
-n_freq = 6  # frequencies of sin and cos beside bd: it is met more precisely
-n_freq_obs = 0  # .. and beside each observation, which costs toy_nav's prompts 17 points
+n_freq = 6  # frequencies of sin and cos beside each observation
 # optimizer
 optimizer = 'muon'  # for the blocks' matrices, with AdamW for the rest; or 'adamw' for all
 learning_rate = 2e-3  # max learning rate
@@ -96,9 +95,8 @@ seed = 1337
 CHOICES = {'fuse': STEPS, 'head': HEADS, 'optimizer': ('adamw', 'muon'), 'init_from': ('scratch', 'resume')}
 CHOICES['dtype'] = ('auto', 'float32', 'bfloat16')
 ONE = 'eval_interval eval_batches keep_last log_interval batch_size gradient_accumulation_steps bucket chunk n_layer'
-ONE += ' n_head n_embd n_clusters'
-ZERO = 'rollouts keep_every max_iters n_hidden next_obs n_future n_freq n_freq_obs grad_clip skip_nonfinite'
-AT_LEAST = dict.fromkeys(ONE.split(), 1) | dict.fromkeys(f'{ZERO} warmup_iters'.split(), 0)
+ZERO = 'rollouts keep_every max_iters n_hidden next_obs n_future n_freq grad_clip skip_nonfinite warmup_iters'
+AT_LEAST = dict.fromkeys(f'{ONE} n_head n_embd n_clusters'.split(), 1) | dict.fromkeys(ZERO.split(), 0)
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 wandb = loop.load_wandb(wandb_log)
@@ -239,7 +237,8 @@ def save_checkpoint(val_loss, pointers):
     if train.tokenizer():
         files['tokenizer.model'] = train.tokenizer().model
     info = {'model': asdict(gptconf), 'settings': config, **data_info, **checkpoint.versions()}
-    info |= {'step': step, 'val_loss': val_loss, 'best': best, 'scores': scores, 'dtype': dtype, 'device': device}
+    info |= {'step': step, 'val_loss': val_loss, 'best': best, 'scores': scores}
+    info |= {'dtype': dtype, 'device': device.split(':')[0]}
     checkpoint.write_checkpoint(out_dir, f'step_{step:07d}', files, info, pointers)
     checkpoint.remove_old(out_dir, keep_last, keep_every)
     return info

@@ -23,4 +23,3 @@ learning_rate = 1e-3
 max_iters = 1500
 eval_interval = 500
 rollouts = 0
-n_freq_obs = 6

@@ -17,4 +17,3 @@ n_future = 0
 next_obs = 0.1
 max_iters = 2500
 eval_interval = 500
-n_freq_obs = 6

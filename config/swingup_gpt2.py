@@ -32,4 +32,3 @@ eval_interval = 1000  # the latest and the best checkpoint stay ..
 keep_every = 10000  # .. and these
 log_interval = 50
 compile = True
-n_freq_obs = 6

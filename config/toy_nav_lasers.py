@@ -6,4 +6,3 @@ out_dir = 'out-toy-nav-lasers'
 obs_names = 'laser_left,laser_ahead,laser_right,bumper_left,bumper_right'
 privileged_obs = 'x,y,cos,sin'
 max_iters = 16000
-n_freq_obs = 6

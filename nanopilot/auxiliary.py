@@ -18,11 +18,6 @@ FUTURE_BINS = 40  # intervals of each dimension, one of which FutureBD chooses: 
 FUTURE_WEIGHT = 0.2  # of that cross-entropy beside the action's loss
 
 
-def frequencies(n):
-    """-> (n,), pi/4, pi/2, pi .. radians a standard deviation"""
-    return math.pi / 4 * 2.0 ** torch.arange(n)
-
-
 def fourier(x, frequencies):
     """
     x (..., n) normalised -> sin and cos at each frequency (..., 2 * len(frequencies) * n); Tancik et al., 2006.10739.

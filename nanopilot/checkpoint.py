@@ -23,7 +23,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from data.prepared import SPEC, is_a, lock, sync
 
-FORMAT = 4
+FORMAT = 3
 NEEDED = {'model', 'settings', 'dataset', 'data', 'obs_columns', 'step', 'val_loss', 'best', 'scores'}  # of the JSON
 UNSEALED = b'0' * 64  # where the JSON holds its own SHA-256
 

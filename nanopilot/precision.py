@@ -33,7 +33,7 @@ def choose(dtype, device, ranks, model, tokens, before=None):
     """
     if dtype != 'auto':
         return dtype, 'as set'
-    if before and before.get('device', '').split(':')[0] == device.split(':')[0]:
+    if before and before.get('device') == device.split(':')[0]:
         return before['dtype'], 'as before'
     if device.startswith('cuda'):
         if torch.cuda.is_bf16_supported():

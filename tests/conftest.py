@@ -29,7 +29,6 @@ TINY = [
     '--drop_bd=0.7',
     '--optimizer=adamw',
     '--rollouts=0',
-    '--n_freq_obs=6',
     '--dtype=float32',  # the same bytes at all times: no trial decides
 ]
 

@@ -22,11 +22,6 @@ GOLDEN = Path(__file__).parent / 'golden' / 'models.json'
 B, S = 2, 7
 
 
-def config_of(line):
-    """beside observations there were as many frequencies as beside bd"""
-    return GPTConfig(**line['config'], n_freq_obs=line['config']['n_freq'])
-
-
 def normal(*shape, seed):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
@@ -107,7 +102,7 @@ def golden():
 @pytest.mark.parametrize('kernel', [None, 'dense'])
 def test_outputs_and_losses_are_what_they_were(golden, kernel):
     for number, line in enumerate(golden):
-        model = GPT(config_of(line)).eval()
+        model = GPT(GPTConfig(**line['config'])).eval()
         fill(model.state_dict(), number)
         batch = inputs(model.config, number)
         with torch.no_grad():
@@ -123,7 +118,7 @@ def test_outputs_and_losses_are_what_they_were(golden, kernel):
 
 def test_cached_steps_are_what_they_were(golden):
     for number, line in enumerate(golden):
-        model = GPT(config_of(line)).eval()
+        model = GPT(GPTConfig(**line['config'])).eval()
         fill(model.state_dict(), number)
         batch = inputs(model.config, number)
         out = from_cache(model, batch)

@@ -34,7 +34,6 @@ TINY = dict(
     n_embd=16,
     n_future=0,
     n_freq=2,
-    n_freq_obs=2,
     n_clusters=4,
 )
 

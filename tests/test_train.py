@@ -804,7 +804,7 @@ def test_an_older_format_is_refused_in_one_line(copy):
     info['format'] = 2
     info['sha256']['checkpoint.json'] = checkpoints.UNSEALED.decode()
     (copy / 'checkpoint.json').write_bytes(checkpoints.seal(json.dumps(info, indent=1).encode()))
-    assert one_line(copy, 'has format 2, this program reads 4').endswith('Train again')
+    assert one_line(copy, 'has format 2, this program reads 3').endswith('Train again')
 
 
 # ------------------------------------------------------------------------------
