@@ -1,9 +1,11 @@
 """Words and scores of an itinerary."""
 
+import json
 import re
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from data.text import clean
 from data.toy_nav import driver
@@ -418,3 +420,24 @@ def test_same_seed_same_demonstrations(kwargs):
         for x, y in zip(a, b)
     )
     assert [x['asked'] for x in a] != [x['asked'] for x in c]
+
+
+# ------------------------------------------------------------------------------
+# sentences of people
+
+
+def test_free_sentences_ask_for_what_can_be_done(places):
+    """data/toy_nav/free_sentences.jsonl: half is for choosing, half for scoring; what is meant stands beside each"""
+    lines = (ROOT / 'data/toy_nav/free_sentences.jsonl').read_text().splitlines()
+    sentences = [json.loads(line) for line in lines]
+    assert len({s['text'].lower() for s in sentences}) == len(sentences) >= 200
+    for kind in {s['kind'] for s in sentences}:
+        assert sorted(s['split'] for s in sentences if s['kind'] == kind) == ['dev'] * 20 + ['test'] * 20
+    for sentence in sentences:
+        asked = Itinerary.from_json(json.dumps(sentence['asked']))
+        assert 1 <= len(asked.places) <= 4
+        masks = [places.mask(place) for place in asked.places]
+        assert all(mask.any() for mask in masks), sentence
+        for forbidden in asked.avoid:
+            assert not places.mask(forbidden)[places.cell(np.array(places.world.start_pose[:2]))], sentence
+            assert all((mask & ~places.mask(forbidden)).any() for mask in masks), sentence
