@@ -12,7 +12,10 @@ import warnings
 from collections import deque
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from itertools import islice
+
+from tqdm import tqdm
+
+from data.archive import batched
 
 DIED = 'a worker process has died: killed, or out of memory. Run again; fewer --workers take less memory'
 AHEAD = 2  # blocks a process in a batch; while one batch is worked on, the next one waits. More would take more memory
@@ -90,15 +93,27 @@ def in_order(f, blocks):
     yields (block, f(block)), in order; memory does not grow with the number of blocks. f and what it is given and
     returns are pickled: a function of a module, or a functools.partial of one
     """
-    blocks = iter(blocks)
     at_once = AHEAD * settings['n_jobs'] if settings else 1
     begun = deque()  # (blocks, their results)
-    while batch := list(islice(blocks, at_once)):
+    for batch in batched(blocks, at_once):
         begun.append((batch, results(f, batch)))
         if len(begun) == 2 or at_once == 1:
             yield from zip(*begun.popleft())
     while begun:
         yield from zip(*begun.popleft())
+
+
+def ranges_in_order(f, total, size, desc):
+    """
+    yields (numbers, f(numbers)) for 0 .. total - 1, ranges of `size` numbers of episodes, the last one shorter; a bar
+    counts them
+    """
+    ranges = (range(first, min(total, first + size)) for first in range(0, total, size))
+    bar = tqdm(total=total, desc=desc, unit='ep', mininterval=1, disable=None)
+    for numbers, result in in_order(f, ranges):
+        yield numbers, result
+        bar.update(len(numbers))
+    bar.close()
 
 
 def results(f, blocks):

@@ -10,10 +10,9 @@ from functools import partial
 
 import gymnasium as gym
 import numpy as np
-from tqdm import tqdm
 
 from data.pictures import panels
-from data.workers import in_order
+from data.workers import ranges_in_order
 
 COLLECT_VERSION = 2  # raised when collect() makes other episodes than before
 SOURCES = {'noisy': 2000}  # what collect() makes, and how much of it by default
@@ -91,17 +90,14 @@ def rollout(make_vec, total, choose, seed, desc):
     (n,), rng) -> act (n,) int64, imitate (n,) bool, for episodes of these numbers; seed: ints
     -> dicts of obs, act, path, bd, taught and seed
     """
-    bar = tqdm(total=total, desc=desc, unit='ep', mininterval=1, disable=None)
-    numbers = (np.arange(first, min(total, first + BLOCK)) for first in range(0, total, BLOCK))
     work = partial(rollout_block, make_vec=make_vec, choose=choose, seed=seed)
-    for block, episodes in in_order(work, numbers):
+    for _, episodes in ranges_in_order(work, total, BLOCK, desc):
         yield from episodes
-        bar.update(len(block))
-    bar.close()
 
 
 def rollout_block(numbers, make_vec, choose, seed):
     """the episodes of these numbers, a list"""
+    numbers = np.array(numbers)
     rng = np.random.default_rng([*seed, numbers[0]])
     seeds = rng.integers(2**31, size=len(numbers))
     steps, length = side_by_side(make_vec(len(numbers)), numbers, seeds, partial(choose, rng=rng))

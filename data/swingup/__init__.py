@@ -8,12 +8,11 @@ The parts: physics.py equations and the teacher, env.py environments.
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from data.pictures import panels
 from data.swingup.env import SwingUp, SwingUpVec, env_kwargs  # noqa: F401, env_kwargs is of the contract
 from data.swingup.physics import DT, FORCE, RANGES, STEPS, TRACK, Teacher, upright
-from data.workers import in_order
+from data.workers import ranges_in_order
 
 COLLECT_VERSION = 2  # raised when collect() makes other episodes than before
 SOURCES = {'clean': 1500, 'disturbed': 3000}  # what collect() makes by default, before what is held out and what fails
@@ -107,19 +106,15 @@ def collect(source, size, seed, kwargs):
     not to be imitated
     """
     total = max(2, round(SOURCES[source] * size))
-    bar = tqdm(total=total, desc=source, unit='ep', mininterval=1, disable=None)
     work = partial(taught_block, source=source, seed=seed, kwargs=kwargs)
-    blocks = ((number, min(BLOCK, total - first)) for number, first in enumerate(range(0, total, BLOCK)))
-    for (_, n), episodes in in_order(work, blocks):
+    for _, episodes in ranges_in_order(work, total, BLOCK, source):
         yield from episodes
-        bar.update(n)
-    bar.close()
 
 
-def taught_block(block, source, seed, kwargs):
-    """those of n episodes that are to be kept, a list. block: its number, and n"""
-    number, n = block
-    rng = np.random.default_rng([seed, list(SOURCES).index(source), number])
+def taught_block(numbers, source, seed, kwargs):
+    """those of the episodes of these numbers that are to be kept, a list"""
+    n = len(numbers)
+    rng = np.random.default_rng([seed, list(SOURCES).index(source), numbers[0] // BLOCK])
     seeds = rng.integers(2**31, size=n)
     env = SwingUpVec(n, **kwargs)
     _, info = env.reset(seed=seeds)

@@ -8,12 +8,11 @@ import math
 from functools import lru_cache, partial
 
 import numpy as np
-from tqdm import tqdm
 
 from data.toy_nav.env import ToyNavVec
 from data.toy_nav.places import Places
 from data.toy_nav.world import World
-from data.workers import in_order
+from data.workers import ranges_in_order
 
 SOURCES = {'demonstrations': 30000, 'elites': 1}  # how much of each by default: episodes, archives
 BLOCK = 500  # demonstrations side by side, and on one process
@@ -22,33 +21,23 @@ BLOCK = 500  # demonstrations side by side, and on one process
 def demonstrations(size, seed, kwargs, places):
     """episodes that do what an itinerary asks; those that miss it are dropped, counted"""
     total = max(1, round(SOURCES['demonstrations'] * size))
-    blocks = range(math.ceil(total / BLOCK))
     drive = partial(drive_block, total=total, seed=seed, kwargs=kwargs)
     dropped = 0
-    bar = tqdm(total=total, desc='demonstrations', unit='ep', mininterval=1, disable=None)
-    for block, episodes in in_order(drive, blocks):
-        n = len(driven(block, total))
-        dropped += n - len(episodes)
+    for numbers, episodes in ranges_in_order(drive, total, BLOCK, 'demonstrations'):
+        dropped += len(numbers) - len(episodes)
         yield from episodes
-        bar.update(n)
-    bar.close()
     kept = total - dropped
     print(f'demonstrations: {kept} of {total} carried out their itinerary ({kept / total:.2%}), {dropped} dropped')
 
 
-def driven(block, total):
-    """numbers of the demonstrations of a block"""
-    return range(block * BLOCK, min(total, (block + 1) * BLOCK))
-
-
-def drive_block(block, total, seed, kwargs):
-    """-> those of a block's demonstrations that carry out their itinerary, a list"""
+def drive_block(numbers, total, seed, kwargs):
+    """-> those of the demonstrations of these numbers that carry out their itinerary, a list"""
     from data.toy_nav.driver import demonstrate
     from data.toy_nav.planner import Driven, sample_itinerary
 
     planner = planner_of(json.dumps(kwargs['scene']))
+    block, n = numbers[0] // BLOCK, len(numbers)
     rng = np.random.default_rng([seed, block])
-    n = len(driven(block, total))
     seeds = rng.integers(2**31, size=n)
     env = ToyNavVec(n, **kwargs)
     env.reset(seed=seeds)
