@@ -154,7 +154,8 @@ if init_from == 'resume':
 else:
     for line in raw_model.fit(train, view.columns, seed):  # normaliser, bounds, bins, centres
         print0(line)
-tokens = batch_size // ranks.n, text_len + math.ceil(train_batches.longest / chunk) * gptconf.n_slots
+S = math.ceil(train_batches.longest / chunk)  # of the longest episode or segment
+tokens = batch_size // ranks.n, text_len + S * gptconf.n_slots
 dtype, why = precision.choose(dtype, device, ranks, raw_model, tokens, resumed)
 autocast = precision.autocast(dtype, device)
 if compile:
@@ -162,7 +163,7 @@ if compile:
 model = ranks.wrap(torch.compile(raw_model) if compile else raw_model, device)
 
 K = gptconf.window
-kernel = attention.kernel_for(raw_model, text_len, math.ceil(train_batches.longest / chunk), torch.device(device))
+kernel = attention.kernel_for(raw_model, text_len, S, torch.device(device))
 millions = raw_model.num_params() / 1e6
 batch = f'{batch_size} x {gradient_accumulation_steps}'
 print0(f'{millions:.2f}M parameters, {head} head; window of {K} steps of {chunk} beside {text_len} prompt tokens')

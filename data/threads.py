@@ -5,7 +5,7 @@ import sys
 
 # GNU's OpenMP, in torch's wheels, by default spins 300,000 times before a thread sleeps: nothing lost on an idle
 # machine, but with a busy neighbour each product waits for a thread that is not running. 2,000 times cost 3% idle and
-# take half as long beside a neighbour; PASSIVE, which never spins, costs 20% idle (python -m bench.speed --only=busy)
+# take half as long beside a neighbour (python -m bench.speed --only=busy); PASSIVE, which never spins, cost 20% idle
 BRIEFLY = {
     'GOMP_SPINCOUNT': '2000',
     'OMP_WAIT_POLICY': 'PASSIVE',

@@ -17,6 +17,7 @@ from nanopilot import attention
 
 WORTH = 1.15  # times as fast in a trial: what bfloat16 must be on a CPU to be chosen
 TRIALS = 5  # of each, in turn
+TOKENS = 2048  # of a trial at most: some ms of a small model, and not minutes of a large one
 
 
 def autocast(dtype, device):
@@ -47,6 +48,7 @@ def choose(dtype, device, ranks, model, tokens, before=None):
 
 def speedup(block, rows, columns):
     """how many times as fast is a training step of one block on a CPU in bfloat16?"""
+    rows = max(1, min(rows, TOKENS // columns))
     x = torch.randn(rows, columns, block.ln_1.weight.shape[0], generator=torch.Generator().manual_seed(0))
     times = {'float32': [], 'bfloat16': []}
     for _ in range(1 + TRIALS):
