@@ -139,9 +139,10 @@ def started(cwd, *args):
 
 def at_work(process):
     """ids of its worker processes that have begun"""
-    command = ['ps', '-o', 'pid=,args=', '--ppid', str(process.pid)]
-    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    return [int(line.split()[0]) for line in lines if 'popen_loky' in line]
+    import psutil  # dask's extra brings it
+
+    children = psutil.Process(process.pid).children()
+    return [child.pid for child in children if 'popen_loky' in ' '.join(child.cmdline())]
 
 
 def ended(process):
