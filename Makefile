@@ -8,8 +8,8 @@ export OMP_NUM_THREADS ?= $(shell nproc)
 demo: $(VENV)/installed
 	$(BIN)/python prepare.py
 	$(BIN)/python train.py config/toy_nav_cpu.py
-	$(BIN)/python sample_policy.py --prompts=data/toy_nav/prompts.txt --gif
-	$(BIN)/python sample_policy.py --eval=test --eval_episodes=200
+	$(BIN)/python sample_policy.py --out_dir=out-toy-nav-cpu --prompts=data/toy_nav/prompts.txt --gif
+	$(BIN)/python sample_policy.py --out_dir=out-toy-nav-cpu --eval=test --eval_episodes=200
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

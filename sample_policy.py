@@ -9,6 +9,7 @@ $ python sample_policy.py --eval=test                             # score the te
 $ python sample_policy.py --eval=archive                          # how much of a quality-diversity archive it recovers
 $ python sample_policy.py --eval=test --judge=gpt-4o-mini --human # .. by a language model, and by you (judge.py)
 $ python sample_policy.py --export=policy.onnx                    # for a robot without torch (nanopilot/onnx_policy.py)
+$ python sample_policy.py --out_dir=out-mine --export=mine        # the weights alone in half precision
 """
 
 import config as settings  # first: it turns mistakes into one line
@@ -23,6 +24,7 @@ import torch
 
 from data.pictures import save
 from data.prepared import Prepared, load_meta
+from nanopilot import checkpoint as checkpoints
 from nanopilot import dreams, onnx_export
 from nanopilot import evaluate as evaluation
 from nanopilot import judge as judging
@@ -31,7 +33,9 @@ from nanopilot.requests import check_request, numbers, read_requests, warn
 from nanopilot.rollout import annotated, dataset_of, draw, rollout
 
 # ------------------------------------------------------------------------------
-out_dir = 'out-toy-nav-cpu'  # of the training run; pictures go there too
+out_dir = (
+    ''  # of the training run; pictures go there too. '': the policy that comes with nanoPilot, and out-brought
+)
 checkpoint = 'best'  # 'best' by its rollouts or else validation loss, 'best_loss', 'latest', or a directory in out_dir
 prompt = ''  # what to do, in words
 bd = ''  # where to end up, numbers separated by commas: 150,40
@@ -47,7 +51,7 @@ eval_episodes = 400  # of each source, at most; 0: all
 rows = ''  # of the tables of --eval, separated by commas: 'prompt,prompt and bd'; '': all
 judge = ''  # also a language model of this name scores rollouts of --eval; where it is: OPENAI_BASE_URL, OPENAI_API_KEY
 judge_episodes = 50  # that it scores, or a person
-export = ''  # write the policy as ONNX to this file and beside it instead: policy.onnx
+export = ''  # write the policy instead: as ONNX to a file (policy.onnx) and beside it, or what acts of it to a folder
 human = False  # also a page for a person to score them, blind: human.html
 data_dir = ''  # for --eval and --dream; '': data/<dataset>/prepared
 batch_size = 256  # episodes at once
@@ -61,7 +65,8 @@ config = settings.read(globals(), __file__, CHOICES, AT_LEAST, {'json': 'json_fi
 globals().update(config)
 only = [name.strip() for name in rows.split(',') if name.strip()]
 sampling = {'batch_size': batch_size, 'temperature': temperature, 'top_p': top_p, 'seed': seed}
-out = Path(out_dir)
+source = out_dir or Path(__file__).parent / 'data' / 'toy_nav' / 'policy'
+out = Path(out_dir or 'out-brought')
 # ------------------------------------------------------------------------------
 
 
@@ -108,7 +113,7 @@ def evaluate(policy):
     """score a split, or the archive: does it do what is asked, does it end where it should, does it listen at all?"""
     folder, pictures, started = prepared_dir(policy), out / f'eval_{eval}', time.time()
     if {a['sha256'] for a in load_meta(folder)['archives']} != {a['sha256'] for a in policy.data_spec['archives']}:
-        warn(f'{folder} was prepared from other archives than {out_dir}: its test episodes may have been trained on')
+        warn(f'{folder} was prepared from other archives than {source}: its test episodes may have been trained on')
     opinions = judging.Opinions(out, judge, human, seed) if judge or human else None
     if eval == 'archive':
         scores, rollouts = evaluation.recover(policy, folder, pictures, **sampling), []
@@ -152,20 +157,25 @@ def check():
 def check_policy(policy):
     """.. or not with what was trained"""
     if (judge or human) and not (policy.config.text_len and hasattr(dataset_of(policy), 'narrate')):
-        raise ValueError(f'{out_dir} is not asked in words that could be judged. Leave out --judge and --human')
+        raise ValueError(f'{source} is not asked in words that could be judged. Leave out --judge and --human')
     if temperature and policy.config.head == 'mse':
-        raise ValueError(f'{temperature=}, but the mse head of {out_dir} has nothing to draw from. Leave it out')
+        raise ValueError(f'{temperature=}, but the mse head of {source} has nothing to draw from. Leave it out')
 
 
 def main():
     if threads:
         torch.set_num_threads(threads)
     check()
-    policy = Policy.load(out_dir, checkpoint, device, bert_model)
+    policy = Policy.load(source, checkpoint, device, bert_model)
     check_policy(policy)
-    if export:
+    if not export:
+        out.mkdir(exist_ok=True)
+    if Path(export).suffix:
         written = onnx_export.export(policy, export)
         print(f'written: {", ".join(map(str, written))}')
+    elif export:
+        checkpoints.export(checkpoints.find_checkpoint(source, checkpoint), export)
+        print(f'written: {export}')
     elif dream:
         split = Prepared(prepared_dir(policy), 'test')
         how = {'temperature': temperature or 1.0, 'top_p': top_p, 'seed': seed}

@@ -49,6 +49,7 @@ def per_second(device, f, amount, n=10):
 def training_step(bench, device, config, B):
     """-> a function that takes one training step in bfloat16, compiled on a GPU, and the model"""
     torch.manual_seed(bench.seed)
+    torch.compiler.reset()  # else it soon gives up on ever new widths
     model = GPT(config).to(device).train()
     compiled = torch.compile(model) if device == 'cuda' else model
     (optimizer,) = model.configure_optimizers('adamw', 0.01, 1e-3, (0.9, 0.95))

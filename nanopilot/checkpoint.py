@@ -321,6 +321,24 @@ def write_checkpoint(out_dir, name, files, info, pointers=()):
             shutil.rmtree(left, ignore_errors=True)
 
 
+def export(folder, to):
+    """
+    Write what acts of a checkpoint to a folder, which is then a checkpoint that can act and not be resumed: matrices in
+    half precision, vectors, such as the normaliser's, in float32. FileExistsError where something is there; OSError as
+    of write_checkpoint.
+    """
+    to = Path(to)
+    if to.exists():
+        raise FileExistsError(f'{to} is there already. Export to another folder, or remove it')
+    info = read_checkpoint(folder)
+    weights = read_tensors(folder, 'model.safetensors', info)
+    half = {name: w.half() if w.ndim > 1 else w for name, w in weights.items()}
+    files = {'model.safetensors': safetensors_bytes(half)}
+    if 'tokenizer.model' in info['sha256']:
+        files['tokenizer.model'] = read_file(folder, 'tokenizer.model', info)
+    write_checkpoint(to.parent, to.name, files, info)
+
+
 def remove_old(out_dir, keep_last, keep_every):
     """remove all but the newest keep_last checkpoints, those at multiples of keep_every steps, and those in use"""
     named = {find_checkpoint(out_dir, pointer).name for pointer in ('latest', 'best', 'best_loss')}

@@ -106,8 +106,8 @@ def test_make_runs_what_the_readme_shows():
     for command in (
         'prepare.py',
         'train.py config/toy_nav_cpu.py',
-        'sample_policy.py --prompts=data/toy_nav/prompts.txt',
-        'sample_policy.py --eval=test',
+        'sample_policy.py --out_dir=out-toy-nav-cpu --prompts=data/toy_nav/prompts.txt',
+        'sample_policy.py --out_dir=out-toy-nav-cpu --eval=test',
     ):
         assert f'$(BIN)/python {command}' in makefile
         assert f'python {command}' in readme
