@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from data.toy_nav.itinerary import Itinerary
@@ -89,12 +89,12 @@ class PathPlanner:
         times; and labels of the cells: between cells of different labels there is no path without steps that are near
         """
         if avoid not in self.detours:
-            graph = self.graph.copy()
             cut = self.graph.copy()
             distance = self.distance_to(avoid)
             distance = np.minimum(np.repeat(distance, np.diff(cut.indptr)), distance[cut.indices])  # of each step
-            graph.data *= 1 + 2 * np.clip(2 - distance / BERTH, 0, 1)
-            graph.data[distance <= BERTH] *= 100
+            cost = self.graph.data * (1 + 2 * np.clip(2 - distance / BERTH, 0, 1))
+            cost[distance <= BERTH] *= 100
+            graph = csr_matrix((cost, self.graph.indices, self.graph.indptr), self.graph.shape)
             cut.data[distance <= BERTH] = 0
             cut.eliminate_zeros()
             self.detours[avoid] = graph, connected_components(cut, directed=False)[1]
