@@ -50,6 +50,7 @@ class GPTConfig:
     offset_weight: float = 10.0  # of the kmeans head: its offset loss beside its cross-entropy
     next_obs: float = 0.0  # weight of predicting the next observations, too; 0: don't
     n_future: int = 6  # predict the bd 1, 2, 4 .. 2^(n_future - 1) steps later, too
+    subgoal: bool = False  # .. and what the episode heads for: the data says it
     n_freq: int = 6  # frequencies of sin and cos beside each observation
     n_layer: int = 6
     n_head: int = 4
@@ -402,7 +403,7 @@ class GPT(nn.Module):
         """
         text (B, N); obs (B, S, chunk, n_obs); act (B, S, chunk, n_act), int64 (B, S, chunk); bd (B, S or 1, n_bd);
         start (B,), the time of a segment's first step; loss_mask (B, S, chunk), the actions to imitate; targets:
-        future_bd (B, S, n_future, n_bd), terminated (B, S): the episode ended by itself before this step
+        future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), terminated (B, S): it ended by itself before this step
         -> what is predicted at every step, a dict of tensors (B, S, ..), and the loss, None without a loss_mask
         """
         B, S = obs.shape[:2]

@@ -180,7 +180,7 @@ def collect_source(data, source, kwargs, meta):
 
 def write_episodes(data, kwargs, archives, describer, folder):
     """-> EpisodeWriter, closed; ValueError where a split would be empty"""
-    episodes = EpisodeWriter(folder, read_spec(data, kwargs))
+    episodes = EpisodeWriter(folder, read_spec(data, kwargs), any('subgoal' in a.names for a in archives))
     dropped = Counter()  # (source, reason): episodes
     for group in kept_groups(data, kwargs, archives, dropped):
         if describer:
@@ -271,6 +271,7 @@ def pack(data, kwargs, archives, episodes, tokenizer, text_counts, folder):
         'sources': sources,
         'counts': counts,
         **text_meta(tokenizer, text_counts),
+        'subgoal': any('subgoal' in a.names for a in archives),
         'longest': int(max(np.diff(split.start).max() for split in splits.values())),
         'settings': data_settings(),
         'archives': [

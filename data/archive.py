@@ -2,9 +2,10 @@
 Archives of episodes: one Parquet file, one row an episode, readable by pandas, polars and DuckDB too.
 
 Columns, flat lists of float32: obs (T * n_obs), act (T * n_act), bd (n_bd), path ((T + 1) * n_bd), reward (T), policy,
-taught (T, 0 where the action is not to be imitated). Others: text, a list of descriptions; asked and visits, JSON;
-seed; source; hard, how difficult the episode is, from 0 to 1, for a curriculum. The schema's metadata holds format
-version, data set, environment arguments and shapes. Nothing in an archive is ever executed.
+taught (T, 0 where the action is not to be imitated), subgoal (T * n_bd, nan where there is none). Others: text, a list
+of descriptions; asked and visits, JSON; seed; source; hard, how difficult the episode is, from 0 to 1, for a
+curriculum. The schema's metadata holds format version, data set, environment arguments and shapes. Nothing in an
+archive is ever executed.
 
 Exports (nanopilot/hub.py) are archives, too: obs, act and path are lists of lists there, one a step, with loose,
 held_out and novel beside text, and the metadata name the split of a file, so that a test episode stays one.
@@ -29,6 +30,7 @@ COLUMNS = {
     'path': LIST,
     'reward': LIST,
     'taught': LIST,
+    'subgoal': LIST,
     'policy': LIST,
     'text': pa.list_(pa.string()),
     'loose': pa.list_(pa.string()),
@@ -43,7 +45,7 @@ COLUMNS = {
 }
 REQUIRED = ('obs', 'act', 'bd', 'seed', 'source')
 META = ('dataset', 'env_kwargs', 'n_obs', 'n_act', 'n_bd')
-WIDTH = {'obs': 'n_obs', 'act': 'n_act', 'path': 'n_bd'}  # columns of vectors: which metadata key is their width
+WIDTH = {'obs': 'n_obs', 'act': 'n_act', 'path': 'n_bd', 'subgoal': 'n_bd'}  # columns of vectors: key of their width
 
 
 def save(file, episodes, meta):

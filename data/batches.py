@@ -185,6 +185,7 @@ class Batches:
         bd (B, 1, n_bd), or (B, S, 1) for returns; nan: not given
         loss_mask (B, S, chunk) bool: within the segment, and to be imitated
         start (B,) the step at which a segment begins; future_bd (B, S, n_future, n_bd)
+        subgoal (B, S, n_bd), where the data has it: what each decision heads for, nan: not known
         terminated (B, S) bool, True after the last step of an episode that ended by itself
         n_real: int, the environment steps of the loss in all rows of the batch
         """
@@ -209,7 +210,7 @@ class Batches:
         prompts = np.full((len(episode), 0), PAD)
         if split.meta['text_len']:
             prompts = split.prompts(drawn['text'], self.fixed_text_len)
-        return {
+        batch = {
             'text': prompts,
             'obs': obs.reshape(len(episode), S, chunk, -1),
             'act': act.reshape(len(episode), S, chunk, *split.act.shape[1:]),
@@ -220,6 +221,9 @@ class Batches:
             'terminated': self.terminated(drawn, S),
             'n_real': int(loss_mask.sum()),
         }
+        if split.subgoal is not None:
+            batch['subgoal'] = split.subgoal[begin + in_segment[:, ::chunk]]
+        return batch
 
     def loss_mask(self, drawn, S):
         """-> (B, S, chunk) bool: the steps of a segment, up to the first of a decision that is not to be imitated"""

@@ -4,6 +4,7 @@ data/writing.py.
 
     obs.npy (steps, n_obs)  act.npy (steps, n_act)  path.npy (steps, n_bd) after each step
     taught.npy (steps) bool, False where the action is not to be imitated
+    subgoal.npy (steps, n_bd) what each step heads for, nan: not known; where an archive says it
     bd.npy (episodes, n_bd)  start.npy (episodes + 1) where each one begins
     source.npy (episodes) index into meta's sources
     hard.npy (episodes) how difficult each is, 0 to 1, nan where that is not known
@@ -95,7 +96,9 @@ class Prepared:
         self._tokenizer = None
         self.meta = load_meta(folder)
         self.text_width = self.meta.get('text_width', 0)
-        for name in ARRAYS + ('states', 'state_start') * (self.text_width > 0):
+        self.subgoal = None  # but where meta says that there is one
+        optional = ('states', 'state_start') * (self.text_width > 0) + ('subgoal',) * self.meta.get('subgoal', False)
+        for name in ARRAYS + optional:
             file = self.folder / split / f'{name}.npy'
             try:
                 setattr(self, name, np.load(file, mmap_mode='r', allow_pickle=False))
@@ -169,7 +172,7 @@ class Prepared:
     def model_args(self, view, chunk, extra_steps=0):
         """what of a GPTConfig follows from the data and the View of it; extra_steps: after the end of an episode"""
         longest = max(self.meta['longest'], self.meta['max_steps'])
-        return {
+        args = {
             'vocab_size': self.meta['vocab_size'],
             'text_width': self.text_width,
             'max_steps': math.ceil(longest / chunk) + extra_steps,
@@ -178,6 +181,9 @@ class Prepared:
             'n_act': len(self.meta['act_names']),
             'n_bd': len(self.meta['bd_names']),
         }
+        if self.subgoal is not None:
+            args['subgoal'] = True
+        return args
 
     def first_text(self):
         """a sentence of the split; None where it has no language"""

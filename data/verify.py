@@ -30,7 +30,7 @@ def verify(data, episodes, kwargs, spec, replay=True):
 def check_shapes(episode):
     """-> None, or 'shape'"""
     T = len(episode['act'])
-    lengths = {'obs': T, 'path': T + 1, 'taught': T}
+    lengths = {'obs': T, 'path': T + 1, 'taught': T, 'subgoal': T}
     if T == 0 or any(len(episode[name]) != n for name, n in lengths.items() if name in episode):
         return 'shape'
     return None

@@ -139,11 +139,13 @@ class Moments:
 class EpisodeWriter:
     """The splits of a data set, and what is counted on the way: `splits` {name: SplitWriter}, `moments`, `spreads`."""
 
-    def __init__(self, folder, spec):
-        """spec: the data set's"""
+    def __init__(self, folder, spec, subgoal=False):
+        """spec: the data set's; subgoal: do some of the episodes have one?"""
         bd = (len(spec['bd_names']),)
         width = {'obs': (len(spec['obs_names']),), 'act': (), 'bd': bd, 'path': bd, 'taught': (), 'hard': ()}
         dtype = {'act': np.int64, 'taught': bool}
+        if subgoal:
+            width['subgoal'] = bd
         moments = ['obs', 'bd']
         self.continuous = spec['continuous']
         if self.continuous:
@@ -162,6 +164,7 @@ class EpisodeWriter:
             'act': act if self.continuous else act[:, 0],
             'path': path[1:],
             'taught': episode.get('taught', np.ones(len(act))) != 0,
+            'subgoal': episode.get('subgoal', np.full_like(path[1:], np.nan)),
             'hard': episode.get('hard', notes.get('hard', np.nan)),
         }
         row = {name: notes[name] for name in ('asked', 'novel', 'text', 'loose', 'held_out', 'group')}

@@ -156,30 +156,36 @@ class HiddenMarkov(nn.Module):
 class FutureBD(nn.Module):
     """
     Where the episode will be 1, 2, 4 .. 2^(n_future - 1) steps from now, predicted at every step: so every step learns
-    what the prompt is about; the actions alone say it where the path turns.
+    what the prompt is about; the actions alone say it where the path turns. Where the data says it, also the sub-goal:
+    what the robot heads for now.
     """
 
     def __init__(self, config):
         super().__init__()
-        self.shape = config.n_future, config.n_bd, FUTURE_BINS
+        self.subgoal = config.subgoal
+        self.shape = config.n_future + config.subgoal, config.n_bd, FUTURE_BINS
         self.proj = nn.Linear(config.n_embd, math.prod(self.shape))
         self.register_buffer('low', torch.zeros(config.n_bd))
         self.register_buffer('high', torch.ones(config.n_bd))
 
     def forward(self, x, batch):
-        """x (B, S, C) -> logits (B, S, n_future, n_bd, FUTURE_BINS)."""
+        """x (B, S, C) -> logits (B, S, n_future, n_bd, FUTURE_BINS); those of the sub-goal are one more, the last."""
         return self.proj(x).unflatten(-1, self.shape)
 
     def loss(self, logits, batch):
         """
-        batch: future_bd (B, S, n_future, n_bd), loss_mask (B, S, chunk) -> the weighed cross-entropy, 0 without
-        future_bd.
+        batch: future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), loss_mask (B, S, chunk) -> the weighed
+        cross-entropy, 0 without future_bd, and for what is nan.
         """
         future = batch.get('future_bd')
         if future is None:
             return 0.0
+        if self.subgoal:
+            future = torch.cat([future, batch['subgoal'][:, :, None]], 2)
         mask = batch['loss_mask']
-        bins = ((future - self.low) / (self.high - self.low) * FUTURE_BINS).long().clamp(0, FUTURE_BINS - 1)
+        share = (future - self.low) / (self.high - self.low)
+        bins = (share * FUTURE_BINS).nan_to_num().long().clamp(0, FUTURE_BINS - 1)
+        bins[future.isnan()] = -100  # cross_entropy ignores it
         ce = F.cross_entropy(logits.flatten(0, -2), bins.flatten(), reduction='none').view(bins.shape).mean((-1, -2))
         return FUTURE_WEIGHT * masked_mean(ce[..., None], mask)
 

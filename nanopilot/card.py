@@ -149,7 +149,9 @@ def pictures_of(folder, language):
 def column_rows(meta):
     """(name, type, what it is) of the columns of an export"""
     n_obs, n_act, n_bd = (len(meta[f'{k}_names']) for k in ('obs', 'act', 'bd'))
-    bd = path = ''
+    bd = path = subgoal = ''
+    if meta.get('subgoal'):
+        subgoal = 'what it heads for at each step; nan: not known'
     if n_bd:
         bd = f'at the end, {spans(meta["bd_names"], meta["bd_low"], meta["bd_high"])}'
         path = 'the descriptor, were this the end: at the start, and after each step'
@@ -171,6 +173,7 @@ def column_rows(meta):
         ('obs', f'`float32 (T, {n_obs})`', 'what was seen before each action'),
         ('act', act_type, f'what was done: {acts}'),
         ('path', f'`float32 (T + 1, {n_bd})`', path),
+        ('subgoal', f'`float32 (T, {n_bd})`', subgoal),
         ('taught', '`bool (T)`', 'false where the action is not to be imitated, because something disturbed it'),
     ]
     return [row for row in rows if row[2]]

@@ -108,6 +108,8 @@ def write_export(partial, folder, splits, name, dataset, about, licence):
 def columns(meta):
     vectors = pa.list_(pa.list_(pa.float32()))
     path = {'path': vectors} if meta['bd_names'] else {}  # archives leave out what has no width
+    if meta.get('subgoal'):
+        path['subgoal'] = vectors
     return pa.schema(
         {
             **WORDS,
@@ -150,7 +152,8 @@ def numbers(split, rows, seeds, dataset):
     """the arrays of some episodes as columns"""
     start, bd = split.start[rows.start : rows.stop + 1], split.bd[rows]
     steps, start = slice(start[0], start[-1]), start - start[0]
-    arrays = {name: nested(np.array(getattr(split, name)[steps]), start) for name in ('obs', 'act', 'taught')}
+    names = ('obs', 'act', 'taught') + ('subgoal',) * (split.subgoal is not None)
+    arrays = {name: nested(np.array(getattr(split, name)[steps]), start) for name in names}
     arrays['hard'] = pa.array(split.hard[rows])
     arrays['bd'] = nested(np.ravel(bd), np.arange(len(bd) + 1) * bd.shape[1])
     if split.meta['bd_names']:

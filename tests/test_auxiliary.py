@@ -7,7 +7,7 @@ from test_model import batch, last, make
 from torch.nn import functional as F
 
 from model import GPTConfig
-from nanopilot.auxiliary import HiddenMarkov, StateEstimator
+from nanopilot.auxiliary import FUTURE_BINS, FUTURE_WEIGHT, FutureBD, HiddenMarkov, StateEstimator
 from nanopilot.kv_cache import KVCache
 
 
@@ -238,3 +238,29 @@ def test_two_halves_of_a_batch_weigh_as_the_whole(fuse):
         for part in (slice(2), slice(2, 4))
     ]
     assert sum(halves).item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+# ------------------------------------------------------------------------------
+# what is headed for
+
+
+def test_a_subgoal_is_one_more_prediction_and_nan_is_none():
+    part = FutureBD(GPTConfig(n_future=2, subgoal=True, n_bd=2))
+    logits = torch.zeros(1, 3, 3, 2, FUTURE_BINS)
+    logits[:, :, 2, :, 20] = 50.0  # the sub-goal is in the 21st of 40 intervals of [0, 1]; of the rest it knows nothing
+    assert part(torch.zeros(1, 3, 128), {}).shape == logits.shape
+    future, subgoal = torch.full((1, 3, 2, 2), 0.51), torch.full((1, 3, 2), 0.51)
+    batch = {'future_bd': future, 'subgoal': subgoal, 'loss_mask': torch.ones(1, 3, 1, dtype=torch.bool)}
+    chance = FUTURE_WEIGHT * np.log(FUTURE_BINS) * 2 / 3
+    assert part.loss(logits, batch).item() == pytest.approx(chance)
+    subgoal[:] = 0.1
+    assert part.loss(logits, batch).item() == pytest.approx(chance + FUTURE_WEIGHT * 50 / 3)
+    subgoal[:] = torch.nan
+    assert part.loss(logits, batch).item() == pytest.approx(chance)
+    assert part.loss(logits, {'loss_mask': batch['loss_mask']}) == 0  # when validating, nothing is predicted
+
+
+def test_without_subgoals_nothing_is_added():
+    assert make(n_future=2).aux['future_bd'].proj.out_features == 2 * 2 * FUTURE_BINS
+    assert make(n_future=2, subgoal=True).aux['future_bd'].proj.out_features == 3 * 2 * FUTURE_BINS
+    assert 'future_bd' not in make(n_future=0, subgoal=True).aux

@@ -28,6 +28,7 @@ def make(length, hard=None, source=None, **how):
         act=np.zeros((T, 1), np.float32),
         path=np.zeros((T, 0), np.float32),
         taught=np.ones(T, bool),
+        subgoal=None,
         bd=np.zeros((n, 0), np.float32),
         start=start,
         length=length,
@@ -128,3 +129,18 @@ def test_sources_keep_their_shares_in_a_curriculum():
 def test_a_curriculum_that_makes_no_sense_is_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         Curriculum(**settings)
+
+
+def test_a_subgoal_is_that_of_the_moment_of_decision():
+    batches = make([40, 12, 7])
+    assert 'subgoal' not in batches.batch(0)
+    batches.split.subgoal = batches.split.obs + 0.5
+    batches.split.subgoal[:40] = np.nan  # of a source that has none
+    for step in range(4):
+        batch = batches.batch(step)
+        obs, subgoal = batch['obs'], batch['subgoal']
+        assert subgoal.shape == (*obs.shape[:2], 2)
+        known = ~np.isnan(subgoal).any(-1)
+        assert (known == (obs[:, :1, -1, 0] > 0)).all()
+        within = known & batch['loss_mask'].any(-1)
+        assert within.any() and np.array_equal(subgoal[within], obs[within][:, -1] + 0.5)

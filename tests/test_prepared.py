@@ -129,3 +129,19 @@ def test_arrays_of_another_run_are_refused(copy):
 def test_a_pickle_is_not_opened(copy):
     np.save(copy / 'train' / 'source.npy', np.array([{'a': 1}], dtype=object))
     refused(copy, 'train', 'source.npy')
+
+
+def test_subgoals_are_there_where_an_archive_has_them(prepared, demos, copy):
+    data = Prepared(prepared, 'train')
+    assert data.subgoal.shape == data.path.shape and not np.isnan(data.subgoal).any()
+    of_demos = {e['act'].tobytes(): e['subgoal'] for e in demos}
+    for a, b in zip(data.start[:5], data.start[1:6]):
+        assert np.array_equal(data.subgoal[a:b], of_demos[data.act[a:b].tobytes()])
+    (copy / 'train' / 'subgoal.npy').unlink()
+    refused(copy, 'train', 'subgoal.npy')
+    meta = json.loads((copy / 'meta.json').read_text())
+    (copy / 'meta.json').write_text(json.dumps({**meta, 'subgoal': False}))
+    without = Prepared(copy, 'train')
+    view = without.view()
+    assert without.subgoal is None and 'subgoal' not in without.model_args(view, 8)
+    assert data.model_args(view, 8)['subgoal']

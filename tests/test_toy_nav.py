@@ -11,7 +11,10 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import data.toy_nav as toy_nav
+from data.toy_nav.driver import demonstrate
+from data.toy_nav.env import ANYWHERE
 from data.toy_nav.itinerary import Itinerary, parse
+from data.toy_nav.planner import Driven, forbid, in_time, sample_itinerary
 from data.toy_nav.world import SCENE, World
 
 ID = 'nanopilot/ToyNav-v0'
@@ -168,6 +171,18 @@ def test_starts_anywhere_come_from_the_seed():
     a, b, c = (env.reset(seed=s)[0] for s in (1, 2, 1))
     assert (a == c).all() and (a != b).any()
     assert (env.reset()[0] != c).any()  # without a seed the next one
+
+
+def test_large_seeds_begin_anywhere_and_others_where_the_scene_says():
+    env, vec = gym.make(ID), toy_nav.make_vec(3)
+    seeds = [ANYWHERE, ANYWHERE - 1, ANYWHERE + 5]
+    obs = vec.reset(seed=seeds)[0]
+    assert obs[1, 5:7].tolist() == [20, 50] and (obs[[0, 2], 5:] != obs[1, 5:]).any(1).all()
+    for seed, row in zip(seeds, obs):
+        assert np.array_equal(env.reset(seed=seed)[0], row)
+    assert np.array_equal(toy_nav.make_vec(3, start_anywhere=True).reset(seed=seeds)[0][::2], obs[::2])
+    assert (vec.reset()[0][[0, 2]] != obs[[0, 2]]).any(1).all()  # without a seed the next one, anywhere too
+    assert np.array_equal(gym.make(ID).reset()[0], obs[1])  # who gives none begins where the scene says
 
 
 @pytest.mark.parametrize('args', [{}, {'start_anywhere': True}, {'pose': False}])
@@ -364,3 +379,92 @@ def test_demonstrations_in_a_scene_of_your_own_are_carried_out_and_read_back(own
         for style in 'request', 'instruction', 'narrative', 'short':
             text = request.to_text(np.random.default_rng(0), style)
             assert parse(text, where) == request, text
+
+
+# ------------------------------------------------------------------------------
+# demonstrations
+
+
+@pytest.fixture(scope='module')
+def asked(ways, places):
+    """400 itineraries, each from a start of its own -> poses (400, 4), itineraries"""
+    rng = np.random.default_rng(3)
+    pose = places.world.random_poses(rng, 400)
+    driven = Driven()
+    itineraries = [sample_itinerary(rng, ways, xy, driven) for xy in pose[:, :2]]
+    yield pose, itineraries
+    ways.forget()
+
+
+def test_half_of_the_demonstrations_begin_anywhere(demos):
+    anywhere = np.array([e['seed'] >= ANYWHERE for e in demos])
+    where = np.array([e['obs'][0, 5:7] for e in demos])
+    assert anywhere.mean() == pytest.approx(0.5, abs=0.15)
+    assert (where[~anywhere] == [20, 50]).all()
+    assert (where[anywhere].min(0) < 60).all() and (where[anywhere].max(0) > 140).all()
+
+
+def test_a_quarter_asks_for_one_place_and_many_of_these_are_near(asked, ways):
+    pose, itineraries = asked
+    shares = np.bincount([len(i.places) for i in itineraries]) / len(itineraries)
+    assert np.allclose(shares[1:5], [0.25, 0.3, 0.25, 0.2], atol=0.08)
+    ones = [(xy, i.places[0]) for xy, i in zip(pose[:, :2], itineraries) if len(i.places) == 1]
+    nearer = [ways.length(xy, p) < np.median([ways.length(xy, q) for q in ways.places.all]) for xy, p in ones]
+    assert np.mean(nearer) > 0.6
+
+
+def test_what_cannot_be_driven_in_time_is_not_asked(asked, ways, places):
+    assert all(in_time(ways.route_length(xy, i), places.world) for xy, i in zip(asked[0][:, :2], asked[1]))
+
+
+def test_a_fifth_forbids_a_place_and_half_of_those_are_not_on_the_way(asked, ways, places):
+    pose, itineraries = asked
+    on_the_way = []
+    for xy, itinerary in zip(pose[:, :2], itineraries):
+        if itinerary.avoid:
+            route = ways.route_cells(xy, itinerary.places)
+            on_the_way.append(places.mask(itinerary.avoid[0]).ravel()[route].any())
+    assert len(on_the_way) / len(itineraries) == pytest.approx(0.2, abs=0.06)
+    assert np.mean(on_the_way) == pytest.approx(0.5, abs=0.15)
+    assert {i.avoid[0].kind for i in itineraries if i.avoid} == {'tile', 'at', 'side'}
+
+
+def test_what_is_forbidden_elsewhere_is_never_on_the_way(ways, places):
+    rng, start = np.random.default_rng(4), places.world.start_pose[:2]
+    for k in range(5):
+        plain = Itinerary((places.all[20 * k],))
+        elsewhere = forbid(plain, rng, ways, start, on_the_way=False)
+        assert elsewhere.avoid and elsewhere.places == plain.places
+        assert not places.mask(elsewhere.avoid[0]).ravel()[ways.route_cells(start, plain.places)].any()
+    ways.forget()
+
+
+def test_the_driver_keeps_off_with_room_to_spare(asked, ways, places):
+    """in the median twice the berth: a policy that follows it less exactly still keeps off"""
+    some = [(pose, i) for pose, i in zip(*asked) if i.avoid]
+    pose, itineraries = np.array([pose for pose, _ in some]), [i for _, i in some]
+    clearance = []
+    for itinerary, e in zip(itineraries, demonstrate(itineraries, pose, ways, np.random.default_rng(0))):
+        distance = ways.distance_to(itinerary.avoid)
+        i, j = places.cell(e['path'])
+        clearance.append(distance[i * places.size + j].min())
+    assert np.mean(np.array(clearance) > 4) > 0.95 and np.median(clearance) > 7
+
+
+def test_some_are_driven_elsewhere_first(asked, ways):
+    """.. for as long as there is time: a prompt may be given on the way to something else"""
+    pose, itineraries = asked
+    episodes = demonstrate(itineraries[:200], pose[:200], ways, np.random.default_rng(1))
+    late = [e for e in episodes if not e['taught'][:45].any()]
+    assert 3 <= len(late) <= 30
+    carried_out = [i.match(e['path'], ways.places)['carried_out'] for i, e in zip(itineraries, episodes)]
+    assert np.mean(carried_out) > 0.95
+
+
+def test_the_subgoal_is_the_next_place_of_the_itinerary(asked, ways, places):
+    pose, itineraries = (some[:50] for some in asked)
+    for itinerary, e in zip(itineraries, demonstrate(itineraries, pose, ways, np.random.default_rng(2))):
+        ends = [ways.end(place)[0] for place in itinerary.places]
+        changes = np.flatnonzero((np.diff(e['subgoal'], axis=0) != 0).any(1)) + 1
+        assert np.array_equal(e['subgoal'][np.r_[0, changes]], np.array(ends, np.float32))
+        assert all(np.hypot(*(e['path'][t - 1] - e['subgoal'][t - 1])) < 6 for t in changes)

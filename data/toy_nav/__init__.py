@@ -26,7 +26,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
         'nanopilot/ToyNav-v0', entry_point='data.toy_nav.env:ToyNav', vector_entry_point='data.toy_nav.env:ToyNavVec'
     )
 
-COLLECT_VERSION = 4  # raised when collect() makes other episodes than before: older archives are made again
+COLLECT_VERSION = 5  # raised when collect() makes other episodes than before: older archives are made again
 VARIANTS = {'random starts': {'start_anywhere': True}}  # other environments to score a policy in
 QD_SOURCE = 'elites'  # which of the sources is a quality-diversity archive
 SCORES = {  # of score(): column heads

@@ -7,7 +7,7 @@ CMU-RI-TR-92-01, 1992). It slows down at every place and stops at the last.
 
 import numpy as np
 
-from data.toy_nav.planner import BERTH
+from data.toy_nav.planner import BERTH, spare_steps
 from data.toy_nav.world import STAND, STILL
 
 LOOKAHEAD = 9  # cells ahead on the path to steer for
@@ -21,6 +21,7 @@ SWERVES = 8  # at most in an episode
 HELD = 0.1  # share of swerves that hold the robot still, so that standing does not come to mean having arrived
 PUSHED = 0.5  # share of disturbed demonstrations in which it is pushed away once more after it has arrived
 STRAYING = 0.3  # share of disturbed demonstrations that go to some other place for a while
+BUSY = 0.4  # .. share of these that do so from the start, and for longer: as if asked on the way to something else
 
 
 def drive(pose, target, stop, planner):
@@ -112,12 +113,16 @@ class Disturbances:
         self.start[calm] = world.max_steps
         self.push[calm] = False
         self.holds = (self.act == 0).all(-1)  # (n, S)
-        # a detour goes on for 15 to 49 steps, and to nowhere where something is to be avoided
+        # a detour goes on for 15 to 49 steps, or up to 149 from the start; to nowhere if something is to be avoided
         elsewhere = rng.integers(len(planner.places.all), size=n)
         self.detour = np.array([planner.number(planner.places.all[k]) for k in elsewhere])
         self.leaves = (rng.random(n) * lengths / world.max_speed).astype(int)
         strays = ~calm & (rng.random(n) < STRAYING) & np.array([not i.avoid for i in itineraries])
         self.returns = self.leaves + np.where(strays, rng.integers(15, 50, n), 0)
+        most = spare_steps(lengths, world) / 2.2  # there and, with turns, back
+        busy = strays & (rng.random(n) < BUSY) & (most >= 50)
+        self.leaves[busy] = 0
+        self.returns[busy] = np.minimum(rng.integers(50, 150, n), most)[busy]
         # nothing pushes a robot near what it must avoid
         kinds = {avoid: k for k, avoid in enumerate(dict.fromkeys(i.avoid for i in itineraries))}
         self.kind = np.array([kinds[i.avoid] for i in itineraries])  # (n,)
@@ -144,40 +149,42 @@ class Disturbances:
 def demonstrate(itineraries, pose, planner, rng, disturbed=DISTURBED):
     """
     Drive itineraries from their poses (n, 4), all at once.
-    -> list of {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2), 'taught' (T,) bool}
+    -> list of {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2), 'taught' (T,) bool, 'subgoal' (T, 2)}
 
     In a share `disturbed` of the episodes something else moves the robot at times, to show how the driver recovers
     (DART, Laskey et al., arXiv 1703.09327). Without it imitators stop where they are slow, and stay because they stand.
-    taught is 0 at such steps: they happened, but are not to be imitated.
+    taught is 0 at such steps: they happened, but are not to be imitated. subgoal: the point of the place that is next.
     """
+    lengths = [planner.route_length(xy, i) for xy, i in zip(pose[:, :2], itineraries)]
+    return record(itineraries, pose, planner, Disturbances(itineraries, lengths, planner, rng, disturbed))
+
+
+def record(itineraries, pose, planner, others):
+    """what `demonstrate` returns; others: what moves the robots besides the driver, as Disturbances does"""
     world, n = planner.places.world, len(itineraries)
     progress = Progress(itineraries, planner)
-    lengths = [planner.route_length(xy, i) for xy, i in zip(pose[:, :2], itineraries)]
-    disturbances = Disturbances(itineraries, lengths, planner, rng, disturbed)
+    points = np.array(planner.targets, np.float32)  # (targets, 2)
     still = np.zeros(n, int)  # steps it has stood in a row
     length = np.full(n, world.max_steps)  # of the episodes
     obs = world.observe(pose, np.zeros((n, 2)))
-    obs_log, act_log, taught_log = [], [], []
-    path_log = [pose[:, :2]]
+    log = {'obs': [], 'act': [], 'path': [pose[:, :2]], 'taught': [], 'subgoal': []}
     for t in range(world.max_steps):
-        away = disturbances.away(t)
-        target = np.where(away, disturbances.detour, progress.target())
+        away = others.away(t)
+        log['subgoal'].append(points[progress.target()])
+        target = np.where(away, others.detour, progress.target())
         act, distance = drive(pose, target, ~away & progress.on_last_leg(), planner)
         progress.update(distance, away)
         act[progress.arrived > 0] = 0
-        changed = disturbances.disturb(act, t, progress, still, pose)
-        obs_log.append(obs)
-        act_log.append(act)
-        taught_log.append(~changed & ~away)
+        changed = others.disturb(act, t, progress, still, pose)
+        log['obs'].append(obs)
+        log['act'].append(act)
+        log['taught'].append(~changed & ~away)
         pose, obs = world.advance(pose, act)
-        path_log.append(pose[:, :2])
+        log['path'].append(pose[:, :2])
         still = np.where((np.abs(act) < STILL).all(1), still + 1, 0)
         length = np.where((still == STAND) & (length == world.max_steps), t + 1, length)
         if (length <= t + 1).all():
             break
-    obs, act, taught = np.stack(obs_log, 1), np.stack(act_log, 1), np.stack(taught_log, 1)  # (n, T, ..)
-    path = np.stack(path_log, 1).astype(np.float32)
-    return [
-        {'obs': obs[i, :m], 'act': act[i, :m], 'path': path[i, : m + 1], 'taught': taught[i, :m]}
-        for i, m in enumerate(length)
-    ]
+    log = {name: np.stack(rows, 1) for name, rows in log.items()}  # (n, T, ..)
+    log['path'] = log['path'].astype(np.float32)
+    return [{name: rows[i, : m + (name == 'path')] for name, rows in log.items()} for i, m in enumerate(length)]

@@ -13,6 +13,8 @@ from gymnasium.spaces import Box
 from data.toy_nav.world import OBS_NAMES, STAND, STILL, World
 from data.vector_env import VectorEnvBase
 
+ANYWHERE = 2**31  # seeds from here on begin anywhere, whatever start_anywhere says
+
 
 def spaces(world, pose):
     """-> observation and action space; pose: are the robot's x, y and heading observed?"""
@@ -22,6 +24,11 @@ def spaces(world, pose):
     low = np.array([0, 0, 0, 0, 0, 0, 0, -1, -1], dtype=np.float32)[:n]
     high = np.array([1, 1, 1, 1, 1, world.size, world.size, 1, 1], dtype=np.float32)[:n]
     return Box(low, high), Box(-1, 1, (2,), np.float32)
+
+
+def begins_anywhere(seed):
+    """does this seed, or None, say that an episode begins anywhere?"""
+    return seed is not None and seed >= ANYWHERE
 
 
 class ToyNav(gym.Env):
@@ -42,7 +49,8 @@ class ToyNav(gym.Env):
     Always 0.
 
     ## Starting State
-    (20, 50), heading north-east; with `start_anywhere=True` any pose that fits, drawn from the seed.
+    (20, 50), heading north-east; with `start_anywhere=True`, or a seed of 2 ** 31 or more, any pose that fits, drawn
+    from the seed.
 
     ## Episode End
     Terminated when the robot has stood still (both wheels below 0.1) for 16 steps: it has stopped for good.
@@ -60,11 +68,14 @@ class ToyNav(gym.Env):
         self.render_mode = render_mode
         self.observation_space, self.action_space = spaces(self.world, pose)
         self.state = None
+        self.seed = None  # the last one that was given
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        if seed is not None:
+            self.seed = seed
         self.state = self.world.start_pose[None].copy()  # (1, 4), a batch of one robot
-        if self.start_anywhere:
+        if self.start_anywhere or begins_anywhere(self.seed):
             self.state = self.world.random_poses(self.np_random, 1)
         self.t = 0
         self.still = 0  # steps it has stood in a row
@@ -116,8 +127,8 @@ class ToyNavVec(VectorEnvBase):
     def begin(self, rows):
         self.still[rows] = 0
         self.state[rows] = self.world.start_pose
-        if self.start_anywhere:
-            for i in rows:
+        for i in rows:
+            if self.start_anywhere or begins_anywhere(self.seeds[i]):
                 self.state[i] = self.world.random_poses(self.generator(i), 1)[0]
         self.obs = self.obs.copy()  # what was returned before stays as it was
         self.obs[rows] = self.world.observe(self.state[rows], np.zeros((len(rows), 2)))

@@ -8,19 +8,19 @@ from zlib import crc32
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from data.toy_nav.itinerary import Itinerary
 from data.toy_nav.places import MIN_CELLS, Place
 
 COMFORT = 5.0  # units from a wall below which a path gets dearer
-BERTH = 7.0  # units that a path keeps from what is to be avoided
-SAME = (
-    10  # times an itinerary is driven at most: there are few with one place, and each time the robot swerves elsewhere
-)
-N_PLACES = [0.15, 0.34, 0.3, 0.19, 0.02]  # share of itineraries with 1, 2 .. 5 places; 5 are more than is trained on
-AVOIDING = 0.2  # share of itineraries whose shortest path is forbidden, where there is another
+BERTH = 7.0  # units that a path keeps from what is to be avoided; up to twice as many where there is room
+SAME = 60  # times an itinerary is driven at most: there are few with one place, and each time it is driven otherwise
+N_PLACES = [0.245, 0.295, 0.245, 0.195, 0.02]  # share of itineraries with 1 .. 5 places; 5 are more than is trained on
+AVOIDING = 0.2  # share of itineraries with something to avoid
+ON_THE_WAY = 0.5  # share of those in which it lies on the shortest path, where there is another
+FORBIDDEN = ('tile', 'at', 'side')  # kinds of places that may be forbidden, each about as often
 STEPS = [(0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1)]  # from cell to cell, and back
 
 
@@ -74,23 +74,28 @@ class PathPlanner:
 
     def near(self, avoid, berth):
         """the cells (size ** 2,) bool within berth of places to avoid"""
+        return self.distance_to(avoid) <= berth
+
+    def distance_to(self, avoid):
+        """how far each cell (size ** 2,) is from places to avoid"""
         if not avoid:
-            return np.zeros(self.size**2, bool)
+            return np.full(self.size**2, np.inf)
         inside = np.any([self.places.mask(place) for place in avoid], axis=0)
-        return (distance_transform_edt(~inside) <= berth).ravel()
+        return distance_transform_edt(~inside).ravel()
 
     def graph_around(self, avoid):
         """
-        -> the graph in which steps near places to avoid cost a hundred times as much, and labels of the cells: between
-        cells of different labels there is no path without such steps
+        -> the graph in which steps near places to avoid cost a hundred times as much, and those less near up to three
+        times; and labels of the cells: between cells of different labels there is no path without steps that are near
         """
         if avoid not in self.detours:
-            graph = self.graph.copy()
             cut = self.graph.copy()
-            near = self.near(avoid, BERTH)
-            steps = np.repeat(near, np.diff(cut.indptr)) | near[cut.indices]  # that begin or end near
-            graph.data[steps] *= 100
-            cut.data[steps] = 0
+            distance = self.distance_to(avoid)
+            distance = np.minimum(np.repeat(distance, np.diff(cut.indptr)), distance[cut.indices])  # of each step
+            cost = self.graph.data * (1 + 2 * np.clip(2 - distance / BERTH, 0, 1))
+            cost[distance <= BERTH] *= 100
+            graph = csr_matrix((cost, self.graph.indices, self.graph.indptr), self.graph.shape)
+            cut.data[distance <= BERTH] = 0
             cut.eliminate_zeros()
             self.detours[avoid] = graph, connected_components(cut, directed=False)[1]
         return self.detours[avoid]
@@ -191,14 +196,22 @@ def sample_itinerary(rng, planner, start, driven):
     """
     world = planner.places.world
     n = 1 + int(rng.choice(len(N_PLACES), p=N_PLACES))
+    avoids = rng.random() < AVOIDING
+    on_the_way = rng.random() < ON_THE_WAY
+    bans = 0  # itineraries for which something to avoid was looked for
     while n in driven.used_up:
         n += 1
     for attempt in range(10000):
         places, length = sample_places(rng, planner, start, n)
+        if n == 1:  # the nearer of two: near places are asked for most
+            places, length = min((places, length), sample_places(rng, planner, start, n), key=lambda found: found[1])
         itinerary = Itinerary(places)
-        if len(places) == n and in_time(length, world) and driven.may(itinerary):
-            if rng.random() < AVOIDING:
-                itinerary = forbid(itinerary, rng, planner, start)
+        fits = len(places) == n and in_time(length, world) and driven.may(itinerary)
+        if fits and avoids and bans < 20:
+            bans += 1
+            itinerary = forbid(itinerary, rng, planner, start, on_the_way)
+            fits = bool(itinerary.avoid)
+        if fits:
             driven.times[itinerary] += 1
             return itinerary
         if attempt % 1000 == 999 and n < len(N_PLACES):
@@ -231,12 +244,20 @@ def sample_places(rng, planner, xy, n):
 
 
 def in_time(length, world):
-    """can a path be driven within an episode? A fifth more for turns, and time to recover and to stop"""
-    return length / world.max_speed * 1.2 + 100 < world.max_steps
+    """can a path be driven within an episode?"""
+    return spare_steps(length, world) > 0
 
 
-def forbid(itinerary, rng, planner, start):
-    """the itinerary with something to avoid on its shortest path from start (2,), where there is another path"""
+def spare_steps(length, world):
+    """steps of an episode that a path leaves: it takes a fifth more for turns, and time to recover and to stop"""
+    return world.max_steps - 100 - 1.2 * length / world.max_speed
+
+
+def forbid(itinerary, rng, planner, start, on_the_way=True):
+    """
+    The itinerary with something to avoid on its shortest path from start (2,), or elsewhere; as it is where nothing
+    can be avoided in time.
+    """
     places = planner.places
     route = planner.route_cells(start, itinerary.places)
     needed = np.any([places.mask(place) for place in itinerary.places], axis=0).ravel()
@@ -244,10 +265,12 @@ def forbid(itinerary, rng, planner, start):
     candidates = []
     for place in places.all:
         mask = places.mask(place).ravel()
-        if place.kind in ('tile', 'at') and mask[route].any() and not (mask & needed).any():
+        if place.kind in FORBIDDEN and mask[route].any() == on_the_way and not (mask & needed).any():
             candidates.append(place)
-    for i in rng.permutation(len(candidates)):
-        forbidden = Itinerary(itinerary.places, avoid=(candidates[i],))
+    candidates = [candidates[i] for i in rng.permutation(len(candidates))]
+    kinds = list(rng.permutation(FORBIDDEN))
+    for place in sorted(candidates, key=lambda place: kinds.index(place.kind)):
+        forbidden = Itinerary(itinerary.places, avoid=(place,))
         _, label = planner.graph_around(forbidden.avoid)
         goals = [planner.cell(planner.end(place)[0]) for place in itinerary.places]
         if (label[goals] != label[planner.cell(start)]).any():

@@ -9,13 +9,14 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from data.toy_nav.env import ToyNavVec
+from data.toy_nav.env import ANYWHERE, ToyNavVec
 from data.toy_nav.places import Places
 from data.toy_nav.world import World
 from data.workers import ranges_in_order
 
 SOURCES = {'demonstrations': 30000, 'elites': 1}  # how much of each by default: episodes, archives
 BLOCK = 500  # demonstrations side by side, and on one process
+FROM_ANYWHERE = 0.5  # share of demonstrations that begin anywhere; the others where the room's scene says
 
 
 def demonstrations(size, seed, kwargs, places):
@@ -38,7 +39,8 @@ def drive_block(numbers, total, seed, kwargs):
     planner = planner_of(json.dumps(kwargs['scene']))
     block, n = numbers[0] // BLOCK, len(numbers)
     rng = np.random.default_rng([seed, block])
-    seeds = rng.integers(2**31, size=n)
+    seeds = rng.integers(ANYWHERE, size=n)
+    seeds += ANYWHERE * (rng.random(n) < FROM_ANYWHERE)
     env = ToyNavVec(n, **kwargs)
     env.reset(seed=seeds)
     so_far = Driven(block, math.ceil(total / BLOCK))
