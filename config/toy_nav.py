@@ -1,5 +1,9 @@
-# The real one: the room with lasers, bumpers and pose. The defaults of train.py are its settings.
-# $ python train.py config/toy_nav.py
+# The real one, which comes with nanoPilot (data/toy_nav/policy): the room with lasers, bumpers and pose.
+# $ python prepare.py --size=2 && python train.py config/toy_nav.py
 # $ torchrun --standalone --nproc_per_node=8 train.py config/toy_nav.py
-# 69 minutes on one CPU core, about half of it on two; carries out 83% of unseen prompts: data/toy_nav/readme.md.
 out_dir = 'out-toy-nav'
+n_layer = 5
+n_head = 6
+n_embd = 240
+batch_size = 128
+max_iters = 15000
