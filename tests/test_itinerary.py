@@ -469,7 +469,7 @@ def test_what_may_be_meant_in_two_ways_is_not_guessed(said, places):
 
 
 def test_words_that_mean_nothing_to_it_are_named(itineraries, places):
-    assert not_understood('Go to the fridge, dance slowly and stop near the bed', places) == ['dance', 'slowly']
+    assert not_understood('Go to the fridge, dance gladly and stop near the bed', places) == ['dance', 'gladly']
     assert not not_understood(
         'Stay off the blue tile, keep clear of the fan without touching the stove and go to the bed', places
     )

@@ -208,6 +208,7 @@ class Order:
         """a clause"""
         self.start = len(self.places)
         self.after = False  # it begins with 'after'
+        self.leaving = False  # it begins with 'from'
         self.next_held = False
         self.held = ''  # by which kind of cue
         self.sure = False
@@ -238,6 +239,11 @@ class Order:
                 self.begin()
             elif cue == 'then':
                 self.then = True
+            elif cue == 'from':
+                self.need(at_start)
+                self.leaving = True
+            elif cue == 'back' and (self.leaving or 'then' in ordered):
+                self.leaving = False
             elif cue == 'first':
                 self.sure = self.held or self.next_held
                 self.need(self.sure or not self.places or ordered)

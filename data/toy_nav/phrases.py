@@ -25,7 +25,8 @@ PLAIN = 0.25  # share of sentences that are made of plain.json
 WHOLE = 0.35  # share of orders that one phrase says of all places, not one phrase after the other
 TWO_SENTENCES = 0.15  # share of orders of three and more places that are said in two sentences
 AHEAD, AMID = 0.2, 0.15  # share of prohibitions before the order, and within it
-CALL, CLOSE = 0.1, 0.1  # share of sentences that begin with a call, and that end in a closing word
+CALL, CLOSE = 0.15, 0.15  # share of sentences that begin with a call, and that end in a closing word
+OTHER = 0.45  # share of names that are said in another word
 LOWER, UPPER = 0.3, 0.02  # share of sentences without a capital, and in capitals only
 FAMILIES = {  # style: whose phrases it draws from
     'request': ('request', 'imperative', 'sentence'),
@@ -241,9 +242,9 @@ class Speaker:
         return text.format(thing=thing, side=side, ern=f'{place.side}ern', spot=spot)
 
     def other(self, kind, name):
-        """a name, or as often one of the others for the same"""
+        """a name, or another word for the same"""
         others = self.data[kind].get(name)
-        if not others or self.draw() < 0.5:
+        if not others or self.draw() > OTHER:
             return name
         return self.pick(others)
 

@@ -25,7 +25,7 @@ def plain(text):
     text = re.sub("n't\\b", ' not', text)
     text = re.sub(r'\bdont\b', 'do not', text)
     text = re.sub("'ve\\b", ' have', text)
-    text = re.sub(r'\b(you mind|why not)\b', 'please', text)
+    text = re.sub(r'\b(you mind|why (do )?not)\b', 'please', text)  # nothing is forbidden
     text = re.sub('\u2192|=>|->', '>', text)
     text = text.replace('\n', '. ')
     text = re.sub(r'(^|\s)\d[.):]\s', ' then ', text)
@@ -53,7 +53,7 @@ class Reader:
 
     def place(self, mention):
         m = mention.groupdict()
-        colour = m['colour'] or m['its_colour']
+        colour = m['colour'] or m['its_colour'] or m['alone']
         if colour:
             return Place('tile', self.colours[colour])
         if m['a'] and self.things[m['a']] != self.things[m['b']]:
@@ -82,11 +82,13 @@ def mention_pattern(known, things, colours, sides):
     thing, colour, side = map(either, (things, colours, sides))
     tile = either(known['tile nouns'])
     of = rf'(?P<side>{side})(?:ern)?(?: (?:side|end|edge|part))? (?:of|from) {THE}(?P<of>{thing})'
-    its = rf"(?P<its>{thing})'s (?P<its_side>{side})(?:ern)?(?: (?:side|end|edge|part))?"
+    end = r'(?:ern)? (?:side|end|edge|part)'
+    its = rf"(?P<its>{thing})(?:'s (?={side})| (?=(?:{side}){end}\b(?! (?:of|from)\b)))(?P<its_side>{side})(?:{end})?"
     return re.compile(
         rf'\b(?:between|middle of) {THE}(?P<a>{thing}) and {THE}(?P<b>{thing})\b|\b{of}\b|\b{its}\b|'
         rf'\b(?P<colour>{colour})(?:[- ]colou?red)? (?:{tile}|part of {THE}floor|one)s?\b|'
-        rf'\b(?:{tile}) that is (?P<its_colour>{colour})\b|\b(?P<at>{thing})\b'
+        rf'\b(?:{tile}) that is (?P<its_colour>{colour})\b|\b(?P<alone>{colour})\b(?! (?:{thing})\b)|'
+        rf'\b(?P<at>{thing})\b'
     )
 
 
@@ -160,7 +162,7 @@ def kinds():
             finite = {'stop': 'halt', 'arrive': 'arrive'}.get(role, 'verb')
             kinds |= dict.fromkeys((base, third, past), finite)
             kinds |= dict.fromkeys((ing, third_person(ing)), {'pass': 'passing'}.get(role, finite))
-    for kind in 'then', 'after', 'back', 'before', 'verb', 'first', 'destination':
+    for kind in 'then', 'after', 'back', 'from', 'before', 'verb', 'first', 'destination':
         kinds |= dict.fromkeys(read('cues')[kind], kind)
     return kinds
 
@@ -176,7 +178,7 @@ def patterns():
     others = either(set(words) - set(with_article))
     stated = either({*cues['stated'], *verbs} - {'-', '@'})
     return {
-        'cue': re.compile(rf'(?<!\w)(?:(?:{either(with_article)})(?! ?$)|{others})(?!\w)|[.!?;:>]| - '),
+        'cue': re.compile(rf'(?<!\w)(?:(?:{either(with_article)})(?! ?$)|{others})(?!\w)|[.!?;:>+/]| - '),
         'avoid': re.compile(rf'(?<!\w)(?:{either(cues["avoid"])})(?:[\s,:]+(?:{stated}|{spots}))*[\s,:]*$'),
         'avoided': re.compile(rf'[\s,]*(?:{either(cues["avoided"])})(?!\w)'),
         'first after': re.compile(rf'\s(?:{either(cues["first after"])})(?! to\b)(?!\w)'),
