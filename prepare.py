@@ -102,7 +102,7 @@ def prepare(data, kwargs):
     with use(workers, engine, scheduler), partial_folder(out) as folder:
         archives = collect(data, kwargs)
         episodes = write_episodes(data, kwargs, archives, describer, folder)
-        tokenizer, text_counts = tokenize(episodes.splits, folder)
+        tokenizer, text_counts = tokenize(data, episodes.splits, folder)
         meta = pack(data, kwargs, archives, episodes, tokenizer, text_counts, folder)
         finish(folder, out)
     report(meta, episodes, tokenizer, text_counts, describer)
@@ -231,7 +231,7 @@ def kept_groups(data, kwargs, archives, dropped):
 # tokenize: the vocabulary comes from the training texts alone
 
 
-def tokenize(splits, folder):
+def tokenize(data, splits, folder):
     """-> tokenizer (None where the data set has no language), TextCounts; writes both and each split's text arrays"""
     tokenizer = None
     counts = TextCounts()
@@ -239,7 +239,8 @@ def tokenize(splits, folder):
         tokenizer = encoders.learn(text_encoder, Sentences(folder / 'train'), vocab_size, gpt2_ranks, bert_model)
         (folder / 'tokenizer.model').write_bytes(tokenizer.model)
     for name in SPLITS:
-        write_texts(folder / name, tokenizer, text_len, counts)
+        roughen = getattr(data, 'roughen', None) if name == 'train' else None
+        write_texts(folder / name, tokenizer, text_len, counts, roughen)
     if tokenizer and tokenizer.text_width:
         cache = DiskCache(archives_folder / 'states.sqlite')
         for name in SPLITS:

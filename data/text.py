@@ -181,15 +181,20 @@ def mistype(text, rng):
     or one doubled.
     """
 
-    def slip(match):
+    def typed(match):
         word = match[0]
         if len(word) < 4 or rng.random() < 0.5:
             return word
-        i = int(rng.integers(1, len(word) - 1))
-        before, letter, after = word[:i], word[i], word[i + 1 :]
-        swapped = before + after[0] + letter + after[1:]
-        left_out = before + after
-        doubled = before + letter * 2 + after
-        return (swapped, left_out, doubled)[int(rng.integers(3))]
+        return slip(word, rng.random)
 
-    return re.sub(r'\w+', slip, text).upper()
+    return re.sub(r'\w+', typed, text).upper()
+
+
+def slip(word, draw):
+    """a word of three letters and more with two of them swapped, one left out or one doubled; draw() is 0 to 1"""
+    i = 1 + int(draw() * (len(word) - 2))
+    before, letter, after = word[:i], word[i], word[i + 1 :]
+    swapped = before + after[0] + letter + after[1:]
+    left_out = before + after
+    doubled = before + letter * 2 + after
+    return (swapped, left_out, doubled)[int(draw() * 3)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -214,18 +215,19 @@ class TextCounts:
         )
 
 
-def write_texts(folder, tokenizer, text_len, counts):
+def write_texts(folder, tokenizer, text_len, counts, roughen=None):
     """
     Tokenize the sentences of a split's episodes.parquet: text.npy, text_start.npy and episode_text.npy.
 
-    tokenizer: None where there are no sentences; counts: TextCounts to add to
+    tokenizer: None where there are no sentences; counts: TextCounts to add to; roughen(text, random.Random): a sentence
+    as it is read instead
     """
     wide = tokenizer is not None and tokenizer.text_width
     text = NpyWriter(folder / 'text.npy', (), np.uint32 if wide else np.uint16)
     text_start = array('q', [0])
     episode_text = array('q', [0])
     sentences = ([row['text'] + row['loose'] for row in rows] for rows in Rows(folder, ['text', 'loose']).batches())
-    for _, episodes in in_order(partial(tokenize, tokenizer=tokenizer), sentences):
+    for _, episodes in in_order(partial(tokenize, tokenizer=tokenizer, roughen=roughen), sentences):
         for tokens, hashes in episodes:
             for ids in tokens:
                 counts.lengths[len(ids)] += 1
@@ -241,13 +243,15 @@ def write_texts(folder, tokenizer, text_len, counts):
     np.save(folder / 'episode_text.npy', np.array(episode_text))
 
 
-def tokenize(episodes, tokenizer):
+def tokenize(episodes, tokenizer, roughen=None):
     """lists of sentences -> for each of them the tokens of each sentence, and a number that stands for it"""
     if tokenizer is None:
         return [([], [])] * len(episodes)
     done = []
     for sentences in episodes:
         hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True) for text in sentences]
+        if roughen:
+            sentences = [roughen(text, Random(number)) for text, number in zip(sentences, hashes)]
         done.append(([tokenizer.encode(text) for text in sentences], hashes))
     return done
 

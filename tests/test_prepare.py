@@ -131,6 +131,20 @@ def test_the_tokenizer_saw_training_texts_alone(splits, rows):
     assert splits['train'].tokenizer().model == Tokenizer.train(texts, meta['settings']['vocab_size']).model
 
 
+def test_training_texts_are_read_rougher_than_they_are_kept(splits, rows):
+    """.. and no others: what is scored is what was said"""
+    share = {}
+    for split in 'train', 'val', 'test':
+        data, tokenizer = splits[split], splits[split].tokenizer()
+        kept = [tokenizer.encode(text) for r in rows[split] for text in r['text'] + r['loose']]
+        kept = [ids for ids in kept if len(ids) <= data.meta['settings']['text_len']]
+        read = [data.prompt(k).tolist() for k in range(len(data.text_start) - 1)]
+        if split != 'train':
+            assert read == kept
+        share[split] = np.mean([ids in kept for ids in read])
+    assert 0.6 < share['train'] < 0.85
+
+
 def test_texts_describe_what_was_asked(rows, places):
     from data.toy_nav.itinerary import Itinerary, parse
 

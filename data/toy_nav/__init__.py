@@ -1,9 +1,9 @@
 """
 toy_nav: a robot in a furnished room, steered by words. What a data set offers (data/README.md), and the Gymnasium id.
 
-The parts: world.py physics, env.py environments, places.py landmarks, itinerary.py words and scores, driver.py and
-qd.py what sources.py collects, rewording.py words never seen, llm.py what language models are asked and told,
-reports.py and draw.py what people read and see.
+The parts: world.py physics, env.py environments, places.py landmarks, itinerary.py what is asked and scored, phrases.py
+and reading.py words for it and back, noise.py and rewording.py other words, driver.py and qd.py what sources.py
+collects, llm.py what language models are asked and told, reports.py and draw.py what people read and see.
 """
 
 import json
@@ -16,6 +16,7 @@ from data.toy_nav import llm, reports
 from data.toy_nav.env import ToyNav, ToyNavVec
 from data.toy_nav.itinerary import MAX_PLACES, Itinerary, descriptions, from_visits
 from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
+from data.toy_nav.noise import roughen  # noqa: F401, of the contract
 from data.toy_nav.places import Places
 from data.toy_nav.rewording import REWORDED, reword  # noqa: F401, of the contract
 from data.toy_nav.sources import COLLECTORS, SOURCES

@@ -4,17 +4,20 @@ so a description and its score cannot disagree (after Minigrid's BabyAI verifier
 """
 
 import json
-import re
 from dataclasses import dataclass, replace
+from random import Random
 
 import numpy as np
 
 from data.text import words
 from data.toy_nav import phrases
-from data.toy_nav.phrases import STYLES, pick
+from data.toy_nav.phrases import STYLES
 from data.toy_nav.places import Place
+from data.toy_nav.reading import mentions
 from data.toy_nav.world import COMPASS, STAND
 
+ORDERED = {'then', 'before', 'after'}  # cues of `reading` after which a verb with -ing is no more than a verb
+CONJUNCTIONS = {*ORDERED, 'stop', 'back', 'first'}  # .. without verbs
 MAX_PLACES = 4  # of itineraries that are trained on: longer ones are for testing
 
 
@@ -59,9 +62,7 @@ class Itinerary:
 
     def to_text(self, rng, style, held_out=False):
         """one sentence in a style of STYLES, drawn from rng; held_out: in a phrasing kept for testing"""
-        if self.loose:
-            return phrases.loose_sentence(self.places[0], style, rng)
-        return phrases.sentence(self.places, self.avoid, style, rng, held_out)
+        return phrases.sentence(self, style, random_numbers(rng), held_out)
 
     def match(self, path, places):
         """
@@ -142,17 +143,23 @@ def descriptions(itinerary, rng, n=8, held_out=False, loose=0):
 
     A one-place itinerary has no looser form: its destination is all there is to say.
     """
-    styles = list(STYLES)
+    draw = random_numbers(rng)
     texts = []
     for _ in range(50 * n):
-        text = itinerary.to_text(rng, styles[len(texts) % len(styles)], held_out)
+        text = phrases.sentence(itinerary, STYLES[len(texts) % len(STYLES)], draw, held_out)
         if text not in texts:
             texts.append(text)
         if len(texts) == n:
             break
     if len(itinerary.places) > 1:
-        texts += [itinerary.destination().to_text(rng, pick(rng, styles)) for _ in range(loose)]
+        styles = [STYLES[int(draw() * len(STYLES))] for _ in range(loose)]
+        texts += [phrases.sentence(itinerary.destination(), style, draw) for style in styles]
     return texts
+
+
+def random_numbers(rng):
+    """a function that draws numbers from 0 to 1, from rng's bits: ten times as fast as rng"""
+    return Random(int(rng.integers(2**63))).random
 
 
 def from_visits(visits, rng, max_places=MAX_PLACES):
@@ -178,91 +185,121 @@ def from_visits(visits, rng, max_places=MAX_PLACES):
 # ------------------------------------------------------------------------------
 # from a sentence to an itinerary
 
-AFTER = re.compile(r'\bafter\b(?! (that|this|which)\b)')  # between two places: the second comes first
-AVOID = re.compile(  # before a place: keep away from it
-    r'\b(avoid(s|ing)?|without( passing| going| driving| crossing| touching)?|not|never|'
-    r'(keep|stay)(s|ing)? (away from|off|clear of))'
-    r'( (pass|go|drive|cross|touch))?( (to|by|over|at|near|on))?( the)? $'
-)
-AND_AVOID = re.compile(r',? (and|or|nor)( the)? ')  # between two places to avoid
-UNDERSTOOD = [  # by `parse`, though no description has them
-    'between the on at over near tile tiles side before after of and or nor',
-    'avoid avoiding not never going driving crossing touching stay stays staying keeping off clear cross touch',
-]
+
+class Unclear(Exception):
+    """a sentence that can be read in more than one order"""
+
+
+class Order:
+    """
+    The places of a sentence in the order that it means, read one after the other.
+
+    Where a place is followed by 'after', 'via' and the like, those that come next belong before it: it is `held` back
+    to the end of the clause. So is the place that follows 'before' at the beginning of a clause. `sure`: so do those
+    after a 'then', as in "go to C, but first to A and then to B". "Go to C after A, then B" is not clear.
+    """
+
+    def __init__(self):
+        self.places = []
+        self.stopping = False  # at the last place, a verb said
+        self.begin()
+
+    def begin(self):
+        """a clause"""
+        self.start = len(self.places)
+        self.after = False  # it begins with 'after'
+        self.leaving = False  # it begins with 'from'
+        self.next_held = False
+        self.held = ''  # by which kind of cue
+        self.sure = False
+        self.then = False  # since then
+
+    def add(self, mention):
+        """raises Unclear"""
+        said = set(mention.cues)
+        n_held = self.hold(mention.cues)
+        if mention.first and not self.held and len(self.places) > self.start:
+            self.need(len(self.places) == self.start + 1)
+            self.places.insert(-1, mention.place)
+        elif self.held and (n_held or not self.goes_on(said)):
+            self.places.insert(-1, mention.place)
+        else:
+            self.held = 'before' if self.next_held else ''
+            self.next_held = self.sure = False
+            self.stopping = 'halt' in said
+            self.places.append(mention.place)
+
+    def hold(self, cues):
+        """read the cues before a place -> does one of them hold back the last place?"""
+        holds = False
+        for i, cue in enumerate(cues):
+            at_start = len(self.places) == self.start
+            ordered = ORDERED.intersection(cues[:i])
+            if cue == 'stop' or cue == 'then' and not self.held:
+                self.begin()
+            elif cue == 'then':
+                self.then = True
+            elif cue == 'from':
+                self.need(at_start)
+                self.leaving = True
+            elif cue == 'back' and (self.leaving or 'then' in ordered):
+                self.leaving = False
+            elif cue == 'first':
+                self.sure = self.held or self.next_held
+                self.need(self.sure or not self.places or ordered)
+            elif cue == 'before':
+                self.need(at_start or not self.held and not self.after)
+                self.next_held = at_start
+            elif cue == 'after' and at_start:
+                self.after = True
+            elif cue == 'passing' and (at_start or ordered):
+                pass
+            elif cue in ('after', 'back', 'passing') and self.places and not self.held:
+                self.held = cue
+                self.sure = cue == 'back' or self.stopping
+                holds = True
+        return holds
+
+    def goes_on(self, said):
+        """does the clause go on after the place that was held back? said: kinds of the cues before the next place"""
+        verbs = said & {'verb', 'halt', 'arrive', 'passing'}
+        if self.held == 'before':
+            self.need(not said & {'halt', 'arrive'} and (not self.then or self.sure))
+            return False
+        self.need(self.sure or verbs or not self.then)
+        return not self.sure and bool(verbs)
+
+    def need(self, clear):
+        if not clear:
+            raise Unclear
 
 
 def parse(text, places):
     """
     A sentence -> the Itinerary of the places it names, in the order it means ("the bed after the fridge" begins at the
-    fridge), less those it says to avoid; None where it names no place to go to.
+    fridge), less those it says to avoid; None where it names no place to go to, or can be read in more than one way.
     """
-    text = re.sub(r'\s+', ' ', text.lower())
-    to_pass, to_avoid = [], []
-    n_before = 0  # places to pass in the sentences before this one
-    reverse = False  # the last place to pass comes after the next one: "before the bed, pass the fridge"
-    avoiding = False  # the last place named is one to avoid
-    end = 0  # of the last place named
-    for mention in mention_pattern(places).finditer(text):
-        between = text[end : mention.start()]
-        end = mention.end()
-        place = mentioned_place(mention, places)
-        if '.' in between:
-            n_before = len(to_pass)
-            reverse = False
-        current = to_avoid if avoiding else to_pass
-        if current and between == ' on the ' and narrows(place, current[-1]):
-            current[-1] = replace(current[-1], tile=place.name)
+    order, avoid = Order(), []
+    cues = []  # of the places to avoid: a sentence may have ended before one
+    last = None
+    for mention in mentions(text, places) or []:
+        cues += mention.cues
+        if mention.avoided:
+            avoid.append(mention.place)
+            cues = [cue for cue in cues if cue in CONJUNCTIONS]
             continue
-        avoiding = bool(AVOID.search(text[: mention.start()]) or avoiding and AND_AVOID.fullmatch(between))
-        if avoiding:
-            to_avoid.append(place)
-            continue
-        first_of_sentence = len(to_pass) == n_before
-        if reverse or not first_of_sentence and AFTER.search(between):
-            to_pass.insert(len(to_pass) - 1, place)
-        else:
-            to_pass.append(place)
-        reverse = first_of_sentence and 'before' in between.split()
-    if not to_pass:
+        try:
+            order.add(replace(mention, cues=cues))
+        except Unclear:
+            return None
+        last, cues = cues, []
+    if not order.places:
         return None
-    loose = len(to_pass) == 1 and re.search(r'\b(ends? up|arrives?)\b', text)
-    return Itinerary(tuple(to_pass), bool(loose), tuple(to_avoid))
-
-
-def narrows(tile, place):
-    """north of the fridge + the pink tile: is it the tile on which the place lies?"""
-    return tile.kind == 'tile' and place.kind != 'tile' and not place.tile
-
-
-def mention_pattern(places):
-    """a place in a lower-case sentence, its parts in named groups"""
-    longest_first = sorted((re.escape(name.lower()) for name in places.objects), key=len, reverse=True)
-    objects = '|'.join(longest_first)  # file cabinet before cabinet
-    tiles = '|'.join(re.escape(name.lower()) for name in places.tiles)
-    side = r'(?P<ns>north|south)?(?:[ -]?(?P<ew>east|west))?'
-    return re.compile(
-        rf'\bbetween (?:the )?(?P<a>{objects}) and (?:the )?(?P<b>{objects})\b|'
-        rf'\b(?=[nsew]){side}(?: side)? of (?:the )?(?P<of>{objects})\b|'
-        rf'\b(?P<tile>{tiles}) tiles?\b|\b(?P<at>{objects})\b'
-    )
-
-
-def mentioned_place(mention, places):
-    """a match of mention_pattern -> its Place"""
-    spelling = {name.lower(): name for name in places.objects + places.tiles}  # a scene may write TV
-    m = {group: spelling.get(text, text) for group, text in mention.groupdict().items()}
-    if m['tile']:
-        return Place('tile', m['tile'])
-    if m['a'] and m['a'] != m['b']:
-        a, b = sorted((m['a'], m['b']), key=places.objects.index)
-        return Place('between', a, other=b)
-    compass = '-'.join(filter(None, (m['ns'], m['ew'])))
-    if m['of'] and compass in COMPASS:
-        return Place('side', m['of'], compass)
-    return Place('at', m['of'] or m['at'] or m['a'])
+    loose = len(order.places) == 1 and ('arrive' in last or 'destination' in last)
+    return Itinerary(tuple(order.places), loose, tuple(avoid))
 
 
 def not_understood(text, places):
     """the words of a sentence that no description has, sorted: `parse` ignores them"""
-    known = phrases.all_words() + list(COMPASS) + places.objects + places.tiles + UNDERSTOOD
-    return sorted(words(text) - words(' '.join(known)))
+    known = [phrases.all_words(), *COMPASS, *(f'{side}ern' for side in COMPASS), *places.objects, *places.tiles]
+    return sorted(word for word in words(text) - words(' '.join(known)) if not word.isdigit())

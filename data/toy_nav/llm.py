@@ -68,7 +68,7 @@ def invalid_because(text, itinerary, places):
     least, most = LENGTH
     n = len(text.split())
     if understood is None:
-        return 'It names none of the places. Write it again.'
+        return 'It names none of the places, or leaves open what comes first. Write it again.'
     if understood.places != itinerary.places:
         wanted, named = (', then '.join(map(str, i.places)) for i in (itinerary, understood))
         return f'It must name these places in this order, in these words: {wanted}. It names: {named}. Write it again.'

@@ -1,166 +1,339 @@
 """
-The phrases that toy_nav's sentences are made of. A sentence is an opening with the first place, a join for each place
-between, an end with the last, then what to avoid, and a mark.
+Itineraries in words. The phrases are data, in language/:
 
-{go} {pass} {stop} stand for a verb with its place, {goes} {passes} {stops} for the same in the third person, {at} for
-the place alone.
+    order.json     how an order is said, forward and backward
+    avoid.json     how a place is forbidden
+    verbs.json     going, passing, stopping
+    places.json    what things, colours, sides and spots are called
+    manner.json    what people say around it
+    plain.json     the few phrases of the versions before: PLAIN of the sentences are made of them
+    held_out.json  phrases for testing, in the place of those of the same name
+    cues.json      what the parser looks for
+
+A phrase is for something, and for a style or a family of styles: 'join short'. It has slots: `{go:front}` is a verb of
+going with all places but the last, `{going:front}` the same with -ing, `{at:last}` the last place alone, `{lead}` the
+opening that was drawn, `{clause}` a phrase of that name.
 """
 
+import json
 import re
-from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
-STYLES = {
-    'request': {
-        'open': [
-            'Can you {go}',
-            'Could you {go}',
-            'Can you please {go}',
-            'Could you please {go}',
-            'Will you please {go}',
-        ],
-        'join': [', then {pass}', ' and then {pass}', ', after that {pass}'],
-        'end': [' and {stop}', ', then {stop}', ' and finally {stop}'],
-        'avoid': [' without passing {at}', ', but avoid {at}', ' and avoid {at}'],
-        'mark': '?',
-    },
-    'instruction': {
-        'open': ['{go}', 'First {go}', 'Please {go}', 'Robot, {go}'],
-        'join': [', then {pass}', '. Then {pass}', ', after that {pass}', '. After that {pass}'],
-        'end': [', then {stop}', ' and {stop}', ', and finally {stop}', '. Finally {stop}'],
-        'avoid': [' without passing {at}', ', but avoid {at}', '. Avoid {at}', ', but keep away from {at}'],
-        'mark': '.',
-    },
-    'narrative': {
-        'open': [
-            'The robot starts and {passes}',
-            'The robot {goes}',
-            'It sets off and {passes}',
-            'First the robot {goes}',
-        ],
-        'join': [', then {passes}', ', then it {goes}', ' and then {passes}', '. Then it {passes}'],
-        'end': [' and {stops}', ', then it {stops}', '. In the end it {stops}', ', and finally {stops}'],
-        'avoid': [' without passing {at}', ', but avoids {at}', '. It keeps away from {at}', '. It avoids {at}'],
-        'mark': '.',
-    },
-    'short': {
-        'open': ['{go}', '{at}', '{at}'],
-        'join': [', {at}', ', then {at}', ' then {at}', ' then {pass}'],
-        'end': [', {at}', ', then {at}', ' then {at}', ' then {stop}'],
-        'avoid': [' without {at}', ', not {at}', ', avoid {at}'],
-        'mark': '',
-    },
+FOLDER = Path(__file__).parent / 'language'
+PLAIN = 0.25  # share of sentences that are made of plain.json
+WHOLE = 0.35  # share of orders that one phrase says of all places, not one phrase after the other
+TWO_SENTENCES = 0.15  # share of orders of three and more places that are said in two sentences
+AHEAD, AMID = 0.2, 0.15  # share of prohibitions before the order, and within it
+CALL, CLOSE = 0.15, 0.15  # share of sentences that begin with a call, and that end in a closing word
+OTHER = 0.45  # share of names that are said in another word
+LOWER, UPPER = 0.3, 0.02  # share of sentences without a capital, and in capitals only
+FAMILIES = {  # style: whose phrases it draws from
+    'request': ('request', 'imperative', 'sentence'),
+    'instruction': ('instruction', 'imperative', 'sentence'),
+    'narrative': ('narrative', 'sentence'),
+    'short': ('short',),
 }
-# for testing and never trained on
-HELD_OUT = {
-    'request': {
-        'open': ['Please can you {go}', 'Robot, could you {go}', 'Robot, will you {go}'],
-        'join': [' and after that {pass}', ', then please {pass}'],
-        'end': [', after that {stop}', ' and in the end {stop}'],
-        'avoid': [', without passing {at} please', ' and keep away from {at}'],
-        'mark': '?',
-    },
-    'instruction': {
-        'open': ['Robot, please {go}', 'Robot, first {go}', 'Set off and {go}'],
-        'join': [' and then {pass}', ', then, robot, {pass}'],
-        'end': [', and in the end {stop}', ' and then {stop}'],
-        'avoid': ['. Keep away from {at}', ' and avoid {at}'],
-        'mark': '.',
-    },
-    'narrative': {
-        'open': ['First it {goes}', 'The robot sets off, {passes}', 'It {goes}'],
-        'join': [', after that it {passes}', '. After that it {goes}'],
-        'end': [', after that it {stops}', '. Finally it {stops}'],
-        'avoid': [', but keeps away from {at}', ' and avoids {at}'],
-        'mark': '.',
-    },
-    'short': {
-        'open': ['first {at}', 'please {at}'],
-        'join': [' and then {at}', ' and {at}'],
-        'end': [' and then {at}', ', finally {at}'],
-        'avoid': [', but not {at}', ', keep away from {at}'],
-        'mark': '',
-    },
+STYLES = tuple(FAMILIES)
+SLOT = re.compile(r'{(?:(\w+):)?(\w+)}')
+ING = {'going': 'go', 'passing': 'pass', 'stopping': 'stop'}  # slots with -ing
+THIRD = {  # said of a robot that is told about, not spoken to
+    "you've": 'it has',
+    'you have': 'it has',
+    'you are': 'it is',
+    'yourself': 'itself',
+    'your': 'its',
+    'you': 'it',
 }
-# only the destination is named
-LOOSE = {
-    'request': 'Can you {end}?',
-    'instruction': '{end}.',
-    'narrative': 'In the end the robot {ends}.',
-    'short': '{end}',
+SELECT = {  # the places that a slot is about; all, where this does not say
+    'first': slice(0, 1),
+    'last': slice(-1, None),
+    'front': slice(0, -1),
+    'rest': slice(1, None),
+    'middle': slice(1, -1),
 }
-VERBS = {
-    'go': ['go', 'drive', 'head', 'move'],
-    'pass': ['pass', 'go', 'drive'],
-    'stop': ['stop', 'finish', 'halt', 'go'],
-    'goes': ['goes', 'drives', 'heads', 'moves'],
-    'passes': ['passes', 'goes', 'drives'],
-    'stops': ['stops', 'finishes', 'halts'],
-    'end': ['end up', 'arrive'],
-    'ends': ['ends up', 'arrives'],
-}
-# before an object or a tile
-TO = {
-    'go': 'to ',
-    'drive': 'to ',
-    'head': 'to ',
-    'move': 'to ',
-    'goes': 'to ',
-    'drives': 'to ',
-    'heads': 'to ',
-    'moves': 'to ',
-    'pass': 'by ',
-    'passes': 'by ',
-}  # with any other verb: at the fridge, on the purple tile
 
 
-def pick(rng, options):
-    return options[int(rng.integers(len(options)))]  # rng.choice takes ten times as long
+# ------------------------------------------------------------------------------
+# the phrases
 
 
-def fill(frame, place, rng):
-    """put a place into a frame: '{stop}', the purple tile -> 'stop on the purple tile'"""
-    text = str(place)
-    if place.kind == 'between' and rng.random() < 0.5:  # the other way round means the same
-        text = str(replace(place, name=place.other, other=place.name))
-    slot = re.search(r'{(\w+)}', frame).group(1)
-    if slot != 'at':
-        verb = pick(rng, VERBS[slot])
-        text = f'{verb} {with_preposition(verb, place, text)}'
-    return frame.replace('{' + slot + '}', text)
+@cache
+def read(name):
+    """a file of language/ -> its dict"""
+    return json.loads((FOLDER / f'{name}.json').read_text())
 
 
-def with_preposition(verb, place, text):
-    if place.kind not in ('at', 'tile'):
-        return text  # go north of the fridge, stop between the bed and the sofa
-    preposition = {'at': 'at ', 'tile': 'on '}[place.kind]
-    text = TO.get(verb, preposition) + text
-    return re.sub('^by the (.* tile)$', r'over the \1', text)  # pass by the fridge, pass over the purple tile
+def third_person(text):
+    return re.sub(rf'\b({"|".join(THIRD)})\b', lambda m: THIRD[m[1]], text)
 
 
-def sentence(places, avoid, style, rng, held_out=False):
-    """places to pass in order, and those to avoid -> one sentence in a style of STYLES"""
-    frames = STYLES[style]
-    if held_out:
-        frames = HELD_OUT[style]
-    slots = ['open'] + ['join'] * (len(places) - 2) + ['end'] * (len(places) > 1) + ['avoid'] * len(avoid)
-    parts = [fill(pick(rng, frames[slot]), place, rng) for slot, place in zip(slots, places + avoid)]
-    return capital(''.join(parts) + frames['mark'], style)
+def compiled(phrase):
+    """', then {go:next}' -> [', then ', ('go', 'next')]"""
+    parts = []
+    end = 0
+    for slot in SLOT.finditer(phrase):
+        parts += [phrase[end : slot.start()], (slot[1] or slot[2], slot[2])]
+        end = slot.end()
+    return [part for part in (*parts, phrase[end:]) if part]
 
 
-def loose_sentence(destination, style, rng):
-    """one sentence that names the destination only"""
-    return capital(fill(LOOSE[style], destination, rng), style)
+def says_all(phrase, n):
+    """does a phrase name each of n places once?"""
+    named = []
+    for role, selected in SLOT.findall(phrase):
+        if role:
+            chosen = range(n)[SELECT.get(selected, slice(None))]
+            if not chosen:
+                return False
+            named += chosen
+    return sorted(named) == list(range(n))
 
 
-def capital(text, style):
-    if style == 'short':
+def options(verb, after):
+    """'stop', 'at, -, @' -> [('stop at ', 'thing'), ('stop ', 'thing'), ('stop ', 'where')]"""
+    found = []
+    for word in after.split(', '):
+        if word in '-@':
+            found.append((f'{verb} ', {'-': 'thing', '@': 'where'}[word]))
+        else:
+            found.append((f'{verb} {word} ', 'thing'))
+    return found
+
+
+class Grammar:
+    """The phrases and verbs of some files of language/, those of a later file in the place of an earlier one's."""
+
+    def __init__(self, *names):
+        self.data = {}
+        for name in names:
+            self.data |= read(name)
+        self.compiled = {}
+        self.verbs = {form: self.verbs_in(form) for form in ('base', 'third', 'past', 'ing', 'its ing')}
+
+    def phrases(self, what, style, n=None):
+        """the compiled phrases that are for `what` in a style; n: only those that name n places"""
+        key = what, style, n
+        if key not in self.compiled:
+            found = [phrase for family in FAMILIES[style] for phrase in self.data.get(f'{what} {family}', [])]
+            if n is not None:
+                found = [phrase for phrase in found if says_all(phrase, n)]
+            if style == 'narrative':
+                found = map(third_person, found)
+            self.compiled[key] = [compiled(phrase) for phrase in found]
+        return self.compiled[key]
+
+    def verbs_in(self, form):
+        """-> {role: for each verb {kind of place: [(the verb and what follows it, 'thing' or 'where'), ..]}}"""
+        column = ('base', 'third', 'past', 'ing', 'its ing').index(form)
+        table = {}
+        for role, verbs in self.data['verbs'].items():
+            table[role] = []
+            for *forms, at, tile, spot in verbs:
+                word = [*forms, third_person(forms[-1])][column]
+                at, tile, spot = (options(word, after) for after in (at, tile, spot))
+                table[role].append({'at': at, 'tile': tile, 'side': spot, 'between': spot})
+        return table
+
+
+@cache
+def grammar(name):
+    wide = 'order', 'avoid', 'verbs', 'places', 'manner'
+    files = {'plain': ['plain'], 'wide': wide, 'held out': [*wide, 'held_out']}[name]
+    return Grammar(*files)
+
+
+def listed(items):
+    """['a', 'b', 'c'] -> 'a, b and c'"""
+    return ' and '.join(filter(None, [', '.join(items[:-1]), items[-1]]))
+
+
+# ------------------------------------------------------------------------------
+# a sentence
+
+
+class Speaker:
+    """Puts places into one sentence of a style, in the phrases of a Grammar; `draw` returns numbers from 0 to 1."""
+
+    def __init__(self, grammar, style, draw):
+        self.grammar = grammar
+        self.data = grammar.data
+        self.style = style
+        self.draw = draw
+        self.form, self.ing = 'base', 'ing'
+        if style == 'narrative':
+            self.form, self.ing = self.pick(self.data['forms narrative']), 'its ing'
+        self.article = self.pick(self.data['articles'])
+        self.lead = self.text('lead')
+        self.said_tile = False
+
+    def pick(self, options):
+        return options[int(self.draw() * len(options))]
+
+    def has(self, what):
+        return bool(self.grammar.phrases(what, self.style))
+
+    def text(self, what, places=(), n=None):
+        """a phrase for something, its slots filled with places; '' where the grammar has none"""
+        phrases = self.grammar.phrases(what, self.style, n)
+        if not phrases:
+            return ''
+        text = ''
+        for part in self.pick(phrases):
+            if isinstance(part, str):
+                text += part
+            elif part[0] == 'lead':
+                text += self.lead
+            else:
+                text += self.slot(part[0], places[SELECT.get(part[1], slice(None))])
         return text
-    return text[0].upper() + text[1:]
+
+    def slot(self, role, places):
+        if role in ('clause', 'part'):
+            return self.prohibition(role, places)
+        if role == 'numbered':
+            return ' '.join(f'{i}. {self.at(place)}' for i, place in enumerate(places, 1))
+        if role == 'where':
+            return listed([self.said(place, 'where') for place in places])
+        if role == 'at':
+            return listed(list(map(self.at, places)))
+        form = self.form
+        if role in ING:
+            form, role = self.ing, ING[role]
+        verb, how = self.pick(self.pick(self.grammar.verbs[form][role])[places[0].kind])
+        return verb + listed([self.said(place, how) for place in places])
+
+    # places
+
+    def at(self, place):
+        """a place without a verb"""
+        return self.said(place, self.pick(('thing', 'bare')))
+
+    def said(self, place, how):
+        """a place as a 'thing', 'bare', or as a phrase of 'where'"""
+        text = self.pick(self.data[place.kind][how])
+        if place.kind == 'tile':
+            if self.said_tile and how == 'thing' and self.draw() < 0.1:
+                text = self.data['said before']
+            text = self.tile(text, place.name)
+        else:
+            text = self.landmark(text, place)
+        if place.tile:
+            text += self.tile(self.pick(self.data['narrows']), place.tile)
+        if self.article == 'the ':
+            return text
+        if not self.article:
+            return text.replace('the ', '')
+        return self.article.join(text.rsplit('the ', 1))  # the north side of that bed
+
+    def tile(self, text, colour):
+        self.said_tile = True
+        return text.format(colour=self.other('colours', colour), tile=self.pick(self.data['tile nouns']))
+
+    def landmark(self, text, place):
+        spot = self.pick(self.data['spots'])
+        if place.kind == 'between':
+            names = [self.other('things', place.name), self.other('things', place.other)]
+            if self.draw() < 0.5:  # the other way round means the same
+                names.reverse()
+            return text.format(a=names[0], b=names[1], spot=spot)
+        thing = self.other('things', place.name)
+        side = self.other('sides', place.side)
+        return text.format(thing=thing, side=side, ern=f'{place.side}ern', spot=spot)
+
+    def other(self, kind, name):
+        """a name, or another word for the same"""
+        others = self.data[kind].get(name)
+        if not others or self.draw() > OTHER:
+            return name
+        return self.pick(others)
+
+    # the order
+
+    def order(self, places, opening='open'):
+        """-> all places in words, in parts between which what to avoid may be said"""
+        n = len(places)
+        if n == 1:
+            return [self.text({'open': 'one'}.get(opening, opening), places)]
+        if n > 2 and self.has('seam') and self.draw() < TWO_SENTENCES:
+            return self.two_sentences(places)
+        if self.has('whole') and (not self.has('open') or self.draw() < WHOLE):
+            return [self.text('whole', places, n)]
+        slots = [opening, *['join'] * (n - 2), 'end']
+        return [self.text(slot, [place]) for slot, place in zip(slots, places)]
+
+    def two_sentences(self, places):
+        k = 1 + int(self.draw() * (len(places) - 1))
+        first, seam = self.order(places[:k], 'resume'), self.text('seam')
+        self.lead = self.text('again')
+        second = self.order(places[k:], 'resume')
+        return [*first, seam + second[0], *second[1:]]
+
+    def with_avoided(self, parts, avoid):
+        """an order in parts, and a place to avoid -> all in parts"""
+        k = len(parts)
+        where = 'after'
+        draw = self.draw()
+        if draw < AHEAD and self.has('ahead'):
+            where = 'ahead'
+            k = 0
+        elif draw > 1 - AMID and k > 1 and self.has('amid'):
+            where = 'amid'
+            k = 1 + int(self.draw() * (k - 1))
+        return [*parts[:k], self.text(where, [avoid]), *parts[k:]]
+
+    def prohibition(self, what, places):
+        """a clause that forbids places, or a part of a sentence"""
+        if places[0].kind == 'tile' and self.has(f'tile {what}') and self.draw() < 0.5:
+            what = f'tile {what}'
+        return self.text(what, places)
+
+    # all of it
+
+    def sentence(self, places, avoid=(), loose=False):
+        if loose:
+            text = self.text('loose', places)
+        else:
+            parts = self.order(places)
+            if avoid:
+                parts = self.with_avoided(parts, avoid[0])
+            text = ''.join([*parts, *(self.text('after', [place]) for place in avoid[1:])])
+        if self.draw() < CALL:
+            text = self.text('call') + text
+        if self.draw() < CLOSE:
+            text += self.text('close')
+        return self.capital(text + self.text('mark'))
+
+    def capital(self, text):
+        draw = self.draw()
+        if draw < UPPER:
+            return text.upper()
+        if self.style == 'short' or draw < LOWER:
+            return text
+        return text[0].upper() + text[1:]
+
+
+def sentence(itinerary, style, draw, held_out=False):
+    """one sentence for an Itinerary in a style of STYLES; draw() returns numbers from 0 to 1"""
+    name = 'wide'
+    if held_out:
+        name = 'held out'
+    elif draw() < PLAIN:
+        name = 'plain'
+    speaker = Speaker(grammar(name), style, draw)
+    return speaker.sentence(itinerary.places, itinerary.avoid, itinerary.loose)
 
 
 def all_words():
-    """every piece of text that sentences are made of, but for the places"""
-    slots = [slot for table in (STYLES, HELD_OUT) for style in table.values() for slot in style.values()]
-    frames = [frame for slot in slots for frame in slot] + list(LOOSE.values())
-    verbs = [verb for verbs in VERBS.values() for verb in verbs]
-    return [re.sub('{.*?}', ' ', frame) for frame in frames] + verbs + list(TO.values())
+    """every phrase and word of language/, slots left out"""
+    files = [read(file.stem) for file in sorted(FOLDER.glob('*.json'))]
+    return re.sub('{.*?}', ' ', ' '.join(strings([{**file, 'about': ''} for file in files])))
+
+
+def strings(data):
+    """the strings within lists and dicts"""
+    if isinstance(data, str):
+        return [data]
+    if isinstance(data, dict):
+        data = [*data, *data.values()]
+    return [text for item in data for text in strings(item)]

@@ -8,6 +8,8 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from data.toy_nav.phrases import read
+
 REWORDED = {  # rows of the evaluation: arguments of reword
     'a word never seen': {'most': 1},
     'words never seen': {},
@@ -23,20 +25,27 @@ def unseen_words():
     return json.loads((Path(__file__).parent / 'unseen_words.json').read_text())
 
 
+@lru_cache(maxsize=8)
+def others_of(kind=''):
+    """{a word of descriptions: words that mean the same and are never trained on}, of a kind or of all"""
+    others = {}
+    for name, words in unseen_words().items():
+        if kind not in ('', name):
+            continue
+        others |= words
+        for word, unseen in words.items():
+            others |= dict.fromkeys(read('places').get(f'{name}s', {}).get(word, []), unseen)
+    return others
+
+
 def reword(text, rng, most=None, kind=''):
     """
     A sentence with other words wherever there are any (of a kind), or in `most` places, drawn from rng; None where
     there are none.
     """
-    every = [word for words in unseen_words().values() for word in words]
-    longest_first = sorted(
-        every, key=len, reverse=True
-    )  # file cabinet before cabinet, and south-west of stays what it is
+    longest_first = sorted(others_of(), key=len, reverse=True)  # file cabinet before cabinet; south-west of stays
     pattern = re.compile(rf'(?<![\w-])({"|".join(map(re.escape, longest_first))})(?!\w)', re.I)
-    others = {}
-    for name, words in unseen_words().items():
-        if kind in ('', name):
-            others.update(words)
+    others = others_of(kind)
     matches = [m for m in pattern.finditer(text) if m[0].lower() in others]
     if not matches:
         return None

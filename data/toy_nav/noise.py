@@ -1,0 +1,47 @@
+"""
+Training texts as people type them: with words that mean nothing to the robot, without little words, with typing
+mistakes. The policy reads these in place of the texts that are kept, and learns which words matter; the vocabulary and
+the known words stay those of the phrases. Texts of the validation and test splits stay what they are.
+"""
+
+from functools import lru_cache
+
+from data.text import slip
+from data.toy_nav.phrases import FOLDER, read
+
+FOREIGN, SHORT, MISTYPED = (
+    0.12,
+    0.12,
+    0.1,
+)  # shares of training texts: with foreign words, little words left out, mistyped
+MOST_FOREIGN = 3  # foreign words in a text
+SCRAMBLED = 0.2  # share of foreign words that are no words
+LEFT_OUT = 0.5  # share of the little words of such a text
+SLIPS = 0.2  # share of the long words of such a text
+LETTERS = 'abcdefghijklmnopqrstuvwxyz'
+
+
+@lru_cache(maxsize=1)
+def foreign_words():
+    """ordinary English words that no phrase has, none of them about a room or an order"""
+    return (FOLDER / 'foreign_words.txt').read_text().split()
+
+
+def roughen(text, rng):
+    """a training text as the policy reads it, rng: a random.Random"""
+    words = text.split()
+    if rng.random() < SHORT:
+        little = read('manner')['little words']
+        words = [word for word in words if word.lower() not in little or rng.random() > LEFT_OUT]
+    if rng.random() < MISTYPED:
+        words = [slip(word, rng.random) if len(word) > 3 and rng.random() < SLIPS else word for word in words]
+    if rng.random() < FOREIGN:
+        for _ in range(rng.randint(1, MOST_FOREIGN)):
+            words.insert(rng.randint(0, len(words)), foreign_word(rng))
+    return ' '.join(words)
+
+
+def foreign_word(rng):
+    if rng.random() < SCRAMBLED:
+        return ''.join(rng.choices(LETTERS, k=rng.randint(2, 8)))
+    return rng.choice(foreign_words())
