@@ -8,6 +8,7 @@ $ python prepare.py --describe=llm --llm=gpt-4o-mini      # half of the descript
 $ python prepare.py --size=0.02                           # a small one, to try things out
 $ python prepare.py --export=hub/toy_nav                  # also a folder for the Hugging Face hub (nanopilot/hub.py)
 $ python prepare.py --archive=hub/toy_nav                 # .. and back
+$ python prepare.py --relabel=out-toy-nav-cpu             # .. and episodes that this policy began and the driver ended
 $ python prepare.py --suggest_k --chunk=8                 # how many clusters for the kmeans head and chunks of 8?
 """
 
@@ -19,6 +20,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,8 @@ from nanopilot import hub
 dataset = 'toy_nav'  # folder in data/
 archive = ''  # files, separated by commas: Parquet, pickled trajectories, folders of an export; '': collect them
 size = 1.0  # how much to collect, as a multiple of the data set's default
+relabel = ''  # a training run: also episodes that its policy begins and the data set's driver ends (DAgger)
+relabel_episodes = 6000  # .. for the prompts of so many training episodes
 recollect = False  # collect again although the archives are there
 env_kwargs = '{}'  # arguments of the environment, JSON: {"scene": "my_room.json", "start_anywhere": true}
 out_dir = ''  # where the prepared data goes; '': data/<dataset>/prepared
@@ -67,7 +71,7 @@ scheduler = ''  # the cluster's address, tcp://..:8786; '': one of this machine
 seed = 1337
 CHOICES = {'describe': ('offline', 'keep', 'llm'), 'text_encoder': tuple(encoders.ENCODERS), 'engine': tuple(ENGINES)}
 AT_LEAST = {'size': 0, 'texts': 0, 'text_len': 1, 'val_share': 0, 'test_share': 0, 'hold_out': 0, 'chunk': 1}
-AT_LEAST |= {'llm_share': 0, 'llm_at_once': 1, 'workers': 0}
+AT_LEAST |= {'relabel_episodes': 1, 'llm_share': 0, 'llm_at_once': 1, 'workers': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 # ------------------------------------------------------------------------------
@@ -99,8 +103,11 @@ def prepare(data, kwargs):
     describer = None
     if describe == 'llm':
         describer = LLMDescriber(data, kwargs, llm, archives_folder / 'llm.sqlite', llm_share, llm_at_once)
+    policy = load_policy(data, kwargs) if relabel else None
     with use(workers, engine, scheduler), partial_folder(out) as folder:
         archives = collect(data, kwargs)
+        if policy:
+            archives.append(relabelled(data, kwargs, archives, policy))
         episodes = write_episodes(data, kwargs, archives, describer, folder)
         tokenizer, text_counts = tokenize(data, episodes.splits, folder)
         meta = pack(data, kwargs, archives, episodes, tokenizer, text_counts, folder)
@@ -172,6 +179,50 @@ def collect_source(data, source, kwargs, meta):
     seconds = time.time() - started
     print(f'{source}: {len(Archive(file))} episodes in {file} ({megabytes:.0f} MB, {seconds:.0f} s)')
     return file
+
+
+# ------------------------------------------------------------------------------
+# relabel: what a trained policy does, put right
+
+
+def load_policy(data, kwargs):
+    """the policy of --relabel; ValueError where it is of other data"""
+    from nanopilot.policy import Policy  # imports torch
+
+    contract.part(data, 'relabel', cure='Leave out --relabel, or write it: see data/README.md')
+    policy = Policy.load(relabel)
+    of = policy.info['dataset']
+    if of != dataset:
+        raise ValueError(f'{relabel} was trained on {of}, not on {dataset}. Set --relabel to a run of this data set')
+    if policy.data_spec['env_kwargs'] != kwargs:
+        raise ValueError(f'{relabel} was trained in another environment than this run. Set its --env_kwargs')
+    return policy
+
+
+def relabelled(data, kwargs, archives, policy):
+    """-> an Archive of episodes that the policy begins and the data set's driver ends"""
+    from nanopilot.rollout import rollout
+
+    asked = list(islice(training_prompts(data, kwargs, archives, policy), relabel_episodes))
+    if not asked:
+        raise ValueError(f'no training episode asks for anything that {relabel} could be asked. Leave out --relabel')
+    texts, requests, seeds = zip(*asked)
+    rollouts = rollout(policy, texts, [None] * len(texts), seeds, seed=seed, desc=f'{relabel} drives')
+    rollouts = [{**episode, 'asked': request} for episode, request in zip(rollouts, requests)]
+    file = archives_folder / 'relabelled.parquet'
+    save(file, check_episodes(data, data.relabel(rollouts, seed, kwargs)), archive_meta(data, kwargs))
+    return Archive(file)
+
+
+def training_prompts(data, kwargs, archives, policy):
+    """yields (text, request, seed of the environment) of the training episodes of archives, as far as they ask"""
+    reader = Reader(dataset, kwargs, Splits(val_share, test_share, hold_out, seed), texts, describe == 'keep', seed)
+    for block in blocks_of(a for a in archives if {'asked', 'path'} <= set(a.names)):
+        for number, episode in enumerate(block.episodes(), block.number):
+            notes = reader.notes(data, episode, number, block.meta.get('split'))
+            fitting = [text for text in notes['text'] if policy.fits(text)]
+            if notes['split'] == 'train' and notes['asked'] and fitting:
+                yield fitting[number % len(fitting)], notes['asked'], episode['seed']
 
 
 # ------------------------------------------------------------------------------

@@ -288,7 +288,7 @@ def episode_weights(split, source_weights, data_fraction):
         weights = per_source(source_weights, split.meta['sources'], 'source_weights')
         for i, weight in enumerate(weights):
             of_source = split.source == i
-            if weight and not p[of_source].any():
+            if weight and of_source.any() and not p[of_source].any():  # a split may have none of a source
                 raise ValueError(f'{settings} leave no episode of {split.meta["sources"][i]}. Raise data_fraction')
             p[of_source] *= weight / max(p[of_source].sum(), 1)
     if not p.any():

@@ -31,6 +31,7 @@ CALLS = {
     'llm_prompt': 'llm_prompt(request, style, kwargs)',
     'invalid_because': 'invalid_because(text, request, kwargs)',
     'controller': 'controller(policy, obs)',
+    'relabel': 'relabel(rollouts, seed, kwargs)',
     'from_trajectory': 'from_trajectory(episode, kwargs)',
     'score': 'score(request, path, reference, kwargs)',
     'reword': 'reword(text, rng, **changes)',

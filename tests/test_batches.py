@@ -144,3 +144,12 @@ def test_a_subgoal_is_that_of_the_moment_of_decision():
         assert (known == (obs[:, :1, -1, 0] > 0)).all()
         within = known & batch['loss_mask'].any(-1)
         assert within.any() and np.array_equal(subgoal[within], obs[within][:, -1] + 0.5)
+
+
+def test_a_source_may_be_missing_in_a_split():
+    """episodes that a policy began are in the training split alone: the others are drawn as if it were not named"""
+    weights = 'a=0.5,b=0.5'
+    alone = make([10] * 30, source=np.zeros(30, np.uint8), source_weights=weights)
+    assert np.allclose(alone.weights, 1 / 30)
+    with pytest.raises(ValueError, match='leave no episode of b'):
+        make([10] * 30, source=np.r_[1, np.zeros(29)].astype(np.uint8), source_weights=weights, data_fraction=0.5)

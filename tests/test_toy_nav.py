@@ -11,11 +11,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import data.toy_nav as toy_nav
-from data.toy_nav.driver import demonstrate
+from data.toy_nav.driver import STANDS, demonstrate
 from data.toy_nav.env import ANYWHERE
 from data.toy_nav.itinerary import Itinerary, parse
 from data.toy_nav.planner import Driven, forbid, in_time, sample_itinerary
 from data.toy_nav.world import SCENE, World
+from data.verify import verify
 
 ID = 'nanopilot/ToyNav-v0'
 
@@ -468,3 +469,28 @@ def test_the_subgoal_is_the_next_place_of_the_itinerary(asked, ways, places):
         changes = np.flatnonzero((np.diff(e['subgoal'], axis=0) != 0).any(1)) + 1
         assert np.array_equal(e['subgoal'][np.r_[0, changes]], np.array(ends, np.float32))
         assert all(np.hypot(*(e['path'][t - 1] - e['subgoal'][t - 1])) < 6 for t in changes)
+
+
+# ------------------------------------------------------------------------------
+# the driver takes over from a policy
+
+
+WHEELS = {'stands': [0, 0], 'circles': [0.3, 1], 'goes straight': [1, 1], 'wavers': None}
+
+
+@pytest.mark.parametrize('what', WHEELS)
+def test_the_driver_puts_right_what_a_policy_began(what, demos, kwargs):
+    act = np.random.default_rng(0).uniform(0, 1, (400, 2)) if what == 'wavers' else np.tile(WHEELS[what], (400, 1))
+    rollouts = [{'act': act.astype(np.float32), 'seed': e['seed'], 'asked': e['asked']} for e in demos[:60]]
+    episodes = list(toy_nav.relabel(rollouts, 5, kwargs))
+    assert len(episodes) >= 54
+    begun = {(r['seed'], r['asked']): r['act'] for r in rollouts}
+    for e in episodes:
+        first = int(e['taught'].argmax())  # the step at which the driver took over
+        assert first >= 1 and e['taught'][first:].all()
+        assert np.array_equal(e['act'][:first], begun[e['seed'], e['asked']][:first])
+        assert not np.array_equal(e['act'][first:], begun[e['seed'], e['asked']][first : len(e['act'])])
+        assert first <= STANDS or what != 'stands'
+    assert verify(toy_nav, episodes, kwargs, toy_nav.spec(kwargs)) == [None] * len(episodes)
+    again = list(toy_nav.relabel(rollouts, 5, kwargs))
+    assert all(np.array_equal(a['act'], b['act']) for a, b in zip(episodes, again, strict=True))

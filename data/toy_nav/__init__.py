@@ -19,7 +19,7 @@ from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
 from data.toy_nav.noise import roughen  # noqa: F401, of the contract
 from data.toy_nav.places import Places
 from data.toy_nav.rewording import REWORDED, reword  # noqa: F401, of the contract
-from data.toy_nav.sources import COLLECTORS, SOURCES
+from data.toy_nav.sources import COLLECTORS, SOURCES, relabel  # noqa: F401, of the contract
 from data.toy_nav.world import ACT_NAMES, BD_NAMES, OBS_NAMES, World
 
 if 'nanopilot/ToyNav-v0' not in gym.registry:

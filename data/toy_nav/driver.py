@@ -21,6 +21,8 @@ SWERVES = 8  # at most in an episode
 HELD = 0.1  # share of swerves that hold the robot still, so that standing does not come to mean having arrived
 PUSHED = 0.5  # share of disturbed demonstrations in which it is pushed away once more after it has arrived
 STRAYING = 0.3  # share of disturbed demonstrations that go to some other place for a while
+ASTRAY = 30.0  # units further from the end of its itinerary than it was: then the driver takes over from a policy
+STANDS = 8  # .. or where it has stood for so many steps
 BUSY = 0.4  # .. share of these that do so from the start, and for longer: as if asked on the way to something else
 
 
@@ -144,6 +146,47 @@ class Disturbances:
             act[swerves[:, k]] = self.act[swerves[:, k], k]
         progress.arrived[(swerves & ~self.holds).any(1)] = 0
         return swerves.any(1)
+
+
+class Takeover:
+    """
+    A policy moves n robots first, as it did in rollouts. The driver takes over at a step that is drawn at the start, or
+    before it: where the robot stands, has gone astray, or where there would be no time for the rest. Near what is to be
+    avoided paths are so dear that it has gone astray.
+    """
+
+    detour = 0  # nobody is on one
+
+    def __init__(self, acts, itineraries, planner, rng):
+        """acts: of each rollout (T, 2); itineraries: what was asked of it"""
+        n = len(acts)
+        self.planner = planner
+        self.act = np.zeros((n, max(map(len, acts)), 2), np.float32)
+        for row, act in zip(self.act, acts):
+            row[: len(act)] = act
+        self.until = rng.integers(1, [len(act) for act in acts])  # when the driver takes over at the latest
+        self.least = np.full(n, np.inf)  # what was left of the path, when that was least
+        legs = [planner.legs(itinerary) for itinerary in itineraries]
+        self.later = np.zeros((n, max(map(len, legs)) + 1))  # length of the path from each place to the end
+        for row, lengths in zip(self.later, legs):
+            row[: len(lengths)] = np.cumsum(lengths[::-1])[::-1]
+
+    def away(self, t):
+        return np.zeros(len(self.until), bool)
+
+    def disturb(self, act, t, progress, still, pose):
+        """as Disturbances': changes act (n, 2) where the policy drives -> where that is (n,) bool"""
+        cells = self.planner.onto_floor[cell_under(pose, self.planner)]
+        to_place = [self.planner.cost[k][cell] for k, cell in zip(progress.target(), cells)]
+        left = to_place + self.later[progress.rows, progress.leg]
+        self.least = np.minimum(self.least, left)
+        in_time = spare_steps(left, self.planner.places.world) > t
+        fine = in_time & (left < self.least + ASTRAY) & (still < STANDS)
+        self.until = np.where(fine, self.until, np.minimum(self.until, t))
+        drives = t < self.until
+        act[drives] = self.act[drives, min(t, self.act.shape[1] - 1)]
+        progress.arrived[drives] = 0
+        return drives
 
 
 def demonstrate(itineraries, pose, planner, rng, disturbed=DISTURBED):

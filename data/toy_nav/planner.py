@@ -146,11 +146,13 @@ class PathPlanner:
 
     def route_length(self, xy, itinerary):
         """length of the path from xy (2,) through all places of an itinerary"""
-        legs = []
-        for place in itinerary.places:
-            legs.append(self.length(xy, place, itinerary.avoid))
-            xy = self.targets[self.number(place, itinerary.avoid)]
-        return sum(legs)
+        first = self.length(xy, itinerary.places[0], itinerary.avoid)
+        return first + sum(self.legs(itinerary))
+
+    def legs(self, itinerary):
+        """lengths of the paths from each place of an itinerary to the next one, a list"""
+        ends = [self.end(place)[0] for place in itinerary.places]
+        return [self.length(xy, place, itinerary.avoid) for xy, place in zip(ends, itinerary.places[1:])]
 
     def route_cells(self, xy, places):
         """the cells of the shortest path from xy (2,) through places"""
