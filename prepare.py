@@ -32,6 +32,7 @@ from data.blocks import Reader, Splits, blocks_of
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
 from data.describe import LLMDescriber
 from data.disk_cache import DiskCache
+from data.nearest_words import neighbours
 from data.prepared import SPLITS, VERSION, Prepared, Rows, finish, load_meta, partial_folder, sha256
 from data.verify import Duplicates
 from data.workers import ENGINES, in_order, use
@@ -322,7 +323,7 @@ def pack(data, kwargs, archives, episodes, tokenizer, text_counts, folder):
         'normaliser': {name: moments.normaliser() for name, moments in episodes.moments.items()},
         'sources': sources,
         'counts': counts,
-        **text_meta(tokenizer, text_counts),
+        **text_meta(tokenizer, text_counts, folder),
         'subgoal': any('subgoal' in a.names for a in archives),
         'longest': int(max(np.diff(split.start).max() for split in splits.values())),
         'settings': data_settings(),
@@ -335,7 +336,7 @@ def pack(data, kwargs, archives, episodes, tokenizer, text_counts, folder):
     return meta
 
 
-def text_meta(tokenizer, text_counts):
+def text_meta(tokenizer, text_counts, folder):
     if tokenizer is None:
         return {'text_len': 0, 'vocab_size': 0, 'text_encoder': '', 'text_width': 0, 'words': [], 'longest_text': 0}
     return {
@@ -344,6 +345,7 @@ def text_meta(tokenizer, text_counts):
         'text_encoder': text_encoder,
         'text_width': tokenizer.text_width,
         'words': sorted(tokenizer.words),
+        'neighbours': neighbours(Sentences(folder / 'train')),
         'longest_text': max((n for n in text_counts.lengths if n <= text_len), default=0),
     }
 

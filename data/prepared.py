@@ -12,7 +12,8 @@ data/writing.py.
     episode_text.npy (episodes + 1) index of an episode's first text
     of a frozen encoder also states.npy (rows, width) float16, and state_start.npy (texts) where a prompt's states begin
     episodes.parquet: for reading and scoring: the sentences, the request, the annotation
-    ../meta.json: version, shapes, normaliser, tokenizer, archives with their SHA-256, split rule, counts
+    ../meta.json: version, shapes, normaliser, tokenizer, archives with their SHA-256, split rule, counts;
+    of the training texts the words, and neighbours: {word: the words that stand after it}, '' at both ends
 """
 
 import fcntl
@@ -193,7 +194,7 @@ class Prepared:
 
     def data_spec(self):
         """what a checkpoint says of the data that it was trained on, a dict"""
-        optional = ('normaliser', 'discount', 'obs_period', 'text_encoder')
+        optional = ('normaliser', 'discount', 'obs_period', 'text_encoder', 'neighbours')
         return {k: self.meta[k] for k in (*SPEC, *optional) if k in self.meta}
 
     def episodes(self, columns=None):

@@ -5,6 +5,7 @@ policy.py brings a checkpoint, onnx_policy.py an export.
 
 import numpy as np
 
+from data.nearest_words import PromptReader
 from data.text import NOT_GIVEN, words
 
 FAR = 100.0  # standard deviations from the mean of training: an observation that is further off is a mistake
@@ -28,6 +29,7 @@ class Episodes:
         self.info = info
         self.data_spec = info['data']
         self.tokenizer = tokenizer
+        self.reader = PromptReader(tokenizer, self.data_spec.get('neighbours')) if tokenizer else None
         self.obs_columns = np.array(info['obs_columns'])
         self.obs_mean, self.obs_std = obs_mean, obs_std
         self.obs_far = FAR * np.maximum(obs_std, MIN_STD)
@@ -41,14 +43,18 @@ class Episodes:
         """a prompt, None where there is none -> ids (N,)"""
         if not self.config.text_len:
             return []
-        ids = self.tokenizer.encode(self.tokenizer.fix_typos(prompt)) if prompt else [NOT_GIVEN]
+        ids = self.tokenizer.encode(self.as_read(prompt)) if prompt else [NOT_GIVEN]
         n, longest = len(ids), self.config.text_len
         if n > longest:
             raise ValueError(f'the prompt has {n} tokens, the model reads {longest}. Shorten it: {prompt[:60]!r}..')
         return ids
 
     def fits(self, prompt):
-        return len(self.tokenizer.encode(self.tokenizer.fix_typos(prompt))) <= self.config.text_len
+        return len(self.tokenizer.encode(self.as_read(prompt))) <= self.config.text_len
+
+    def as_read(self, prompt):
+        """a prompt in the words that it is read as (data/nearest_words.py)"""
+        return self.reader.read(prompt)[0]
 
     def within(self, bd):
         """is it in the range of training?"""
@@ -66,9 +72,8 @@ class Episodes:
         if not self.config.text_len:
             raise ValueError('this policy was trained without language: it cannot read a prompt. Give a bd')
         self.tokens(prompt)
-        misspelt = self.tokenizer.misspelt(prompt)
-        unknown = {word: misspelt.get(word) for word in self.tokenizer.unknown(prompt)}
-        if not words(prompt) - set(unknown) and not misspelt:
+        _, unknown = self.reader.read(prompt)
+        if not words(prompt) - set(unknown) and not any(unknown.values()):
             known = ', '.join(self.data_spec['words'])
             raise ValueError(f'the policy knows no word of {prompt!r}. It knows: {known}')
         return unknown

@@ -5,6 +5,8 @@ What a policy is asked to do: a prompt, a descriptor to reach, or both, from a c
 import json
 import sys
 
+from data.nearest_words import INSTALL
+
 
 def read_requests(file):
     """a file of one prompt a line, or JSON lines with prompt and bd -> list of (prompt or None, bd or None)"""
@@ -37,7 +39,7 @@ def numbers(text):
 
 
 def check_request(policy, prompt, bd):
-    """refuse what a policy cannot be asked, warn of what training did not show -> the prompt without typing mistakes"""
+    """refuse what a policy cannot be asked, warn of what training did not show -> the prompt as the policy reads it"""
     if not prompt and bd is None and (policy.config.text_len or policy.config.n_bd):  # else nothing can be asked
         raise ValueError('nothing is asked. Give --prompt "go north of the fridge", --bd=150,40, or --prompts=FILE')
     unknown = policy.check(prompt, bd)
@@ -45,8 +47,10 @@ def check_request(policy, prompt, bd):
         (low,), (high,) = policy.data_spec['bd_low'], policy.data_spec['bd_high']
         warn(f'{bd[0]:g} is out of the range of returns: {low:g} to {high:g}')
     for word, known in unknown.items():
-        warn(f'{word} was never seen in training' + f', it is read as {known}' * bool(known))
-    return policy.tokenizer.fix_typos(prompt) if prompt else None
+        warn(f'{word} was never seen in training, it is ' + (f'read as {known}' if known else 'not understood'))
+    if policy.reader and policy.reader.lacks_tables(unknown):
+        warn(f'words never seen are read as known ones of like meaning after {INSTALL}')
+    return policy.as_read(prompt) if prompt else None
 
 
 def warn(text):

@@ -134,6 +134,8 @@ def test_the_script_exports_what_policy_loads(trained, tmp_path):
     assert policies[0].check('go to the sofa and fly', [150, 40]) == policies[1].check(
         'go to the sofa and fly', [150, 40]
     )
+    assert policies[0].tokens('go to the refrigerator') == policies[1].tokens('go to the refrigerator')
+    assert policies[0].data_spec['neighbours'] == policies[1].data_spec['neighbours']
 
 
 def test_what_cannot_be_asked_is_refused(file):

@@ -13,6 +13,7 @@ from conftest import PREPARE, ROOT, hashes, refused, run
 from data import cartpole, contract, toy_nav, verify
 from data.archive import Archive, save
 from data.blocks import Splits
+from data.nearest_words import neighbours
 from data.prepared import SPLITS, Prepared
 from data.text import Tokenizer, words
 from data.toy_nav.itinerary import MAX_PLACES
@@ -128,6 +129,7 @@ def test_held_out_phrasings_are_in_the_test_split_only(rows):
 def test_the_tokenizer_saw_training_texts_alone(splits, rows):
     texts, meta = [t for r in rows['train'] for t in r['text'] + r['loose']], splits['train'].meta
     assert set(meta['words']) == set().union(*map(words, texts))
+    assert meta['neighbours'] == neighbours(texts) == splits['train'].data_spec()['neighbours']
     assert splits['train'].tokenizer().model == Tokenizer.train(texts, meta['settings']['vocab_size']).model
 
 

@@ -217,8 +217,8 @@ def test_several_samples_a_prompt(sample, capsys):
 def test_unknown_words_among_known_ones_are_named_and_it_drives(out, tmp_path):
     process = run('sample_policy.py', '--out_dir=out', '--prompt=go to the glorious fridge, xylophone', cwd=tmp_path)
     assert process.returncode == 0
-    assert process.stderr.splitlines() == [
-        f'warning: {word} was never seen in training' for word in ('glorious', 'xylophone')
+    assert process.stderr.splitlines()[:2] == [
+        f'warning: {word} was never seen in training, it is not understood' for word in ('glorious', 'xylophone')
     ]
 
 
