@@ -3,7 +3,7 @@
 # $ torchrun --standalone --nproc_per_node=8 train.py config/toy_nav.py
 out_dir = 'out-toy-nav'
 n_layer = 5
-n_head = 6
-n_embd = 240
+n_head = 7
+n_embd = 224
 batch_size = 128
 max_iters = 15000
