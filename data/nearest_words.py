@@ -104,7 +104,10 @@ class PromptReader:
         -> the same text in known words as far as it is understood, {word that no training text has: what it is read
         as, or None}
         """
-        read_as = dict.fromkeys(self.tokenizer.unknown(text)) | self.tokenizer.misspelt(text)
+        unknown = self.tokenizer.unknown(text)
+        if not unknown:
+            return text, {}
+        read_as = dict.fromkeys(unknown) | self.tokenizer.misspelt(text)
         if None in read_as.values() and self.by_meaning:
             self.add_nearest(read_as, [word.lower() for word in re.findall(r'\w+', text)])
         return re.sub(r'\w+', lambda m: read_as.get(m[0].lower()) or m[0], text), read_as
