@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run
+from conftest import ROOT, TINY, run
 
 from data import toy_nav
 from data.toy_nav.itinerary import parse
@@ -64,7 +64,7 @@ def test_it_is_what_sample_policy_drives_where_no_other_is_named(tmp_path):
     assert (tmp_path / 'out-brought' / 'drive.png').is_file()
 
 
-def test_an_export_acts_alike_in_half_the_bytes(trained, script, refuses, tmp_path):
+def test_an_export_acts_alike_in_half_the_bytes(trained, prepared, script, refuses, tmp_path):
     to = f'--export={tmp_path}/mine'
     script('sample_policy.py', f'--out_dir={trained}', to)
     refuses('sample_policy.py', f'--out_dir={trained}', to, words=('mine is there already',))
@@ -74,4 +74,5 @@ def test_an_export_acts_alike_in_half_the_bytes(trained, script, refuses, tmp_pa
     assert torch.equal(whole.model.steps.obs_norm.mean, half.model.steps.obs_norm.mean)
     sizes = [folder / 'model.safetensors' for folder in (find_checkpoint(trained), tmp_path / 'mine')]
     assert sizes[1].stat().st_size < 0.6 * sizes[0].stat().st_size
-    refuses('train.py', f'--out_dir={tmp_path}/mine', '--init_from=resume', words=('no intact checkpoint',))
+    command = ['train.py', *TINY, f'--data_dir={prepared}', f'--out_dir={tmp_path}/mine', '--init_from=resume']
+    refuses(*command, words=('no intact checkpoint',))
