@@ -3,7 +3,7 @@ Train a policy on prepared data, on one CPU, one GPU, or many.
 
 $ python train.py config/toy_nav_cpu.py                  # a config file, then what differs from it
 $ python train.py config/toy_nav_cpu.py --max_iters=100 --out_dir=out-try
-$ torchrun --standalone --nproc_per_node=8 train.py      # without a config file: config/toy_nav.py's, in out/
+$ torchrun --standalone --nproc_per_node=8 train.py      # without a config file: the settings below, in out/
 """
 
 import config as settings  # isort: skip  # first: it turns mistakes into one line

@@ -173,7 +173,7 @@ class TokenIds:
 
 
 def evaluation(bench):
-    """a thousand episodes of toy_nav with the model of config/toy_nav.py, as it starts: it never stops"""
+    """a thousand episodes of toy_nav with train.py's default model, as it starts: it never stops"""
     n, steps = bench.size((250, 400), (4, 8))
     kwargs = env_kwargs()
     data = {**spec(kwargs), 'env_kwargs': kwargs}

@@ -166,7 +166,7 @@ def squared_relu(bench):
             with patch.object(MLP, 'forward', forward):
                 steps(2)
 
-        what = f"a training step with SquaredReLU's own gradient, against F.relu(x).square(); config/{name}.py"
+        what = f"a training step with SquaredReLU's own gradient, against F.relu(x).square(); {name}"
         rows.append(bench.compare(what, partial(with_mlp, plain_mlp), partial(with_mlp, MLP.forward), 1.03))
     return rows
 
@@ -205,7 +205,7 @@ def share_of_ceiling(bench, dtype, goal):
         ceiling = 100 * n * 2 * tokens * C * 4 * C / seconds(products)
         share.append(100 * n * counter.get_total_flops() / seconds(partial(steps, n)) / ceiling)
     return value_row(
-        f"a training step in {dtype}: share of the CPU's matmul ceiling; config/toy_nav.py", share, ' %', goal
+        f"a training step in {dtype}: share of the CPU's matmul ceiling; the default model", share, ' %', goal
     )
 
 
@@ -222,5 +222,5 @@ def attention(bench):
         model(*batch, loss_mask=mask, kernel=kernel)[1].backward()
         model.zero_grad(set_to_none=True)
 
-    name = 'causal attention, against a dense mask; config/toy_nav.py, 114 tokens, forward and backward'
+    name = 'causal attention, against a dense mask; the default model, 114 tokens, forward and backward'
     return [bench.compare(name, partial(run, 'dense'), partial(run, 'causal'), 1.0)]

@@ -20,7 +20,7 @@ ANCESTOR |= dict(max_steps=403, vocab_size=900)
 # Hugging Face's Decision Transformer as published for the Hopper: returns, states and actions of the last 20 steps
 HOPPER = INTERLEAVE | dict(text_len=0, n_layer=3, n_head=1, n_embd=128, n_obs=11, n_act=3, n_bd=1, n_future=0, n_freq=0)
 HOPPER |= dict(max_steps=4096)
-# config/toy_nav.py, of which 50 steps are in view
+# the default model, of which 50 steps are in view
 TOY_NAV = dict(text_len=64, fuse='sum', past_actions=False, obs_stack=1, n_layer=6, n_head=4, n_embd=128, chunk=8)
 TOY_NAV |= dict(max_steps=50)
 # config/swingup.py, of which 100 steps are in view

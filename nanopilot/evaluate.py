@@ -135,8 +135,9 @@ def rollout_scores(policy, split, n, seed=1337):
     data set has that; no checkpoint is chosen by it}
     """
     scores = {'rollout': rollout_score(policy, split, n, seed)}
-    for row in score_kinds(policy, free_sentences(policy, split.split), seed=seed)[:1]:
-        scores['free'] = row['success']['mean']
+    free = free_sentences(policy, split.split)
+    if free.episodes:
+        scores['free'] = score(policy, free, seed=seed)[0]['success']['mean']
     return scores
 
 

@@ -15,7 +15,7 @@ from data import archive, encoders
 from data.disk_cache import DiskCache
 from data.encoders import BPE, FrozenBERT, dump_ranks, learn, load_tokenizer, read_ranks
 from data.prepared import Prepared
-from data.text import NOT_GIVEN, PAD, RESERVED, clean, words
+from data.text import NOT_GIVEN, PAD, RESERVED, clean, replaced, words
 from data.toy_nav import reword
 from data.toy_nav.itinerary import descriptions
 from data.toy_nav.phrases import all_words
@@ -76,7 +76,8 @@ def test_round_trip_and_the_same_when_loaded_again(tokenizer, texts):
 
 
 def test_typos_are_fixed(tokenizer):
-    assert tokenizer.fix_typos('Go nroth of the FRIDEG') == 'Go north of the fridge'
+    typed = 'Go nroth of the FRIDEG'
+    assert replaced(typed, tokenizer.misspelt(typed)) == 'Go north of the fridge'
 
 
 # ------------------------------------------------------------------------------

@@ -9,11 +9,9 @@ from functools import lru_cache
 from data.text import slip
 from data.toy_nav.phrases import FOLDER, read
 
-FOREIGN, SHORT, MISTYPED = (
-    0.12,
-    0.12,
-    0.1,
-)  # shares of training texts: with foreign words, little words left out, mistyped
+FOREIGN = 0.12  # share of training texts with foreign words
+SHORT = 0.12  # .. that lack little words
+MISTYPED = 0.1  # .. with typing mistakes
 MOST_FOREIGN = 3  # foreign words in a text
 SCRAMBLED = 0.2  # share of foreign words that are no words
 LEFT_OUT = 0.5  # share of the little words of such a text
