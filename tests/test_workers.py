@@ -127,10 +127,17 @@ def test_an_error_of_a_block_is_that_of_the_caller():
     assert workers.settings is None
 
 
+def heed_interrupts():
+    """a shell lets what it starts in the background ignore them, and so would a process of these tests"""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def started(cwd, *args):
     """prepare.py, with two processes that are at work"""
     command = [sys.executable, str(ROOT / 'prepare.py'), *SMALL, '--workers=2', *args]
-    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     while len(at_work(process)) < 2:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
