@@ -33,9 +33,7 @@ from nanopilot.requests import check_request, numbers, read_requests, warn
 from nanopilot.rollout import annotated, dataset_of, draw, rollout
 
 # ------------------------------------------------------------------------------
-out_dir = (
-    ''  # of the training run; pictures go there too. '': the policy that comes with nanoPilot, and out-brought
-)
+out_dir = ''  # of the training run; pictures go there too. '': the policy that comes with nanoPilot, and out-brought
 checkpoint = 'best'  # 'best' by its rollouts or else validation loss, 'best_loss', 'latest', or a directory in out_dir
 prompt = ''  # what to do, in words
 bd = ''  # where to end up, numbers separated by commas: 150,40

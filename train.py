@@ -225,11 +225,11 @@ def validate():
 
 
 def roll_out():
-    """the score of the averaged weights on validation prompts, None if a signal comes; training does not notice"""
+    """the scores of rollouts with the averaged weights, None if a signal comes; training does not notice"""
     with averaged.swapped():  # not to be interrupted: the weights are never left half swapped
         acting = by_columns(copy.deepcopy(raw_model).eval())
     policy = Policy(acting, data_info, val.tokenizer(), device)
-    return interrupt.unless_signalled(evaluate.rollout_score, policy, val, rollouts, seed)
+    return interrupt.unless_signalled(evaluate.rollout_scores, policy, val, rollouts, seed)
 
 
 def save_checkpoint(val_loss, pointers):
@@ -274,7 +274,7 @@ while True:
     if is_due and step != validated_at:
         with averaged.swapped():
             val_loss = validate()
-        score = roll_out() if ranks.master and rollouts else -val_loss
+        rolled = roll_out() if ranks.master and rollouts else {}
         if interrupt.on_any_rank():
             continue
         if not math.isfinite(val_loss):
@@ -282,13 +282,12 @@ while True:
             raise ValueError(f'the validation loss is {val_loss} at step {step}. Lower --learning_rate; {last}')
         validated_at = saved_at = step
         if ranks.master:
+            score = rolled.get('rollout', -val_loss)
             is_best = {'best_loss': val_loss <= best['loss'], 'best': score >= best['rollout']}
             best = {'loss': min(best['loss'], val_loss), 'rollout': max(best['rollout'], score)}
             scores.append((val_loss, score))
-            row = {'val': val_loss, 'rollout': score} if rollouts else {'val': val_loss}
-            line = f'step {step:6d} | val {val_loss:.4f} | best {best["loss"]:.4f}'
-            line += f' | rollouts {score:.3f} | best {best["rollout"]:.3f}' if rollouts else ''
-            tqdm.write(line)
+            row = {'val': val_loss, **rolled}
+            tqdm.write(loop.validation_line(step, row, best))
             log.write(step, **row)
             info = save_checkpoint(val_loss, ['latest', *(name for name in is_best if is_best[name])])
             loop.plot_log(log.rows(), os.path.join(out_dir, 'loss.png'))

@@ -34,6 +34,7 @@ CALLS = {
     'relabel': 'relabel(rollouts, seed, kwargs)',
     'from_trajectory': 'from_trajectory(episode, kwargs)',
     'score': 'score(request, path, reference, kwargs)',
+    'free_sentences': 'free_sentences(split, kwargs)',
     'reword': 'reword(text, rng, **changes)',
     'measure': 'measure(episodes, kwargs)',
     'narrate': 'narrate(path, kwargs)',

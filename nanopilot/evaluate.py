@@ -19,7 +19,7 @@ from data.metrics import interval
 from data.pictures import save
 from data.prepared import SPLITS, Prepared
 from nanopilot.rollout import annotated, dataset_of, draw, rollout
-from nanopilot.ways import Way, its_prompt, no_prompt, one_of, readable_episodes, ways_of_asking
+from nanopilot.ways import Way, free_sentences, its_prompt, no_prompt, one_of, readable_episodes, ways_of_asking
 
 TEST_SEEDS = 1_000_000  # added to the seeds of environments
 SCORES = {'success': 'success'}  # column heads, where a data set names none
@@ -74,7 +74,7 @@ def score(policy, way, samples=1, **sampling):
 def end_scores(policy, episodes, paths):
     """where rollouts end, paths: those of each episode's samples, beside where the episode did"""
     low, high = policy.data_spec['bd_low'], policy.data_spec['bd_high']
-    if not low:
+    if not low or episodes[0]['bd'] is None:  # nothing is known to end where it should
         return {}
     errors = np.array(
         [metrics.bd_error([p[-1] for p in some], [e['bd']] * len(some), low, high) for e, some in zip(episodes, paths)]
@@ -129,6 +129,29 @@ def rollout_score(policy, split, n, seed=1337):
     return -scores['bd_error']['mean']
 
 
+def rollout_scores(policy, split, n, seed=1337):
+    """
+    what train.py logs of rollouts -> {'rollout': rollout_score, 'free': the success of what people typed, where the
+    data set has that; no checkpoint is chosen by it}
+    """
+    scores = {'rollout': rollout_score(policy, split, n, seed)}
+    for row in score_kinds(policy, free_sentences(policy, split.split), seed=seed)[:1]:
+        scores['free'] = row['success']['mean']
+    return scores
+
+
+def score_kinds(policy, way, samples=1, **sampling):
+    """rows of the scores of a way of asking and of every kind of its episodes; none where it has no episodes"""
+    if not way.episodes:
+        return []
+    scores, verdicts, _ = score(policy, way, samples, **sampling)
+    rows = [{'name': way.name, **scores}]
+    for kind in dict.fromkeys(e['kind'] for e in way.episodes):
+        of_kind = [some for e, some in zip(way.episodes, verdicts) if e['kind'] == kind]
+        rows.append({'name': f'{way.name}: {kind}', **request_scores(of_kind)})
+    return rows
+
+
 def measured(policy, name, changes, n, picture=None, **sampling):
     """
     n rollouts from new seeds, nothing asked, in an environment with changes -> a row of what the data set measures;
@@ -171,7 +194,9 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **samp
         of_source = [e for e in shuffled if e['source'] == source]
         warn_of_unreadable(policy, source, of_source)
         ways[source] = ways_of_asking(policy, of_source, n_episodes, seed, rng)
-    check_rows(only, [w.name for some in ways.values() for w in some] + [*environments] + ['returns'] * has_returns)
+    free = free_sentences(policy, split.split)
+    others = [*environments] + ['returns'] * has_returns + [free.name] * bool(free.episodes)
+    check_rows(only, [w.name for some in ways.values() for w in some] + others)
 
     rows, kinds, rollouts = [], {}, []
     for source, way in [(name, way) for name in sources for way in ways[name]]:
@@ -183,6 +208,8 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **samp
             first = [with_rollout(e, path[0], verdict[0]) for e, path, verdict in zip(way.episodes, paths, verdicts)]
             kinds[source] = dict(Counter(r['kind'] for r in first if r['kind']).most_common())
             rollouts += first
+    if not only or free.name in only:
+        rows += score_kinds(policy, free, samples, **sampling)
     # where nothing but a seed is asked, the test's seeds are not those that chose the checkpoint
     fresh = {**sampling, 'seed': seed + TEST_SEEDS} if split.split == 'test' else sampling
     measured_rows = []

@@ -237,6 +237,16 @@ class Log:
         self.wandb.log(row, step=step)
 
 
+def validation_line(step, row, best):
+    """row: of log.jsonl, with the scores of rollouts where there are some; best: {'loss', 'rollout'} -> to print"""
+    line = f'step {step:6d} | val {row["val"]:.4f} | best {best["loss"]:.4f}'
+    if 'rollout' in row:
+        line += f' | rollouts {row["rollout"]:.3f} | best {best["rollout"]:.3f}'
+    if 'free' in row:
+        line += f' | free sentences {row["free"]:.3f}'
+    return line
+
+
 class Throughput:
     """How fast training steps are, since reset(): what they did, and how long they waited for their data."""
 
@@ -311,5 +321,6 @@ def plot_log(rows, file):
     if any('rollout' in row for row in rows):
         score = ax.twinx()
         score.plot(*column('rollout'), 's-', ms=3, color='tab:green')
+        score.plot(*column('free'), 's:', ms=3, color='tab:green')  # what people typed
         score.set_ylabel('score of the rollouts', color='tab:green')
     save(file, lambda f: figure.savefig(f, dpi=120, format='png'))

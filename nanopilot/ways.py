@@ -81,6 +81,16 @@ def ways_in_words(policy, known, longer, n, seed, rng):
     return ways
 
 
+def free_sentences(policy, split):
+    """what people typed, all that the data set has for a split and the policy can read; no episode shows it done"""
+    dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
+    sentences = []
+    if policy.config.text_len and hasattr(dataset, 'free_sentences'):
+        sentences = dataset.free_sentences(split, kwargs)
+    unknown = {'bd': None, 'path': None, 'seed': 0}
+    return Way('free sentences', [{**s, **unknown, 'prompt': s['text']} for s in sentences if policy.fits(s['text'])])
+
+
 def readable_episodes(split, policy):
     """
     a Prepared split -> its episodes, dicts with request, bd and path, and of their sentences those that the policy

@@ -297,6 +297,8 @@ WAYS = [
     'bd',
     'prompt and bd',
 ]
+FREE = ['', ': terse', ': verbs', ': order', ': other words', ': prohibition', ': several sentences']
+FREE = [f'free sentences{kind}' for kind in FREE]
 REQUEST_SCORES = {'success', 'at_destination', 'stopped', 'in_order', 'landmark_f1', 'colour_f1'}
 END_SCORES = {'bd_error', 'bd_error_median', 'within_5', 'within_10'}
 
@@ -308,8 +310,8 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     done = json.loads((out / 'eval_test.json').read_text())
     rows = {r['name']: r for r in done['rows']}
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
-    assert list(rows) == [f'demonstrations: {way}' for way in WAYS]
-    for name, row in rows.items():
+    assert list(rows) == [f'demonstrations: {way}' for way in WAYS] + FREE
+    for name, row in [(name, row) for name, row in rows.items() if name not in FREE]:
         check_row(name, row)
         assert f'| {name} | {row["bd_error"]["n"]} |' in process.stdout
     ceiling = rows['demonstrations: themselves']
@@ -318,6 +320,7 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     prompted = rows['demonstrations: prompt']
     assert prompted['success']['n'] == 12
     assert prompted['bd_error'] != rows['demonstrations: random starts']['bd_error']
+    check_free_sentences([rows[name] for name in FREE], process.stdout)
     # 60 steps of training have taught it nothing
     assert 'WARNING: the policy may be ignoring the prompt' in process.stdout
     assert 'warning: ' not in process.stderr
@@ -340,6 +343,37 @@ def check_row(name, row):
             assert score['n'] == row['bd_error']['n'] > 0, (name, k)
     assert set(row) - {'name', 'kept_off'} == REQUEST_SCORES | END_SCORES
     assert 'kept_off' in row or 'avoid' not in name
+
+
+def check_free_sentences(rows, printed):
+    """all that people typed, however few the episodes are; no episode shows it, so nothing is compared with one"""
+    whole, *kinds = rows
+    assert whole['success']['n'] == 120 and all(row['success']['n'] == 20 for row in kinds)
+    for score in 'success', 'in_order', 'at_destination':
+        assert whole[score]['mean'] == pytest.approx(np.mean([row[score]['mean'] for row in kinds]))
+    for row in rows:
+        forbids = {'kept_off'} if row['name'] == 'free sentences: prohibition' else set()
+        assert set(row) - {'name'} == {'success', 'in_order', 'at_destination', 'stopped'} | forbids
+        assert f'| {row["name"]} | {row["success"]["n"]} |' in printed
+
+
+def test_each_half_of_the_free_sentences_is_of_one_split(trained, monkeypatch):
+    """what is driven is what the data set has for the split that is scored, from the start, prompt by prompt"""
+    import data.toy_nav as toy_nav
+    from nanopilot.policy import Policy
+    from nanopilot.ways import free_sentences
+
+    policy, asked = Policy.load(trained), []
+
+    def sentences(split, kwargs):
+        asked.append(split)
+        return [{'text': f'go to the {name}', 'request': '[]', 'kind': name} for name in ('bed', 'fridge')]
+
+    monkeypatch.setattr(toy_nav, 'free_sentences', sentences)
+    way = free_sentences(policy, 'val')
+    assert asked == ['val'] and [e['prompt'] for e in way.episodes] == ['go to the bed', 'go to the fridge']
+    monkeypatch.delattr(toy_nav, 'free_sentences')
+    assert free_sentences(policy, 'val').episodes == []
 
 
 def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, monkeypatch, capsys):

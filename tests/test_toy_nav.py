@@ -494,3 +494,26 @@ def test_the_driver_puts_right_what_a_policy_began(what, demos, kwargs):
     assert verify(toy_nav, episodes, kwargs, toy_nav.spec(kwargs)) == [None] * len(episodes)
     again = list(toy_nav.relabel(rollouts, 5, kwargs))
     assert all(np.array_equal(a['act'], b['act']) for a, b in zip(episodes, again, strict=True))
+
+
+# sentences of people
+
+
+def test_a_free_sentence_is_in_one_half_and_is_scored_without_an_episode(kwargs):
+    halves = {split: toy_nav.free_sentences(split, kwargs) for split in ('val', 'test')}
+    texts = {split: {s['text'] for s in half} for split, half in halves.items()}
+    assert len(texts['val']) == len(texts['test']) == 120 and not texts['val'] & texts['test']
+    path = np.full((400, 2), 50.0)
+    for sentence in halves['val']:
+        alone = toy_nav.score(sentence['request'], path, None, kwargs)
+        beside = toy_nav.score(sentence['request'], path, path, kwargs)
+        assert set(beside) - set(alone) == {'landmark_f1', 'colour_f1'} and alone.items() <= beside.items()
+
+
+def test_free_sentences_of_a_scene_of_your_own_name_what_is_there(own_scene):
+    kwargs = toy_nav.env_kwargs(scene=str(own_scene))
+    found = toy_nav.free_sentences('val', kwargs)
+    assert 0 < len(found) < 120
+    for sentence in found:
+        assert 'fridge' not in sentence['request']
+        toy_nav.score(sentence['request'], np.full((300, 2), 50.0), None, kwargs)

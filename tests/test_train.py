@@ -172,9 +172,12 @@ def test_rollouts_choose_the_best_and_change_nothing_else(train, tmp_path, monke
     ] == 0.1
 
 
-def test_rollouts_are_driven(train, tmp_path):
+def test_rollouts_are_driven(train, tmp_path, capsys):
+    """for validation prompts, and for all that people typed, of the half for choosing"""
     train('out', '--max_iters=1', '--rollouts=4')
-    assert log(tmp_path / 'out')[-1]['rollout'] in (0, 0.25, 0.5, 0.75, 1)
+    row = log(tmp_path / 'out')[-1]
+    assert row['rollout'] in (0, 0.25, 0.5, 0.75, 1) and (120 * row['free']).is_integer()
+    assert f'| free sentences {row["free"]:.3f}' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('optimizer', ['adamw', 'muon'])

@@ -8,6 +8,7 @@ collects, llm.py what language models are asked and told, reports.py and draw.py
 
 import json
 from functools import lru_cache
+from pathlib import Path
 
 import gymnasium as gym
 
@@ -29,6 +30,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
 
 COLLECT_VERSION = 5  # raised when collect() makes other episodes than before: older archives are made again
 VARIANTS = {'random starts': {'start_anywhere': True}}  # other environments to score a policy in
+FREE_SENTENCES = Path(__file__).parent / 'free_sentences.jsonl'  # of people, with what is meant; 'dev' and 'test'
 QD_SOURCE = 'elites'  # which of the sources is a quality-diversity archive
 SCORES = {  # of score(): column heads
     'success': 'carried out',
@@ -151,6 +153,22 @@ def loosened(request):
     return Itinerary(Itinerary.from_json(request).places[-1:]).to_json()
 
 
+def free_sentences(split, kwargs):
+    """
+    what people typed, of the half that a split is scored with: 'val' for choosing, 'test' -> list of {'text',
+    'request', 'kind'}; without those that name what the room does not have
+    """
+    half = {'val': 'dev', 'test': 'test'}[split]
+    names = {*places(kwargs).objects, *places(kwargs).tiles}
+    found = []
+    for sentence in map(json.loads, FREE_SENTENCES.read_text().splitlines()):
+        meant = {place[part] for place in sentence['asked'] for part in ('name', 'other', 'tile') if part in place}
+        if sentence['split'] == half and meant <= names:
+            request = json.dumps(sentence['asked'])
+            found.append({'text': sentence['text'], 'request': request, 'kind': sentence['kind']})
+    return found
+
+
 def llm_prompt(request, style, kwargs):
     """what a language model is asked, to describe a request in one of LLM_STYLES"""
     return llm.llm_prompt(Itinerary.from_json(request), style, places(kwargs))
@@ -170,7 +188,7 @@ def score(request, path, reference, kwargs):
     """
     A request, the path (T, 2) of a rollout, and that of the episode that the request was taken from ->
     Itinerary.match's dict, the kind of failure, and how alike the two paths are: 'landmark_f1', what they visit,
-    and 'colour_f1', the tiles they cross
+    and 'colour_f1', the tiles they cross. reference: None where no episode did what is asked; nothing is alike then
     """
     room = places(kwargs)
 
@@ -182,13 +200,11 @@ def score(request, path, reference, kwargs):
     kind = itinerary.kind(path, room, verdict)
     if not itinerary.avoid:  # nothing to keep off
         del verdict['kept_off']
-    return {
-        'success': verdict.pop('carried_out'),
-        **verdict,
-        'kind': kind,
-        'landmark_f1': lcs_f1(landmarks(reference), landmarks(path)),
-        'colour_f1': lcs_f1(room.colours(reference), room.colours(path)),
-    }
+    scores = {'success': verdict.pop('carried_out'), **verdict, 'kind': kind}
+    if reference is not None:
+        scores['landmark_f1'] = lcs_f1(landmarks(reference), landmarks(path))
+        scores['colour_f1'] = lcs_f1(room.colours(reference), room.colours(path))
+    return scores
 
 
 # ------------------------------------------------------------------------------
