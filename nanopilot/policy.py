@@ -38,6 +38,10 @@ class Policy(Episodes):
         self.model = model
         self.device = device
 
+    def __reduce__(self):
+        """pickled, as other processes get it: what rebuilds it, without the episodes it is in"""
+        return type(self), (self.model, self.info, self.tokenizer, self.device)
+
     @classmethod
     def load(cls, out_dir, which='best', device='cpu', bert_model=''):
         """

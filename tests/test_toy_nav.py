@@ -496,6 +496,7 @@ def test_the_driver_puts_right_what_a_policy_began(what, demos, kwargs):
     assert all(np.array_equal(a['act'], b['act']) for a, b in zip(episodes, again, strict=True))
 
 
+# ------------------------------------------------------------------------------
 # sentences of people
 
 
