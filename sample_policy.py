@@ -35,7 +35,7 @@ from nanopilot.rollout import BATCH_SIZE, annotated, dataset_of, draw, rollout
 
 # ------------------------------------------------------------------------------
 out_dir = ''  # of the training run; pictures go there too. '': the policy that comes with nanoPilot, and out-brought
-checkpoint = 'best'  # 'best' by its rollouts or else validation loss, 'best_loss', 'latest', or a directory in out_dir
+checkpoint = 'best'  # 'best': of the lowest validation loss; 'latest'; or a directory in out_dir
 prompt = ''  # what to do, in words
 bd = ''  # where to end up, numbers separated by commas: 150,40
 prompts = ''  # a file of many: one prompt a line, or JSON lines with prompt and bd

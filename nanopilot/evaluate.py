@@ -108,7 +108,7 @@ def request_scores(verdicts):
 
 def rollout_score(policy, split, n, seed=1337):
     """
-    what train.py chooses a checkpoint by: the success of rollouts for n prompts of a split; of a data set without,
+    how well a checkpoint of train.py does: the success of rollouts for n prompts of a split; of a data set without,
     minus the mean bd error
     """
     if hasattr(dataset_of(policy), 'measure'):
@@ -133,7 +133,7 @@ def rollout_score(policy, split, n, seed=1337):
 def rollout_scores(policy, split, n, seed=1337):
     """
     what train.py logs of rollouts -> {'rollout': rollout_score, 'free': the success of what people typed, where the
-    data set has that; no checkpoint is chosen by it}
+    data set has that}
     """
     scores = {'rollout': rollout_score(policy, split, n, seed)}
     for row in score_kinds(policy, free_sentences(policy, split.split), seed=seed)[:1]:
@@ -211,7 +211,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **samp
             drawn += first
     if not only or free.name in only:
         rows += score_kinds(policy, free, samples, **sampling)
-    # where nothing but a seed is asked, the test's seeds are not those that chose the checkpoint
+    # where nothing but a seed is asked, the test's seeds are not those that train.py has logged scores of
     fresh = {**sampling, 'seed': seed + TEST_SEEDS} if split.split == 'test' else sampling
     measured_rows = []
     for name, changes in environments.items():
