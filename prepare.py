@@ -188,8 +188,11 @@ def collect_source(data, source, kwargs, meta):
 
 def load_policy(data, kwargs):
     """the policy of --relabel; ValueError where it is of other data"""
-    from nanopilot.policy import Policy  # imports torch
+    import torch
 
+    from nanopilot.policy import Policy
+
+    torch.set_num_threads(1)  # as the workers have: numbers of threads may round differently
     contract.part(data, 'relabel', cure='Leave out --relabel, or write it: see data/README.md')
     policy = Policy.load(relabel)
     of = policy.info['dataset']

@@ -5,7 +5,7 @@ $ python sample_policy.py --prompt "go north of the fridge"
 $ python sample_policy.py --bd=150,40 --prompt "pass by the stove, then stop near the bed" --gif
 $ python sample_policy.py --prompts=prompts.txt --json=done.json  # one prompt a line, or JSON lines with prompt and bd
 $ python sample_policy.py --out_dir=out-cartpole-bins --dream=100 # episodes that a model of every number makes up
-$ python sample_policy.py --eval=test                             # score the test split
+$ python sample_policy.py --eval=test                             # score the test split, on all cores: --workers
 $ python sample_policy.py --eval=archive                          # how much of a quality-diversity archive it recovers
 $ python sample_policy.py --eval=test --judge=gpt-4o-mini --human # .. by a language model, and by you (judge.py)
 $ python sample_policy.py --export=policy.onnx                    # for a robot without torch (nanopilot/onnx_policy.py)
@@ -24,17 +24,18 @@ import torch
 
 from data.pictures import save
 from data.prepared import Prepared, load_meta
+from data.workers import use
 from nanopilot import checkpoint as checkpoints
 from nanopilot import dreams, onnx_export
 from nanopilot import evaluate as evaluation
 from nanopilot import judge as judging
 from nanopilot.policy import Policy
 from nanopilot.requests import check_request, numbers, read_requests, warn
-from nanopilot.rollout import annotated, dataset_of, draw, rollout
+from nanopilot.rollout import BATCH_SIZE, annotated, dataset_of, draw, rollout
 
 # ------------------------------------------------------------------------------
 out_dir = ''  # of the training run; pictures go there too. '': the policy that comes with nanoPilot, and out-brought
-checkpoint = 'best'  # 'best' by its rollouts or else validation loss, 'best_loss', 'latest', or a directory in out_dir
+checkpoint = 'best'  # 'best': of the lowest validation loss; 'latest'; or a directory in out_dir
 prompt = ''  # what to do, in words
 bd = ''  # where to end up, numbers separated by commas: 150,40
 prompts = ''  # a file of many: one prompt a line, or JSON lines with prompt and bd
@@ -52,13 +53,15 @@ judge_episodes = 50  # that it scores, or a person
 export = ''  # write the policy instead: as ONNX to a file (policy.onnx) and beside it, or what acts of it to a folder
 human = False  # also a page for a person to score them, blind: human.html
 data_dir = ''  # for --eval and --dream; '': data/<dataset>/prepared
-batch_size = 256  # episodes at once
+batch_size = BATCH_SIZE  # episodes at once, at most, in each process
 bert_model = ''  # where the frozen encoder is that the prompts were prepared with, if one was; '': where it was then
 device = 'cpu'
-threads = 0  # of the CPU; 0: torch's own choice
+threads = 0  # of the CPU; 0: torch's own choice. --eval has one in each process
+workers = 0  # processes that share --eval, one thread each; the figures are the same for any number. 0: all cores
 seed = 1337
 CHOICES = {'eval': ('', 'test', 'val', 'archive')}
 AT_LEAST = {'dream': 0, 'num_samples': 1, 'temperature': 0, 'batch_size': 1, 'eval_episodes': 0, 'threads': 0}
+AT_LEAST['workers'] = 0
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST, {'json': 'json_file'})
 globals().update(config)
 only = [name.strip() for name in rows.split(',') if name.strip()]
@@ -137,6 +140,8 @@ def check():
         raise ValueError(f'top_p={top_p} is a probability. Set it above 0, to 1 at most')
     if device.split(':')[0] not in ('cpu', 'cuda') or device != 'cpu' and not torch.cuda.is_available():
         raise ValueError(f"device={device!r} is not there. Set it to 'cpu' or, where there is a GPU, to 'cuda'")
+    if device != 'cpu' and workers > 1:
+        raise ValueError(f'{workers=} are processes that share the CPU, got {device=}. Leave out --workers')
     if eval and num_samples > 1 and not temperature:
         raise ValueError(f'{num_samples=} of one request are all the same at temperature=0. Raise it, or leave it out')
     if dream and (eval or prompt or bd or prompts):
@@ -179,7 +184,9 @@ def main():
         how = {'temperature': temperature or 1.0, 'top_p': top_p, 'seed': seed}
         write_json(out / 'dream.json', dreams.evaluate(policy, split, dream, out / 'dream.png', **how))
     elif eval:
-        evaluate(policy)
+        torch.set_num_threads(1)  # as in every process: numbers of threads may round differently
+        with use(workers if device == 'cpu' else 1):
+            evaluate(policy)
     else:
         drive(policy)
 

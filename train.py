@@ -28,7 +28,7 @@ from nanopilot.policy import Policy
 out_dir = 'out'
 eval_interval = 2000  # steps between validations, each with a checkpoint
 eval_batches = 8  # batches a validation
-rollouts = 100  # validation prompts to act on at every validation; their score then chooses `best`, not the loss
+rollouts = 100  # validation prompts to act on at every validation: to be seen, `best` is the lowest loss
 keep_last = 2  # checkpoints that are kept, beside the best
 keep_every = 0  # steps between checkpoints that are kept for good, a multiple of eval_interval; 0: none is
 log_interval = 100  # steps between log lines
@@ -283,13 +283,13 @@ while True:
         validated_at = saved_at = step
         if ranks.master:
             score = rolled.get('rollout', -val_loss)
-            is_best = {'best_loss': val_loss <= best['loss'], 'best': score >= best['rollout']}
+            pointers = ['latest', 'best'] if val_loss <= best['loss'] else ['latest']
             best = {'loss': min(best['loss'], val_loss), 'rollout': max(best['rollout'], score)}
             scores.append((val_loss, score))
             row = {'val': val_loss, **rolled}
             tqdm.write(loop.validation_line(step, row, best))
             log.write(step, **row)
-            info = save_checkpoint(val_loss, ['latest', *(name for name in is_best if is_best[name])])
+            info = save_checkpoint(val_loss, pointers)
             loop.plot_log(log.rows(), os.path.join(out_dir, 'loss.png'))
             n_episodes = int(len(train) * data_fraction)
             card.save_model_card(out_dir, info, raw_model.num_params(), n_episodes, val.first_text(), log.rows())

@@ -341,7 +341,7 @@ def export(folder, to):
 
 def remove_old(out_dir, keep_last, keep_every):
     """remove all but the newest keep_last checkpoints, those at multiples of keep_every steps, and those in use"""
-    named = {find_checkpoint(out_dir, pointer).name for pointer in ('latest', 'best', 'best_loss')}
+    named = {find_checkpoint(out_dir, pointer).name for pointer in ('latest', 'best')}
     for folder in steps_of(out_dir)[keep_last:]:
         kept_for_good = keep_every and int(folder.name[5:]) % keep_every == 0
         if folder.name not in named and not kept_for_good:

@@ -91,9 +91,11 @@ class Episodes:
     def reset(self, prompts, bd=None):
         """begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each"""
         n, c = len(prompts), self.config
+        tokens = [self.tokens(prompt) for prompt in prompts]  # refuses one before anything is begun
         self.cache = self.new_cache(n)
-        self.prompts = [None] * n
+        self.prompts, self.prompt_tokens = list(prompts), tokens
         self.bd = np.full((n, c.n_bd), np.nan, np.float32)
+        self.new_bd = np.zeros(n, bool)  # rows whose bd the cache does not have yet
         self.recent = np.zeros((n, c.chunk, c.n_obs), np.float32)  # the last `chunk` observations
         if self.discrete:
             self.plan = np.zeros((n, c.chunk), np.int64)
@@ -102,7 +104,7 @@ class Episodes:
         self.k = np.full(n, c.chunk)  # where in its plan a row is; at its end it decides anew
         self.fresh = np.ones(n, bool)  # rows without an observation yet
         self.past = [self.past_of(a) for a in (self.recent, self.plan, self.bd)]  # as they were at each decision
-        self.reset_rows(np.ones(n, bool), prompts, [None] * n if bd is None else bd)
+        self.reset_rows(np.ones(n, bool), bd=[None] * n if bd is None else bd)
 
     def past_of(self, a):
         """room for an array (n, ..) at every step"""
@@ -111,32 +113,40 @@ class Episodes:
     def reset_rows(self, mask, prompts=None, bd=None):
         """begin new episodes where mask (n,), with a new prompt and bd for each such row, or with those it had"""
         rows = np.flatnonzero(mask)
-        for i, row in enumerate(rows):
-            if prompts is not None:
-                self.prompts[row] = prompts[i]
-            if bd is not None:
+        if prompts is not None:
+            self.ask(rows, prompts)
+        if bd is not None:
+            for i, row in enumerate(rows):
                 self.bd[row] = np.nan if bd[i] is None else bd[i]
+        self.new_bd[rows] = False  # it is read with the prompts
         self.k[rows] = self.config.chunk
         self.plan[rows] = 0
         self.fresh[rows] = True
         self.read(rows)
 
+    def ask(self, rows, prompts):
+        """rows (n,) have these prompts from now on; one that cannot be read is refused before any is kept"""
+        if len(prompts) != len(rows):
+            raise ValueError(f'{len(prompts)} prompts for {len(rows)} rows. Give one for each row of the mask')
+        tokens = [self.tokens(prompt) for prompt in prompts]
+        for row, prompt, ids in zip(rows, prompts, tokens):
+            self.prompts[row], self.prompt_tokens[row] = prompt, ids
+
     def read(self, rows):
         """let the cache read the prompts of rows (n,): nothing else is left in them"""
         if len(rows):
-            prompts = [self.tokens(self.prompts[row]) for row in rows]
-            self.cache.read(rows, prompts, self.inputs(self.bd[rows]))
+            tokens = [self.prompt_tokens[row] for row in rows]
+            self.cache.read(rows, tokens, self.inputs(self.bd[rows]))
 
     def change_prompts(self, mask, prompts):
         """
         Ask for something else in the middle of an episode, of the rows where mask (n,). What happened before is
-        computed anew under the new prompt: they go on exactly as if it had been asked from the start. Their plans
-        are dropped.
+        computed anew under the new prompt: they go on exactly as if it had been asked from the start. A plan that
+        has begun is carried out before.
         """
         rows = np.flatnonzero(mask)
         steps = self.cache.t[rows]
-        for row, prompt in zip(rows, prompts):
-            self.prompts[row] = prompt
+        self.ask(rows, prompts)
         self.read(rows)
         for t in range(max(steps, default=0)):
             some = rows[steps > t]
@@ -157,9 +167,9 @@ class Episodes:
         obs (n, n_obs), what the environment showed last; columns that were not trained on may hold anything -> the
         actions for its next step, (n, n_act) float32 or (n,) int64.
 
-        bd (n, n_bd): what to reach from now on, such as a return to go; else as at reset. skip (n,) bool: rows that
-        take no step, because their episode is over: nothing of theirs changes, and what is returned for them means
-        nothing.
+        bd (n, n_bd): what to reach from the next decision on, such as a return to go; None: as before. skip (n,) bool:
+        rows that take no step, because their episode is over: nothing of theirs changes, and what is returned for them
+        means nothing.
         """
         if self.cache is None:
             raise ValueError('the policy does not know yet what is asked. Call reset(prompts) first')
@@ -173,9 +183,10 @@ class Episodes:
             self.fresh[begins] = False
         if bd is not None:
             self.bd[go] = np.asarray(bd, np.float32)[go]
+            self.new_bd |= go
         rows = np.flatnonzero(go & (self.k == self.config.chunk))
         if len(rows):
-            self.decide(rows, bd is not None, temperature, top_p, generator)
+            self.decide(rows, temperature, top_p, generator)
         k = np.minimum(self.k, self.config.chunk - 1)
         self.k += go
         return self.plan[np.arange(len(obs)), k]
@@ -200,12 +211,13 @@ class Episodes:
             )
         return obs
 
-    def decide(self, rows, with_bd, temperature, top_p, generator):
+    def decide(self, rows, temperature, top_p, generator):
         """new plans for rows (n,)"""
         inputs = self.recent[rows], self.plan[rows], self.bd[rows]
         t = self.cache.t[rows]
         # refuses an episode that is too long, before anything is kept of it
-        out = self.step(rows, *inputs[:2], inputs[2] if with_bd else None)
+        out = self.step(rows, *inputs[:2], inputs[2] if self.new_bd[rows].any() else None)
+        self.new_bd[rows] = False
         for past, a in zip(self.past, inputs):
             past[rows, t] = a
         self.plan[rows] = self.sample(out, temperature, top_p, generator)

@@ -18,7 +18,7 @@ from data.contract import part
 from data.metrics import interval
 from data.pictures import save
 from data.prepared import SPLITS, Prepared
-from nanopilot.rollout import annotated, dataset_of, draw, rollout
+from nanopilot.rollout import annotated, dataset_of, draw, rollout, rollouts
 from nanopilot.ways import Way, free_sentences, its_prompt, no_prompt, one_of, readable_episodes, ways_of_asking
 
 TEST_SEEDS = 1_000_000  # added to the seeds of environments
@@ -37,34 +37,35 @@ ENDS = {
 
 
 def score(policy, way, samples=1, **sampling):
-    """
-    The rollouts of one way of asking, or the episodes themselves.
+    """score_ways of one of them"""
+    return next(score_ways(policy, [way], samples, **sampling))
 
-    -> a dict of scores, each a dict of metrics.py; for each episode and sample what the data set's score says of
-    it, {} where nothing does; the paths
+
+def score_ways(policy, ways, samples=1, **sampling):
     """
-    dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
-    if way.prompt_of is None:
+    yields for each way of asking, of its rollouts, or of the episodes themselves: a dict of scores, each a dict of
+    metrics.py; for each episode and sample what the data set's score says of it, {} where nothing does; the paths
+    """
+    jobs = [(way.requests(samples), way.env_kwargs) for way in ways if way.prompt_of]
+    done = rollouts(policy, jobs, **sampling)
+    for way in ways:
         paths = [[e['path']] for e in way.episodes]
-    else:
-        repeated = [e for e in way.episodes for _ in range(samples)]
-        rollouts = rollout(
-            policy,
-            [way.prompt_of(e) for e in repeated],
-            [e['bd'] if way.with_bd else None for e in repeated],
-            [e['seed'] for e in repeated],
-            desc=way.name,
-            env_kwargs=way.env_kwargs,
-            **sampling,
-        )
-        paths = [[r['path'] for r in rollouts[i : i + samples]] for i in range(0, len(rollouts), samples)]
-    scores = end_scores(policy, way.episodes, paths)
+        if way.prompt_of:
+            driven = [r['path'] for r in next(done)]
+            paths = [driven[i : i + samples] for i in range(0, len(driven), samples)]
+        yield score_paths(policy, way.episodes, paths)
+
+
+def score_paths(policy, episodes, paths):
+    """paths: those of each episode's samples -> scores, verdicts and paths, as of score_ways"""
+    dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
+    scores = end_scores(policy, episodes, paths)
     verdicts = [[{} for _ in some] for some in paths]
-    if way.episodes[0]['request'] and hasattr(dataset, 'score'):
-        verdicts = [
-            [dataset.score(e['request'], path, e['path'], kwargs) for path in some]
-            for e, some in zip(way.episodes, paths)
-        ]
+    if episodes[0]['request'] and hasattr(dataset, 'score'):
+        verdicts = []
+        for e, some in zip(episodes, paths):
+            begins = e['change'][0] if 'change' in e else 0  # what it was asked before does not count
+            verdicts.append([dataset.score(e['request'], path[begins:], e['path'], kwargs) for path in some])
         scores |= request_scores(verdicts)
     if not scores:
         part(dataset, 'score')
@@ -107,7 +108,7 @@ def request_scores(verdicts):
 
 def rollout_score(policy, split, n, seed=1337):
     """
-    what train.py chooses a checkpoint by: the success of rollouts for n prompts of a split; of a data set without,
+    how well a checkpoint of train.py does: the success of rollouts for n prompts of a split; of a data set without,
     minus the mean bd error
     """
     if hasattr(dataset_of(policy), 'measure'):
@@ -132,7 +133,7 @@ def rollout_score(policy, split, n, seed=1337):
 def rollout_scores(policy, split, n, seed=1337):
     """
     what train.py logs of rollouts -> {'rollout': rollout_score, 'free': the success of what people typed, where the
-    data set has that; no checkpoint is chosen by it}
+    data set has that}
     """
     scores = {'rollout': rollout_score(policy, split, n, seed)}
     free = free_sentences(policy, split.split)
@@ -199,19 +200,19 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **samp
     others = [*environments] + ['returns'] * has_returns + [free.name] * bool(free.episodes)
     check_rows(only, [w.name for some in ways.values() for w in some] + others)
 
-    rows, kinds, rollouts = [], {}, []
-    for source, way in [(name, way) for name in sources for way in ways[name]]:
-        if not way.episodes or only and way.name not in only:
-            continue
-        scores, verdicts, paths = score(policy, way, samples, **sampling)
+    asked = [(source, way) for source in sources for way in ways[source] if way.episodes]
+    asked = [(source, way) for source, way in asked if not only or way.name in only]
+    rows, kinds, drawn = [], {}, []
+    scored = score_ways(policy, [way for _, way in asked], samples, **sampling)
+    for (source, way), (scores, verdicts, paths) in zip(asked, scored):
         rows.append({'name': f'{source}: {way.name}', **scores})
         if way.name == 'prompt':
             first = [with_rollout(e, path[0], verdict[0]) for e, path, verdict in zip(way.episodes, paths, verdicts)]
             kinds[source] = dict(Counter(r['kind'] for r in first if r['kind']).most_common())
-            rollouts += first
+            drawn += first
     if not only or free.name in only:
         rows += score_kinds(policy, free, samples, **sampling)
-    # where nothing but a seed is asked, the test's seeds are not those that chose the checkpoint
+    # where nothing but a seed is asked, the test's seeds are not those that train.py has logged scores of
     fresh = {**sampling, 'seed': seed + TEST_SEEDS} if split.split == 'test' else sampling
     measured_rows = []
     for name, changes in environments.items():
@@ -230,9 +231,9 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **samp
         if counted:
             print(f'\n{source}, prompt: ' + ', '.join(f'{n} {kind}' for kind, n in counted.items()))
     print(verdict(rows, sources))
-    if rollouts:
-        sheets(policy, rollouts, pictures)
-    return {'rows': rows + measured_rows + return_rows, 'kinds': kinds, 'rollouts': rollouts}
+    if drawn:
+        sheets(policy, drawn, pictures)
+    return {'rows': rows + measured_rows + return_rows, 'kinds': kinds, 'rollouts': drawn}
 
 
 def warn_of_unreadable(policy, source, episodes):

@@ -38,12 +38,15 @@ class Policy(Episodes):
         self.model = model
         self.device = device
 
+    def __reduce__(self):
+        """pickled, as other processes get it: what rebuilds it, without the episodes it is in"""
+        return type(self), (self.model, self.info, self.tokenizer, self.device)
+
     @classmethod
     def load(cls, out_dir, which='best', device='cpu', bert_model=''):
         """
-        A directory that train.py wrote; which: 'best' by rollouts if it made any, else by validation loss,
-        'best_loss', 'latest', or a directory in it. bert_model: where the frozen encoder is, if it has one; '':
-        where it was when the prompts were prepared
+        A directory that train.py wrote; which: 'best', of the lowest validation loss, 'latest', or a directory in it.
+        bert_model: where the frozen encoder is, if it has one; '': where it was when the prompts were prepared
         """
         from model import GPT  # here alone: model.py imports from this package
 

@@ -1,17 +1,22 @@
 """
-Rollouts of a policy: an episode for each of many requests, a batch of them at a time; and what their data set says
-of them.
+Rollouts of a policy: an episode for each of many requests, in batches that processes may share; and what their data
+set says of them.
 
     episodes = rollout(policy, ['go to the bed', None], [None, [150, 40]], seeds=[1, 2])
 """
 
+import math
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from data import contract, metrics
+from data.workers import in_order
+
+BATCH_SIZE = 100  # episodes at once: more are no faster on a CPU
 
 
 def dataset_of(policy):
@@ -26,9 +31,14 @@ class Episode:
     prompt: str | None
     bd: list | None
     seed: int
+    change: tuple | None = None  # (step, prompt): what is asked instead from that step on
     obs: list = field(default_factory=list)
     act: list = field(default_factory=list)
     path: list = field(default_factory=list)  # the descriptor, were this the end: at the start, and after each step
+
+    def is_due(self):
+        """is something else asked from this step on?"""
+        return self.change is not None and len(self.act) == self.change[0]
 
     def arrays(self):
         return {
@@ -40,92 +50,95 @@ class Episode:
 
 
 class Rows:
-    """
-    n environments side by side, which work through a list of episodes. Row r runs the episodes r, r + n, r + 2n,
-    ..: which row an episode gets does not depend on how long others take, so none is favoured for being short.
-    """
+    """Environments side by side, an episode in each: one that is over waits for the others."""
 
-    def __init__(self, policy, episodes, n, env_kwargs):
+    def __init__(self, policy, episodes, env_kwargs):
         self.policy = policy
         self.episodes = episodes
-        self.n = n
-        self.env = contract.part(dataset_of(policy), 'make_vec')(n, **env_kwargs)
-        self.current = np.arange(n)  # the number of each row's episode
-        self.running = np.ones(n, bool)
-        self.steps = 0
-        self.obs, info = self.env.reset(seed=[e.seed for e in self.of_rows()])
-        policy.reset([e.prompt for e in self.of_rows()], [e.bd for e in self.of_rows()])
-        self.begin(info, self.running)
-
-    def of_rows(self):
-        return [self.episodes[i] for i in self.current]
-
-    def begin(self, info, rows):
-        for row in np.flatnonzero(rows):
-            self.episodes[self.current[row]].path.append(info['bd'][row])
+        self.env = contract.part(dataset_of(policy), 'make_vec')(len(episodes), **env_kwargs)
+        self.running = np.ones(len(episodes), bool)
+        self.obs, info = self.env.reset(seed=[e.seed for e in episodes])
+        policy.reset([e.prompt for e in episodes], [e.bd for e in episodes])
+        for episode, bd in zip(episodes, info['bd']):
+            episode.path.append(bd)
 
     def to_go(self):
         """what is left of the returns that were asked for, (n, 1); None where bd is no return"""
         if 'discount' not in self.policy.data_spec:
             return None
-        episodes = self.of_rows()
-        returns = np.array([[np.nan] if e.bd is None else e.bd for e in episodes], np.float32)
-        so_far = np.array([e.path[-1] for e in episodes])
-        steps = np.array([[len(e.path) - 1] for e in episodes])
+        returns = np.array([[np.nan] if e.bd is None else e.bd for e in self.episodes], np.float32)
+        so_far = np.array([e.path[-1] for e in self.episodes])
+        steps = np.array([[len(e.path) - 1] for e in self.episodes])
         return metrics.to_go(returns, so_far, steps, self.policy.data_spec['discount'])
 
+    def change_prompts(self):
+        """rows that have come to the step from which on something else is asked"""
+        due = [row for row in np.flatnonzero(self.running) if self.episodes[row].is_due()]
+        if due:
+            mask = np.zeros(len(self.episodes), bool)
+            mask[due] = True
+            self.policy.change_prompts(mask, [self.episodes[row].change[1] for row in due])
+
     def step(self, **sampling):
-        """a step of all rows that run -> how many episodes ended with it"""
+        """a step of all rows that run"""
+        self.change_prompts()
         act = self.policy.act(self.obs, self.to_go(), skip=~self.running, **sampling)
         obs, _, terminated, truncated, info = self.env.step(act)
         for row in np.flatnonzero(self.running):
-            episode = self.episodes[self.current[row]]
+            episode = self.episodes[row]
             episode.obs.append(self.obs[row])
             episode.act.append(act[row])
             episode.path.append(info['bd'][row])
-        ended = self.running & (terminated | truncated)
         self.obs = obs
-        self.running &= ~ended
-        self.steps += 1
-        return int(ended.sum())
-
-    def refill(self):
-        """
-        rows whose episode is over begin their next one, together with the other rows' decisions: the policy decides
-        once a chunk
-        """
-        waiting = ~self.running & (self.current + self.n < len(self.episodes))
-        decides = self.steps % self.policy.config.chunk == 0 or not self.running.any()
-        if not (waiting.any() and decides):
-            return
-        self.current[waiting] += self.n
-        obs, info = self.env.reset(seed=[e.seed for e in self.of_rows()], options={'reset_mask': waiting})
-        self.obs = np.where(waiting[:, None], obs, self.obs)
-        fresh = [self.episodes[i] for i in self.current[waiting]]
-        self.policy.reset_rows(waiting, [e.prompt for e in fresh], [e.bd for e in fresh])
-        self.begin(info, waiting)
-        self.running |= waiting
+        self.running &= ~(terminated | truncated)
 
 
-def rollout(
-    policy, prompts, bds, seeds, batch_size=256, temperature=0.0, top_p=1.0, seed=1337, desc='rollout', env_kwargs=None
-):
+def rollout(policy, prompts, bds, seeds, desc='rollouts', env_kwargs=None, **sampling):
     """
     An episode for each of n requests, every one to its own end.
 
-    prompts: str or None each; bds: n_bd numbers or None each; seeds: of the environments; seed: of the sampling;
-    env_kwargs: another environment than that of training; the rest as in Policy.act -> list of {'obs' (T, n_obs),
-    'act' (T, ...), 'path' (T + 1, n_bd), 'seed'}
+    prompts: str or None each; bds: n_bd numbers or None each; seeds: of the environments; env_kwargs: another
+    environment than that of training; sampling: as of rollouts -> list of {'obs' (T, n_obs), 'act' (T, ...), 'path'
+    (T + 1, n_bd), 'seed'}
     """
     episodes = [Episode(prompt, bd, int(s)) for prompt, bd, s in zip(prompts, bds, seeds)]
-    rows = Rows(policy, episodes, min(batch_size, len(episodes)), env_kwargs or policy.data_spec['env_kwargs'])
-    generator = torch.Generator(policy.device).manual_seed(seed)
-    one_batch = len(episodes) <= batch_size
-    bar = tqdm(total=len(episodes), desc=desc, unit='ep', disable=True if one_batch else None)
-    while rows.running.any():
-        bar.update(rows.step(temperature=temperature, top_p=top_p, generator=generator))
-        rows.refill()
+    return next(rollouts(policy, [(episodes, env_kwargs)], desc, **sampling))
+
+
+def rollouts(policy, jobs, desc='rollouts', batch_size=BATCH_SIZE, temperature=0.0, top_p=1.0, seed=1337):
+    """
+    yields what rollout returns, for each of the jobs: (new Episodes, env_kwargs or None). Within `use` of
+    data/workers.py processes share the batches of all jobs.
+
+    batch_size: episodes at once, at most; seed: of the sampling; the rest as in Policy.act. What comes of an episode
+    depends on its batch, in the last digit: batches depend on nothing but their job.
+    """
+    batches = []
+    for episodes, env_kwargs in jobs:
+        n = len(episodes)
+        size = math.ceil(n / math.ceil(n / batch_size))  # all of about the same
+        for first in range(0, n, size):
+            batches.append((episodes[first : first + size], env_kwargs, seed + first))
+    total = sum(len(episodes) for episodes, _ in jobs)
+    bar = tqdm(total=total, desc=desc, unit='ep', disable=None if len(batches) > 1 else True)
+    done = in_order(partial(roll_out, policy, temperature, top_p), batches)
+    for episodes, _ in jobs:
+        found = []
+        while len(found) < len(episodes):
+            _, ended = next(done)
+            found += ended
+            bar.update(len(ended))
+        yield found
     bar.close()
+
+
+def roll_out(policy, temperature, top_p, batch):
+    """a batch of Episodes to their ends -> their arrays"""
+    episodes, env_kwargs, seed = batch
+    rows = Rows(policy, episodes, env_kwargs or policy.data_spec['env_kwargs'])
+    generator = torch.Generator(policy.device).manual_seed(seed)
+    while rows.running.any():
+        rows.step(temperature=temperature, top_p=top_p, generator=generator)
     return [e.arrays() for e in episodes]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from data import metrics
 from data.contract import part
 from data.text import mistype
-from nanopilot.rollout import dataset_of
+from nanopilot.rollout import Episode, dataset_of
 
 
 def its_prompt(episode):
@@ -38,6 +38,14 @@ class Way:
     )
     with_bd: bool = False  # is their descriptor asked for, too?
     env_kwargs: dict | None = None  # another environment than that of training
+
+    def requests(self, samples=1):
+        """-> the Episodes to roll out, `samples` of each in a row"""
+        requests = []
+        for e in self.episodes:
+            bd = e['bd'] if self.with_bd else None
+            requests += [Episode(self.prompt_of(e), bd, int(e['seed']), e.get('change')) for _ in range(samples)]
+        return requests
 
 
 def ways_of_asking(policy, episodes, n, seed, rng):
@@ -74,6 +82,8 @@ def ways_in_words(policy, known, longer, n, seed, rng):
     for tag, tagged in by_tag(dataset, known).items():
         ways.append(Way(tag, tagged[:n]))
     ways.append(Way('destination only', loosened(dataset, some), loose_prompt))
+    if hasattr(dataset, 'CHANGED_AT'):
+        ways.append(Way('asked something else on the way', changed(known, n, seed, *dataset.CHANGED_AT)))
     for name, changes in getattr(dataset, 'VARIANTS', {}).items():
         ways.append(Way(name, elsewhere(some, seed), env_kwargs={**policy.data_spec['env_kwargs'], **changes}))
     if policy.config.n_bd:
@@ -151,6 +161,19 @@ def loosened(dataset, episodes):
     if not hasattr(dataset, 'loosened'):
         return []
     return [{**e, 'request': dataset.loosened(e['request'])} for e in episodes if e['loose'] and e['request']]
+
+
+def changed(episodes, n, seed, first, last):
+    """
+    n of those that take more than `last` steps, each with another's prompt, until from one of the steps first to last
+    on its own is asked; no episode shows that done from there
+    """
+    episodes = [e for e in episodes if e['request'] and len(e['path']) > last][:n]
+    rng = np.random.default_rng([seed, 2])
+    steps = rng.integers(first, last + 1, len(episodes))
+    unknown = {'bd': None, 'path': None}
+    pairs = zip(swapped(episodes, seed), steps, episodes)
+    return [{**e, **unknown, 'change': (int(step), own['prompt'])} for e, step, own in pairs]
 
 
 def elsewhere(episodes, seed):

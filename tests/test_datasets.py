@@ -124,6 +124,7 @@ def test_it_is_scored(folder, out):
         '--out_dir=out',
         '--eval=test',
         '--eval_episodes=4',
+        '--workers=1',
         f'--data_dir={folder / "prepared"}',
         cwd=folder,
     )
@@ -217,7 +218,7 @@ def spoken(tmp_path_factory):
     small = {
         'prepare.py': ['--size=0.03', '--val_share=0.2', '--test_share=0.2'],
         'train.py': [*TINY, '--max_iters=3'],
-        'sample_policy.py': ['--eval_episodes=6'],
+        'sample_policy.py': ['--eval_episodes=6', '--workers=1'],
     }
     printed = []
     for _, script, *args in readme_code('One with words')[1]:
@@ -259,6 +260,7 @@ def test_a_data_set_without_it_ends_in_one_line(missing, args, spoken):
             str(folder / 'sample_policy.py'),
             '--out_dir=out-spoken',
             '--eval_episodes=4',
+            '--workers=1',
             *args,
             cwd=folder,
             env={'PYTHONPATH': str(folder)},

@@ -98,6 +98,65 @@ def test_a_prompt_changed_on_the_way_acts_as_if_asked_from_the_start(policy):
     assert np.allclose(act[0], expected[0, 0], atol=1e-4)
 
 
+def test_a_plan_that_has_begun_is_carried_out_before_another_prompt_counts(policy):
+    obs_log = episode(1)
+    policy.reset(PROMPTS[:1])
+    before = act_on(policy, obs_log[:24])
+    policy.reset(PROMPTS[:1])
+    act_on(policy, obs_log[:19])
+    policy.change_prompts([True], [PROMPTS[2]])
+    assert np.array_equal(act_on(policy, obs_log[19:24]), before[19:24])
+    in_the_middle = policy.act(obs_log[24])
+    policy.reset(PROMPTS[:1])
+    act_on(policy, obs_log[:24])
+    policy.change_prompts([True], [PROMPTS[2]])
+    assert np.allclose(policy.act(obs_log[24]), in_the_middle, atol=1e-5)
+
+
+@pytest.mark.parametrize('at', [0, 3, 8, 9])
+def test_a_bd_counts_from_the_next_decision_on_whenever_it_is_given(policy, at):
+    """and stays: nan where there is none, for the rows that take a step"""
+    obs_log, bd = episode(3), np.array([[10, 20], [150, 40], [90, 90]])
+    decision = -(-at // 8) * 8
+
+    def acted(given_at, changes=False):
+        policy.reset(PROMPTS)
+        acts = []
+        for t, obs in enumerate(obs_log[:32]):
+            acts.append(policy.act(obs, bd if t == given_at else None))
+            if changes and t == at:
+                policy.change_prompts([True, True, False], PROMPTS[:2])
+        return np.array(acts)
+
+    never, given = acted(None), acted(at)
+    assert np.array_equal(given[:decision], never[:decision])
+    assert not np.allclose(given[decision], never[decision], atol=1e-4)
+    assert np.allclose(given, acted(decision), atol=1e-5)
+    assert np.allclose(given, acted(at, changes=True), atol=1e-4), 'reading the past again does not forget it'
+
+
+def test_a_prompt_that_is_refused_changes_nothing(policy):
+    obs_log, long = episode(3), 'go to the bed ' * 60
+    with pytest.raises(ValueError, match='tokens'):
+        policy.reset([*PROMPTS[:2], long])
+    with pytest.raises(ValueError, match='Call reset'):
+        policy.act(obs_log[0])
+    policy.reset(PROMPTS)
+    straight = act_on(policy, obs_log[:30])
+    policy.reset(PROMPTS)
+    acts = list(act_on(policy, obs_log[:12]))
+    for refused, words in (
+        (lambda: policy.reset([long]), 'tokens'),
+        (lambda: policy.reset_rows([True, False, True], ['go to the fan', long], [None, [1, 2]]), 'tokens'),
+        (lambda: policy.change_prompts([True, False, True], ['go to the fan', long]), 'tokens'),
+        (lambda: policy.change_prompts([True, False, True], ['go to the fan']), '1 prompts for 2 rows'),
+    ):
+        with pytest.raises(ValueError, match=words):
+            refused()
+    assert policy.prompts == PROMPTS
+    assert np.array_equal([*acts, *act_on(policy, obs_log[12:30])], straight)
+
+
 def test_what_cannot_be_is_refused(policy):
     with pytest.raises(ValueError, match='reset'):
         policy.act(episode(1)[0])

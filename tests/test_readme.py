@@ -13,7 +13,7 @@ from conftest import SMALL as SMALL_MODEL
 SMALL = {  # what makes a command of each script take seconds
     'prepare.py': ['--size=0.01', '--val_share=0.1', '--test_share=0.1'],
     'train.py': [*SMALL_MODEL, '--max_iters=2', '--rollouts=2', '--device=cpu', '--init_from=scratch'],
-    'sample_policy.py': ['--eval_episodes=4'],
+    'sample_policy.py': ['--eval_episodes=4', '--workers=1'],
     'bench.speed': ['--only=environment', '--pairs=1', '--force'],
     'bench.compare': [],
     'bench.house': [],

@@ -190,8 +190,8 @@ def test_the_driver_feeds_what_training_fed(out, prepared):
         assert torch.allclose(torch.cat([o[k] for o in outs], 1), whole[k], atol=1e-4, rtol=1e-4), k
 
 
-def test_rows_are_refilled_and_every_request_is_driven_once(sample, tmp_path):
-    """in rows assigned beforehand; what a row drove before changes nothing"""
+def test_every_request_is_driven_once_in_whatever_batch(sample, tmp_path):
+    """what others drive beside it, or before it, changes nothing"""
     texts = [
         'go to the bed',
         PROMPT,
@@ -271,6 +271,8 @@ def test_temperature_draws_from_the_clusters(script, prepared):
     greedy, drawn, again, other = acts(), acts(temperature=1), acts(temperature=1), acts(temperature=1, seed=2)
     assert greedy[0] == greedy[1] and drawn[0] != drawn[1] and drawn == again != other
     assert np.allclose(acts(temperature=1, top_p=1e-6)[0], greedy[0], atol=1e-4)
+    first, second = acts(temperature=1, batch_size=1)
+    assert first != second, 'batches do not draw the same'
 
 
 # ------------------------------------------------------------------------------
@@ -293,6 +295,7 @@ WAYS = [
     'longer than trained',
     'something to avoid',
     'destination only',
+    'asked something else on the way',
     'random starts',
     'bd',
     'prompt and bd',
@@ -304,14 +307,15 @@ END_SCORES = {'bd_error', 'bd_error_median', 'within_5', 'within_10'}
 
 
 def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
-    command = ['sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}']
+    command = ['sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--workers=1']
     process = run(*command, '--eval_episodes=12', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     done = json.loads((out / 'eval_test.json').read_text())
     rows = {r['name']: r for r in done['rows']}
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
     assert list(rows) == [f'demonstrations: {way}' for way in WAYS] + FREE
-    for name, row in [(name, row) for name, row in rows.items() if name not in FREE]:
+    without_episode = [*FREE, 'demonstrations: asked something else on the way']
+    for name, row in [(name, row) for name, row in rows.items() if name not in without_episode]:
         check_row(name, row)
         assert f'| {name} | {row["bd_error"]["n"]} |' in process.stdout
     ceiling = rows['demonstrations: themselves']
@@ -376,6 +380,76 @@ def test_each_half_of_the_free_sentences_is_of_one_split(trained, monkeypatch):
     assert free_sentences(policy, 'val').episodes == []
 
 
+# ------------------------------------------------------------------------------
+# asked something else on the way
+
+
+def test_another_prompt_is_asked_from_its_step_on(trained):
+    """the plan that has begun is carried out; then each episode acts as if it had never been asked anything else"""
+    from nanopilot.policy import Policy
+    from nanopilot.rollout import Episode, rollouts
+
+    policy, other = Policy.load(trained), 'go to the bed'
+    asked = [Episode(PROMPT, None, 0), Episode(PROMPT, None, 0, (20, other)), Episode(other, None, 0)]
+    ((before, changed, _),) = rollouts(policy, [(asked, None)])
+    assert np.array_equal(changed['act'][:24], before['act'][:24])
+    assert not np.allclose(changed['act'][24:32], before['act'][24:32], atol=1e-5)
+    policy.reset([PROMPT])
+    for t in range(24):
+        policy.act(before['obs'][t : t + 1])
+    policy.change_prompts([True], [other])
+    assert np.allclose(policy.act(before['obs'][24:25])[0], changed['act'][24], atol=1e-4)
+
+
+def test_what_was_done_before_it_was_asked_does_not_count(trained, places):
+    from nanopilot.policy import Policy
+    from nanopilot.ways import changed
+
+    policy = Policy.load(trained)
+    first, last = [{'kind': 'at', 'name': 'bed'}], [{'kind': 'at', 'name': 'stove'}]
+    path = np.array([places.world.objects['bed']] * 60 + [places.world.objects['stove']] * 30)
+    for step, in_order in (59, 1), (60, 0.5):
+        e = {'request': json.dumps(first + last), 'bd': None, 'path': None, 'change': (step, 'a prompt')}
+        scores, _, _ = evaluation.score_paths(policy, [e], [[path]])
+        assert scores['in_order']['mean'] == in_order and scores['success']['mean'] == (in_order == 1)
+        assert not {'bd_error', 'landmark_f1'} & set(scores)
+    episodes = [
+        {'prompt': str(i), 'request': f'[{i}]', 'group': i, 'seed': i, 'bd': [i], 'path': np.zeros((80 + i, 2))}
+        for i in range(40)
+    ]
+    rows = changed(episodes, 15, 0, 50, 100)
+    assert len(rows) == 15 and {e['change'][0] for e in rows} <= set(range(50, 101))
+    for e in rows:  # each was long enough, begins with another's prompt, and is scored by its own
+        assert e['seed'] > 20 and e['prompt'] != e['change'][1] == str(e['seed']) and e['request'] == f'[{e["seed"]}]'
+
+
+# ------------------------------------------------------------------------------
+# processes
+
+
+def test_any_number_of_processes_gives_the_same_figures(out, prepared, tmp_path):
+    scored = []
+    for workers in 1, 2:
+        process = run(
+            'sample_policy.py',
+            '--out_dir=out',
+            '--eval=test',
+            f'--data_dir={prepared}',
+            '--eval_episodes=5',
+            '--batch_size=2',
+            '--rows=prompt,random starts,prompt and bd,free sentences',
+            f'--workers={workers}',
+            cwd=tmp_path,
+        )
+        assert process.returncode == 0, process.stderr
+        scored.append(json.loads((out / 'eval_test.json').read_text()))
+        assert scored[-1].pop('settings')['workers'] == workers
+    assert scored[0] == scored[1] and len(scored[0]['rows']) == 3 + len(FREE)
+
+
+# ------------------------------------------------------------------------------
+
+
 def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, monkeypatch, capsys):
     """a cell counts where the episode ends in it or beside it; an archive there must be"""
     import data.toy_nav as toy_nav
@@ -386,10 +460,10 @@ def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, mon
     monkeypatch.setattr(toy_nav, 'QD_SOURCE', 'demonstrations')
     off = np.array([4.9, 0.0])
 
-    def rollout(policy, prompts, bds, seeds, **how):
-        return [{'path': np.array(bd)[None] + off, 'act': None} for bd in bds]
+    def rollouts(policy, jobs, **how):
+        return ([{'path': np.array(e.bd)[None] + off} for e in episodes] for episodes, _ in jobs)
 
-    monkeypatch.setattr(evaluation, 'rollout', rollout)
+    monkeypatch.setattr(evaluation, 'rollouts', rollouts)
     found = evaluation.recover(policy, prepared, out / 'a', **how)
     assert (
         found['recovered']['mean'] == 1
@@ -414,13 +488,11 @@ def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
         row['seed']: np.concatenate([[[20, 50]], data.path[data.start[i] : data.start[i + 1]]])
         for i, row in enumerate(data.episodes())
     }
-    monkeypatch.setattr(
-        evaluation,
-        'rollout',
-        lambda policy, prompts, bds, seeds, **how: [
-            {'path': by_seed.get(s, np.zeros((20, 2))), 'act': None} for s in seeds
-        ],
-    )
+
+    def rollouts(policy, jobs, **how):
+        return ([{'path': by_seed.get(e.seed, np.zeros((20, 2)))} for e in episodes] for episodes, _ in jobs)
+
+    monkeypatch.setattr(evaluation, 'rollouts', rollouts)
     found = evaluation.evaluate(policy, data, out / 'eval', seed=1)
     rows = {r['name']: r for r in found['rows']}
     assert list(found['kinds']['demonstrations']) == ['carried out'] and evaluation.rollout_score(policy, data, 10) == 1
@@ -447,6 +519,7 @@ def test_the_mean_of_samples_and_the_best_stand_side_by_side(script, prepared, t
         '--eval_episodes=4',
         '--num_samples=3',
         '--temperature=1.0',
+        '--workers=1',
     )
     rows = {r['name']: r for r in json.loads((tmp_path / 'km' / 'eval_val.json').read_text())['rows']}
     row = rows['demonstrations: prompt']
@@ -457,7 +530,7 @@ def test_scoring_on_other_archives_than_it_was_trained_on_is_said(script, out, p
     shutil.copytree(prepared, tmp_path / 'p')
     meta = (tmp_path / 'p' / 'meta.json').read_text()
     (tmp_path / 'p' / 'meta.json').write_text(re.sub(r'("sha256": ")\w', r'\1x', meta))
-    script('sample_policy.py', '--out_dir=out', '--eval=val', '--data_dir=p', '--eval_episodes=2')
+    script('sample_policy.py', '--out_dir=out', '--eval=val', '--data_dir=p', '--eval_episodes=2', '--workers=1')
     assert 'prepared from other archives' in capsys.readouterr().err
 
 
@@ -467,7 +540,7 @@ def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, tmp
 
     script('prepare.py', f'--archive={demo_archive}', '--out_dir=short', '--text_len=18', *PREPARE)
     script('train.py', *TINY, '--data_dir=short', '--out_dir=out', '--max_iters=1', '--text_len=18', '--block_size=68')
-    script('sample_policy.py', '--out_dir=out', '--eval=test', '--data_dir=short', '--eval_episodes=8')
+    script('sample_policy.py', '--out_dir=out', '--eval=test', '--data_dir=short', '--eval_episodes=8', '--workers=1')
     assert json.loads((tmp_path / 'out' / 'eval_test.json').read_text())['rows']
 
 

@@ -91,12 +91,9 @@ def test_it_says_what_it_decided(training):
 
 def test_a_run_leaves_its_best_and_its_latest_checkpoint(trained):
     names = {f.name for f in trained.iterdir()}
-    pointed = {(trained / p).read_text().strip() for p in ('latest', 'best', 'best_loss')}
+    pointed = {(trained / p).read_text().strip() for p in ('latest', 'best')}
     assert (
-        names
-        == {'log.jsonl', 'loss.png', 'README.md', 'latest', 'best', 'best_loss', 'step_0000040', 'step_0000060'}
-        | pointed
-        and (trained / 'best').read_text() == (trained / 'best_loss').read_text()
+        names == {'log.jsonl', 'loss.png', 'README.md', 'latest', 'best', 'step_0000040', 'step_0000060'} | pointed
         and 'step_0000060' in pointed
     )
     assert {f.name for f in newest(trained).iterdir()} == {
@@ -143,7 +140,7 @@ def test_a_cut_run_resumed_equals_one_straight(train, tmp_path, monkeypatch):
     )
 
 
-def test_rollouts_choose_the_best_and_change_nothing_else(train, tmp_path, monkeypatch, capsys):
+def test_rollouts_are_logged_and_change_nothing_else(train, tmp_path, monkeypatch, capsys):
     args = ['--eval_interval=3', '--dropout=0.1', *LONG_WARMUP]
     train('plain', '--max_iters=9', *args)
     achieved, driven = [0.25, 0.75, 0.5], []
@@ -159,18 +156,16 @@ def test_rollouts_choose_the_best_and_change_nothing_else(train, tmp_path, monke
     rolled, plain = tmp_path / 'rolled', tmp_path / 'plain'
     assert (newest(rolled) / 'model.safetensors').read_bytes() == (newest(plain) / 'model.safetensors').read_bytes()
     assert [r['rollout'] for r in log(rolled) if 'val' in r] == achieved and not any('rollout' in r for r in log(plain))
-    assert (rolled / 'best').read_text().strip() == 'step_0000006' and (
-        rolled / 'latest'
-    ).read_text().strip() == 'step_0000009'
-    assert (rolled / (rolled / 'best_loss').read_text().strip()).is_dir()
+    losses = {r['step']: r['val'] for r in log(rolled) if 'val' in r}
+    assert (rolled / 'best').read_text().strip() == f'step_{min(losses, key=losses.get):07d}'
+    assert (rolled / 'best').read_text() == (plain / 'best').read_text()
+    assert (rolled / 'latest').read_text().strip() == 'step_0000009'
     saved = load_file(rolled / 'step_0000006' / 'model.safetensors')  # what was driven is what acts
     assert all(torch.equal(v, saved[k]) for k, v in driven[1].items())
     assert 'rank correlation of validation loss and rollouts over 3 checkpoints' in capsys.readouterr().out
     achieved.append(0.1)  # a run that goes on with rollouts does not compare them with losses
     train('plain', '--max_iters=12', '--rollouts=5', '--init_from=resume', *args)
-    assert (plain / 'best').read_text().strip() == 'step_0000012' and read_checkpoint(newest(plain))['scores'][0][
-        1
-    ] == 0.1
+    assert read_checkpoint(newest(plain))['scores'][0][1] == 0.1
 
 
 def test_rollouts_are_driven(train, tmp_path, capsys):

@@ -31,6 +31,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
 COLLECT_VERSION = 5  # raised when collect() makes other episodes than before: older archives are made again
 VARIANTS = {'random starts': {'start_anywhere': True}}  # other environments to score a policy in
 FREE_SENTENCES = Path(__file__).parent / 'free_sentences.jsonl'  # of people, with what is meant; 'dev' and 'test'
+CHANGED_AT = (50, 100)  # steps between which a row of --eval asks for something else: there are 300 left to do it
 QD_SOURCE = 'elites'  # which of the sources is a quality-diversity archive
 SCORES = {  # of score(): column heads
     'success': 'carried out',
