@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data import contract, encoders, pickles, quantize
+from data import contract, encoders, importers, quantize
 from data.archive import Archive, save
 from data.blocks import Reader, Splits, blocks_of
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
@@ -41,7 +41,9 @@ from nanopilot import hub
 
 # ------------------------------------------------------------------------------
 dataset = 'toy_nav'  # folder in data/
-archive = ''  # files, separated by commas: Parquet, pickled trajectories, folders of an export; '': collect them
+archive = ''  # files, folders, patterns, separated by commas: archives, or what data/importers reads; '': collect them
+obs_keys = ''  # of a file whose observations are a dict: which of its keys, separated by commas
+clip_actions = False  # of a file: actions beyond their bounds are clipped, not left out
 size = 1.0  # how much to collect, as a multiple of the data set's default
 relabel = ''  # a training run: also episodes that its policy begins and the data set's driver ends (DAgger)
 relabel_episodes = 6000  # .. for the prompts of so many training episodes
@@ -147,8 +149,8 @@ def collect(data, kwargs):
     meta = archive_meta(data, kwargs)
     files = []
     if archive:
-        for name in archive.split(','):
-            files += archive_files(data, Path(name.strip()), kwargs, meta)
+        options = importers.Options(obs_keys, clip_actions)
+        files = importers.archives(archive, archives_folder, data, kwargs, meta, options)
     else:
         for source in data.sources(kwargs):
             files.append(collect_source(data, source, kwargs, meta))
@@ -156,13 +158,6 @@ def collect(data, kwargs):
     for a in archives:
         a.check(meta)
     return archives
-
-
-def archive_files(data, file, kwargs, meta):
-    """one of --archive -> Parquet files: those of an exported folder, or one made of a pickle"""
-    if file.suffix in ('.pkl', '.pickle'):
-        return [pickles.to_archive(file, archives_folder, data, kwargs, meta)]
-    return sorted(file.glob('data/*.parquet')) or [file]
 
 
 def collect_source(data, source, kwargs, meta):
