@@ -6,6 +6,7 @@ import bz2
 import collections
 import gzip
 import io
+import json
 import lzma
 import pickle
 import zipfile
@@ -246,6 +247,179 @@ def test_rows_are_read_in_blocks(tmp_path, monkeypatch):
     table = pa.table({**columns, 'action': FLAT['actions'], 'reward': FLAT['rewards'], 'episode': numbers})
     pq.write_table(table, tmp_path / 'y')
     assert same(imported(tmp_path / 'y', tmp_path))
+
+
+# ------------------------------------------------------------------------------
+# HDF5
+
+
+def write_d4rl(file, flat=FLAT, **more):
+    h5py = pytest.importorskip('h5py')
+    with h5py.File(file, 'w') as f:
+        for name, values in {**flat, **more}.items():
+            f[name] = values
+
+
+def test_d4rl(tmp_path, monkeypatch):
+    qpos = {'infos/qpos': np.zeros((93, 9)), 'metadata/algorithm': 'SAC'}
+    write_d4rl(tmp_path / 'x', timeouts=np.zeros(93, bool), next_observations=FLAT['observations'], **qpos)
+    assert same(imported(tmp_path / 'x', tmp_path))
+    from data.importers import hdf5
+
+    monkeypatch.setattr(hdf5, 'ROWS', 13)
+    assert same(imported(tmp_path / 'x', tmp_path))
+    write_d4rl(tmp_path / 'y', rewards=np.ones(92))
+    refused(tmp_path / 'y', tmp_path / 'b', 'rewards has 92 rows')
+
+
+def test_what_leaves_an_hdf5_file_is_refused(tmp_path):
+    h5py = pytest.importorskip('h5py')
+    flat = {k: v for k, v in FLAT.items() if k != 'actions'}
+    write_d4rl(tmp_path / 'x', flat)
+    write_d4rl(tmp_path / 'other')
+    with h5py.File(tmp_path / 'x', 'a') as f:
+        f['actions'] = h5py.ExternalLink('other', 'actions')
+    refused(tmp_path / 'x', tmp_path, 'actions is a link')
+    write_d4rl(tmp_path / 'y', flat)
+    with h5py.File(tmp_path / 'y', 'a') as f:
+        f.create_dataset('actions', (93,), 'i8', external=[('other', 0, 93 * 8)])
+    refused(tmp_path / 'y', tmp_path, 'actions lies in another file')
+    with h5py.File(tmp_path / 'z', 'w') as f:
+        f['observations'] = FLAT['observations']
+        f.create_dataset('actions', (93,), h5py.ref_dtype)
+    refused(tmp_path / 'z', tmp_path, 'actions', 'where numbers should be')
+    with h5py.File(tmp_path / 'w', 'w') as f:
+        f.create_dataset('observations', (1 << 40, 4), 'f4', chunks=(1 << 10, 4))
+        f.create_dataset('actions', (1 << 40,), 'i8', chunks=(1 << 10,))
+    refused(tmp_path / 'w', tmp_path, 'far more than the file')
+
+
+def test_robomimic(tmp_path):
+    h5py = pytest.importorskip('h5py')
+    with h5py.File(tmp_path / 'x', 'w') as f:
+        for i, e in enumerate(BASE):
+            group = f.create_group(f'data/demo_{i}')
+            group['actions'], group['rewards'], group['dones'] = e['actions'], e['rewards'], e['terminals']
+            group['obs/joints'], group['obs/object'] = e['observations'][:, :3], e['observations'][:, 3:]
+            group['states'] = np.zeros((len(e['actions']), 31))
+    refused(tmp_path / 'x', tmp_path, '--obs_keys=joints,object')
+    assert same(imported(tmp_path / 'x', tmp_path, obs_keys='joints,object'))
+
+
+# ------------------------------------------------------------------------------
+# Minari
+
+
+def write_minari(folder, form, **meta):
+    """as Minari 0.5 writes it: Dict observations with an image, a direction and a mission, T + 1 of each"""
+    (folder / 'data').mkdir(parents=True)
+    said = {'total_episodes': len(BASE), 'total_steps': sum(LENGTHS), 'data_format': form, **meta}
+    (folder / 'data' / 'metadata.json').write_text(json.dumps(said))
+    rows = []
+    for e in BASE:
+        obs = np.append(e['observations'], np.ones((1, 4), np.float32), 0)
+        rows.append({'observations': {'numbers': obs, 'mission': ['go to the bed'] * len(obs)}})
+        rows[-1] |= {'actions': e['actions'], 'rewards': e['rewards'], 'terminations': e['terminals']}
+    if form == 'hdf5':
+        h5py = pytest.importorskip('h5py')
+        with h5py.File(folder / 'data' / 'main_data.hdf5', 'w') as f:
+            for i, e in enumerate(rows):
+                group = f.create_group(f'episode_{i}')
+                for name in 'actions', 'rewards', 'terminations':
+                    group[name] = e[name]
+                group['observations/numbers'] = e['observations']['numbers']
+                group.create_dataset(
+                    'observations/mission', data=e['observations']['mission'], dtype=h5py.string_dtype()
+                )
+        return
+    for i, e in enumerate(rows):
+        numbers = pa.FixedSizeListArray.from_arrays(pa.array(e['observations']['numbers'].reshape(-1)), 4)
+        obs = pa.StructArray.from_arrays([numbers, pa.array(e['observations']['mission'])], ['numbers', 'mission'])
+        padded = {
+            name: np.append(e[name], [0]).astype(e[name].dtype) for name in ('actions', 'rewards', 'terminations')
+        }
+        part = folder / 'data' / str(i)
+        part.mkdir()
+        table = pa.table({'observations': obs, **padded})
+        (part / 'metadata.json').write_text(json.dumps({'id': i, 'total_steps': len(e['actions'])}))
+        if form == 'parquet':
+            pq.write_table(table, part / 'part-0.parquet')
+        else:
+            with pa.ipc.new_file(str(part / 'part-0.arrow'), table.schema) as writer:
+                writer.write_table(table)
+
+
+@pytest.mark.parametrize('form', ['hdf5', 'arrow', 'parquet'])
+def test_minari(form, tmp_path):
+    write_minari(tmp_path / 'x-v0', form)
+    episodes = imported(tmp_path / 'x-v0', tmp_path)
+    assert same(episodes) and all(e['text'] == ['go to the bed'] for e in episodes)
+    assert same(imported(tmp_path / 'x-v0' / 'data', tmp_path))
+    write_minari(tmp_path / 'y-v0', form, total_episodes=9)
+    refused(tmp_path / 'y-v0', tmp_path / 'b', 'metadata say 9 episodes, and 8 are there')
+
+
+# ------------------------------------------------------------------------------
+# LeRobot
+
+
+def write_lerobot(folder, version, tasks=('lift it', 'put it down'), **info):
+    """v2.1: a file an episode; v3.0: several a file"""
+    (folder / 'meta').mkdir(parents=True)
+    said = {'codebase_version': version, 'total_episodes': len(BASE), 'total_frames': sum(LENGTHS), 'fps': 30, **info}
+    (folder / 'meta' / 'info.json').write_text(json.dumps(said))
+    tables = []
+    for i, e in enumerate(BASE):
+        T = len(e['actions'])
+        tables.append(
+            pa.table(
+                {
+                    'observation.state': pa.FixedSizeListArray.from_arrays(pa.array(e['observations'].reshape(-1)), 4),
+                    'action': e['actions'].astype(np.float32),
+                    'next.reward': e['rewards'].astype(np.float32),
+                    'timestamp': np.arange(T, dtype=np.float32) / 30,
+                    'frame_index': np.arange(T),
+                    'episode_index': np.full(T, i),
+                    'task_index': (np.arange(T) > 5) & (i == 0) | (i % 2 > 0),
+                    'next.done': e['terminals'],
+                }
+            )
+        )
+        tables[-1] = tables[-1].set_column(6, 'task_index', tables[-1]['task_index'].cast(pa.int64()))
+    chunk = folder / 'data' / 'chunk-000'
+    chunk.mkdir(parents=True)
+    rows = [{'task_index': i, 'task': task} for i, task in enumerate(tasks)]
+    if version == 'v3.0':
+        for k in range(2):
+            pq.write_table(
+                pa.concat_tables(tables[5 * k : 5 * k + 5]), chunk / f'file-{k:03d}.parquet', row_group_size=9
+            )
+        unnamed = pa.table({'task_index': range(len(tasks)), '__index_level_0__': list(tasks)})
+        pq.write_table(unnamed, folder / 'meta' / 'tasks.parquet')
+    else:
+        for i, table in enumerate(tables):
+            pq.write_table(table, chunk / f'episode_{i:06d}.parquet')
+        (folder / 'meta' / 'tasks.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+
+
+@pytest.mark.parametrize('version', ['v2.0', 'v2.1', 'v3.0'])
+def test_lerobot(version, tmp_path, capsys):
+    write_lerobot(tmp_path / 'x', version)
+    episodes = imported(tmp_path / 'x', tmp_path)
+    assert same(episodes) and [e['text'] for e in episodes] == [['lift it'], ['put it down']] * 4
+    assert '1 episodes whose task changes on the way: the first is taken' in capsys.readouterr().out
+
+
+def test_lerobot_as_others_write_it(tmp_path, capsys):
+    write_lerobot(tmp_path / 'a', 'v2.1')
+    (tmp_path / 'a' / 'meta' / 'info.json').write_text('')
+    assert same(imported(tmp_path / 'a', tmp_path)) and 'info.json is empty' in capsys.readouterr().out
+    write_lerobot(tmp_path / 'b', 'v3.0', codebase_version='v2.1')
+    assert same(imported(tmp_path / 'b', tmp_path)) and 'the files are of v3' in capsys.readouterr().out
+    write_lerobot(tmp_path / 'c', 'v3.0', total_frames=99)
+    refused(tmp_path / 'c', tmp_path / 'x', 'says 99 frames, and its files hold 93')
+    write_lerobot(tmp_path / 'd', 'v2.1', tasks=['lift it'])
+    refused(tmp_path / 'd', tmp_path / 'x', 'task_index 1 is none of')
 
 
 # ------------------------------------------------------------------------------

@@ -6,6 +6,9 @@ its name; what was understood of it is printed before anything is written. Nothi
 |---|---|
 | `trajectories.py` | which column is what, where episodes end, and whether it fits: the same for all formats |
 | `tables.py` | Parquet and Arrow, one row an episode or a step; csv |
+| `hdf5.py` | HDF5 of D4RL, Minari and robomimic |
+| `minari.py` | folders of Minari: HDF5, Arrow, Parquet |
+| `lerobot.py` | folders of LeRobot, v2.0, v2.1 and v3.0 |
 | `npz.py` | npz: D4RL's keys, Stable-Baselines, imitation |
 | `../pickles.py` | pickles, joblib, torch.save, .npy with objects |
 """
@@ -19,6 +22,8 @@ import numpy as np
 from data import archive
 from data.contract import part
 from data.importers.detect import open_source
+from data.importers.lerobot import is_lerobot
+from data.importers.minari import is_minari
 from data.importers.trajectories import Import, Options  # noqa: F401, prepare.py makes them
 
 
@@ -67,12 +72,22 @@ def paths_of(name):
     """a file, a folder or a pattern -> list of paths"""
     path = Path(os.path.expanduser(name))
     if path.exists():
-        exported = sorted(path.glob('data/*.parquet'))  # a folder of prepare.py --export
-        return exported or [path]
+        return files_of(path)
     matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
     if not matches:
         raise FileNotFoundError(f'no archive {name}. Make one with: python prepare.py')
     return matches
+
+
+def files_of(path):
+    """a file, a folder of a known layout, or the files of another folder -> list of paths"""
+    if path.is_file() or is_minari(path) or is_lerobot(path):
+        return [path]
+    exported = sorted(path.glob('data/*.parquet'))  # a folder of prepare.py --export
+    files = exported or sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != '.')
+    if not files:
+        raise ValueError(f'{path} is a folder of no known layout, without files. Name files: --archive="{path}/*/*"')
+    return files
 
 
 def free_name(stem, taken):

@@ -6,7 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.importers import npz, tables
+from data.importers import hdf5, npz, tables
+from data.importers.lerobot import LeRobot
+from data.importers.minari import Minari, is_minari
 from data.pickles import Pickle
 
 UNREADABLE = {
@@ -27,7 +29,7 @@ def open_source(path):
     """-> None where it is an archive of nanoPilot's already"""
     path = Path(path)
     if path.is_dir():
-        return open_folder(path)
+        return Minari(path) if is_minari(path) else LeRobot(path)
     try:
         with open(path, 'rb') as f:
             start = f.read(2048)
@@ -46,6 +48,8 @@ def of_content(path, start):
         raise ValueError(f'{path} is a tar archive. Unpack it')
     if start.startswith(b'PAR1'):
         return open_parquet(path)
+    if any(start[at : at + 8] == hdf5.MAGIC for at in (0, 512, 1024)):
+        return hdf5.open_hdf5(path)
     if start.startswith(b'ARROW1'):
         return tables.Arrow(path)
     if start.startswith(b'PK\x03\x04'):
@@ -104,8 +108,3 @@ def open_zip(path):
     if names and all(name.endswith('.npy') for name in names):
         return npz.Npz(path)
     raise ValueError(f'{path} is a zip of {", ".join(names[:3])}, not of arrays. Unpack it')
-
-
-def open_folder(path):
-    """a folder of a known layout"""
-    raise ValueError(f'{path} is a folder of no known layout. Name its files: --archive="{path}/*"')

@@ -17,8 +17,6 @@ EPISODES = 256  # of a block, where a row is one
 
 def array_of(column):
     """an Arrow column -> array (rows, ..), or a list of strings; None where it is neither; ValueError: rows differ"""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if pa.types.is_dictionary(column.type):
@@ -80,30 +78,37 @@ class Table:
         try:
             for batch in self.batches(EPISODES if self.layout == 'elements' else ROWS):
                 if self.layout == 'steps':
-                    yield self.columns(batch, f'rows from {done}')
+                    yield columns_of(batch, f'{self.file}, rows from {done}', self.unread)
                 else:
                     for i in range(len(batch)):
-                        yield self.columns(batch.slice(i, 1), f'episode {done + i}', row=True)
+                        yield columns_of(batch.slice(i, 1), f'{self.file}, episode {done + i}', self.unread, row=True)
                 done += len(batch)
         except (pa.ArrowException, OSError) as e:
             raise ValueError(f'{self.file} is damaged behind row {done} ({first_line(e)}). Copy it again') from None
 
-    def columns(self, batch, place, row=False):
-        """a record batch, or one row of it which is an episode -> piece"""
-        piece = {}
-        for name, column in zip(batch.schema.names, batch.columns):
-            if row and is_list(column.type):
-                column = column.flatten()
-            for key, part in leaves(name, column):
-                try:
-                    values = array_of(part)
-                except ValueError as e:
-                    raise ValueError(f'{self.file}, {place}, {key}: {e}. Save the same for all steps') from None
-                if values is None:
-                    self.unread.setdefault(key, [0, f'it holds {part.type}, where numbers should be'])
-                else:
-                    piece[key] = values
-        return piece
+
+def columns_of(batch, where, unread, row=False):
+    """
+    A table, a record batch, or one row of it which is an episode -> {column: array or list of strings}
+
+    where: for messages; unread: {column: [0, why]}, to which columns are added that hold something else
+    """
+    piece = {}
+    for name, column in zip(batch.schema.names, batch.columns):
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks()
+        if row and is_list(column.type):
+            column = column.flatten()
+        for key, part in leaves(name, column):
+            try:
+                values = array_of(part)
+            except ValueError as e:
+                raise ValueError(f'{where}, {key}: {e}. Save the same for all steps') from None
+            if values is None:
+                unread.setdefault(key, [0, f'it holds {part.type}, where numbers should be'])
+            else:
+                piece[key] = values
+    return piece
 
 
 def leaves(name, column):

@@ -98,6 +98,8 @@ def fields_of(source, piece, spec, options):
     names = {name: spelt[name] for name in ('reward', 'to_go', 'episode', 'starts', 'timestep')}
     names['timestep'] = names['timestep'] if names['timestep'] not in (*obs, *act) else None
     ends = [key for key in ENDS if key in piece and not is_text(piece[key]) and piece[key].ndim]
+    if names['episode']:  # says all of it
+        ends = []
     return Fields(obs, act, text=texts[0] if texts else None, ends=ends, **names)
 
 
