@@ -26,12 +26,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data import contract, encoders, importers, quantize
+from data import contract, encoders, quantize
 from data.archive import Archive, save
 from data.blocks import Reader, Splits, blocks_of
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
 from data.describe import LLMDescriber
 from data.disk_cache import DiskCache
+from data.importers.archives import Options, archives_of
 from data.nearest_words import neighbours
 from data.prepared import SPLITS, VERSION, Prepared, Rows, finish, load_meta, partial_folder, sha256
 from data.verify import Duplicates
@@ -149,8 +150,8 @@ def collect(data, kwargs):
     meta = archive_meta(data, kwargs)
     files = []
     if archive:
-        options = importers.Options(obs_keys, clip_actions)
-        files = importers.archives(archive, archives_folder, data, kwargs, meta, options)
+        options = Options(obs_keys, clip_actions)
+        files = archives_of(archive, archives_folder, data, kwargs, meta, options)
     else:
         for source in data.sources(kwargs):
             files.append(collect_source(data, source, kwargs, meta))

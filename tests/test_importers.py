@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import run
 
-from data import cartpole, importers
+from data import cartpole
 from data.archive import Archive
 from data.contract import archive_meta
-from data.importers import Options
+from data.importers.archives import Options, archives_of
 
 
 def make_episodes(lengths, seed=0):
@@ -59,7 +59,7 @@ def imported(file, tmp_path, spec=None, **options):
     dataset = Dataset(spec) if spec else cartpole
     kwargs = {} if spec else cartpole.env_kwargs()
     meta = archive_meta(dataset, kwargs)
-    files = importers.archives(str(file), tmp_path / 'archives', dataset, kwargs, meta, Options(**options))
+    files = archives_of(str(file), tmp_path / 'archives', dataset, kwargs, meta, Options(**options))
     return [episode for file in files for group in Archive(file).groups() for episode in group]
 
 

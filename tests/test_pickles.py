@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import run
 
-from data import cartpole, importers
+from data import cartpole
 from data.archive import Archive
 from data.contract import archive_meta
+from data.importers.archives import archives_of
 from data.importers.detect import open_source
 from data.importers.trajectories import Import, Options
 
@@ -40,7 +41,7 @@ def read(file):
 def to_archive(file, folder):
     kwargs = cartpole.env_kwargs()
     meta = archive_meta(cartpole, kwargs)
-    (made,) = importers.archives(str(file), folder, cartpole, kwargs, meta, Options())
+    (made,) = archives_of(str(file), folder, cartpole, kwargs, meta, Options())
     return made
 
 

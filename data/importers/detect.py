@@ -64,7 +64,7 @@ def of_content(path, start):
         return tables.Csv(path)
     raise ValueError(
         f'{path} is none of the formats that are read (it begins with {start[:8].hex(" ")}): Parquet, Arrow, HDF5, '
-        'npz, csv, pickles. See data/importers/__init__.py'
+        'npz, csv, pickles. See data/importers/archives.py'
     )
 
 

@@ -24,10 +24,10 @@ from data.contract import part
 from data.importers.detect import open_source
 from data.importers.lerobot import is_lerobot
 from data.importers.minari import is_minari
-from data.importers.trajectories import Import, Options  # noqa: F401, prepare.py makes them
+from data.importers.trajectories import Import, Options  # noqa: F401, it is part of the call
 
 
-def archives(names, folder, dataset, kwargs, meta, options):
+def archives_of(names, folder, dataset, kwargs, meta, options):
     """
     The files of --archive as archives -> list of their paths. What is none yet becomes one in `folder`, of which the
     metadata say that it is not replayed: where its episodes begin is not known.
