@@ -49,6 +49,7 @@ size = 1.0  # how much to collect, as a multiple of the data set's default
 relabel = ''  # a training run: also episodes that its policy begins and the data set's driver ends (DAgger)
 relabel_episodes = 6000  # .. for the prompts of so many training episodes
 recollect = False  # collect again although the archives are there
+env = ''  # for --dataset=gym: an id of Gymnasium, or module:function of yours; '': there is none
 env_kwargs = '{}'  # arguments of the environment, JSON: {"scene": "my_room.json", "start_anywhere": true}
 out_dir = ''  # where the prepared data goes; '': data/<dataset>/prepared
 archive_dir = ''  # where collected archives go; '': data/<dataset>/archives
@@ -90,7 +91,10 @@ NOT_OF_DATA |= {'workers', 'engine', 'scheduler'}
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('prepare.py: terminated'))  # nothing half-written stays
     data = contract.load(dataset)
-    kwargs = read_env_kwargs(data, env_kwargs)
+    if hasattr(data, 'of_files') and archive:
+        kwargs = data.of_files(archive, env, obs_keys, clip_actions)
+    else:
+        kwargs = read_env_kwargs(data, env_kwargs)
     if suggest_k:
         quantize.suggest_clusters(Prepared(out, 'train'), chunk, seed)
         return
@@ -118,7 +122,7 @@ def prepare(data, kwargs):
         finish(folder, out)
     report(meta, episodes, tokenizer, text_counts, describer)
     draw_archives(data, kwargs, episodes.spreads)
-    file = f'config/{dataset}.py'
+    file = data.config_file(kwargs) if hasattr(data, 'config_file') else f'config/{dataset}.py'
     train = f'train.py {file}' if (ROOT / file).is_file() else f'train.py --dataset={dataset}'
     print(f'prepared {out} in {time.time() - started:.0f} s. Next: python {train}')
 
@@ -155,6 +159,8 @@ def collect(data, kwargs):
     else:
         for source in data.sources(kwargs):
             files.append(collect_source(data, source, kwargs, meta))
+    if not files:
+        raise ValueError(f'{dataset} collects nothing itself. Name files: --archive=FILE')
     archives = [Archive(file) for file in files]
     for a in archives:
         a.check(meta)

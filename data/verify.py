@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.contract import folder_of, part
+from data.contract import environments, folder_of, part
 
 
 def verify(data, episodes, kwargs, spec, replay=True):
@@ -24,6 +24,9 @@ def verify(data, episodes, kwargs, spec, replay=True):
     if valid and replay:
         for i, reason in zip(valid, replay_all(data, [episodes[i] for i in valid], kwargs, spec)):
             reasons[i] = reason
+    elif not spec['bd_names']:
+        for i in valid:
+            episodes[i].setdefault('path', np.zeros((len(episodes[i]['act']) + 1, 0), np.float32))
     return reasons
 
 
@@ -100,7 +103,7 @@ def replay_all(data, episodes, kwargs, spec):
         for k in np.flatnonzero(rows):
             reasons[k] = reasons[k] or reason
 
-    env = data.make_vec(n, **kwargs)
+    env = environments(data, n, kwargs)
     obs, info = env.reset(seed=recorded.seeds)
     path = np.empty((T + 1, n, len(spec['bd_names'])), np.float32)
     for t in range(T + 1):
@@ -110,6 +113,7 @@ def replay_all(data, episodes, kwargs, spec):
         if t == T:
             break
         going = t < length  # (n,)
+        obs = obs.reshape(n, -1)  # labels have no axis of their own
         drop((obs != recorded.obs[t]).any(-1) & going, 'other observations when replayed')
         if recorded.policies is not None:
             act = part(data, 'controller')(recorded.policies, obs)

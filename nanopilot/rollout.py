@@ -49,11 +49,12 @@ class Rows:
         self.policy = policy
         self.episodes = episodes
         self.n = n
-        self.env = contract.part(dataset_of(policy), 'make_vec')(n, **env_kwargs)
+        self.env = contract.environments(dataset_of(policy), n, env_kwargs)
         self.current = np.arange(n)  # the number of each row's episode
         self.running = np.ones(n, bool)
         self.steps = 0
-        self.obs, info = self.env.reset(seed=[e.seed for e in self.of_rows()])
+        obs, info = self.env.reset(seed=[e.seed for e in self.of_rows()])
+        self.obs = obs.reshape(n, -1)  # labels have no axis of their own
         policy.reset([e.prompt for e in self.of_rows()], [e.bd for e in self.of_rows()])
         self.begin(info, self.running)
 
@@ -84,7 +85,7 @@ class Rows:
             episode.act.append(act[row])
             episode.path.append(info['bd'][row])
         ended = self.running & (terminated | truncated)
-        self.obs = obs
+        self.obs = obs.reshape(self.n, -1)
         self.running &= ~ended
         self.steps += 1
         return int(ended.sum())
@@ -100,7 +101,7 @@ class Rows:
             return
         self.current[waiting] += self.n
         obs, info = self.env.reset(seed=[e.seed for e in self.of_rows()], options={'reset_mask': waiting})
-        self.obs = np.where(waiting[:, None], obs, self.obs)
+        self.obs = np.where(waiting[:, None], obs.reshape(self.n, -1), self.obs)
         fresh = [self.episodes[i] for i in self.current[waiting]]
         self.policy.reset_rows(waiting, [e.prompt for e in fresh], [e.bd for e in fresh])
         self.begin(info, waiting)

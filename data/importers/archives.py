@@ -35,10 +35,7 @@ def archives_of(names, folder, dataset, kwargs, meta, options):
     names: separated by commas: files, folders, patterns; dataset: the data set's module; meta: what its archives say of
     themselves; options: an Options. ValueError, of one line, before anything is written
     """
-    found = []
-    for name in names.split(','):
-        found += paths_of(name.strip())
-    opened = [(path, open_source(path)) for path in found]
+    opened = opened_sources(names)
     surveys = [source and survey_of(source, dataset, meta, options) for _, source in opened]
     files, taken = [], set()
     for (path, source), survey in zip(opened, surveys):
@@ -52,6 +49,12 @@ def archives_of(names, folder, dataset, kwargs, meta, options):
         print(f'  now in {made}; they are not replayed')
         files.append(made)
     return files
+
+
+def opened_sources(names):
+    """-> list of (path, its source, None where it is an archive already)"""
+    paths = [path for name in names.split(',') for path in paths_of(name.strip())]
+    return [(path, open_source(path)) for path in paths]
 
 
 def survey_of(source, dataset, meta, options):

@@ -377,6 +377,7 @@ class Import:
         self.widths = None
         self.low, self.high = np.inf, -np.inf
         self.integral = True
+        self.returns = (np.inf, -np.inf)
 
     def assume_reward(self, reward):
         """that of each step, where no episode has any"""
@@ -443,7 +444,7 @@ class Import:
             act = self.within(place, act) if self.spec['continuous'] else self.labels(where, act)
         if act is None:
             return None
-        self.integral = self.integral and act.dtype.kind in 'biu'
+        self.integral = self.integral and bool((act == np.round(act)).all())
         if act.shape[1] == 1 and len(self.values) < 100:
             self.values.update(np.unique(act).tolist())
         self.low, self.high = np.minimum(self.low, act.min(0)), np.maximum(self.high, act.max(0))
@@ -451,6 +452,8 @@ class Import:
         reward = self.rewards(where, piece, T)
         if reward is not None:
             episode['reward'] = reward
+            total = float(reward.sum())
+            self.returns = (min(self.returns[0], total), max(self.returns[1], total))
         if self.fields.text:
             episode['text'] = [self.text(piece[self.fields.text])]
         return episode
