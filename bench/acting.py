@@ -157,13 +157,16 @@ def environment(bench):
 
 
 class TokenIds:
-    """The tokenizer of prompts that are token ids already."""
+    """The tokenizer of prompts that are token ids already, all known."""
+
+    words = frozenset()
+    text_width = 0
 
     def encode(self, ids):
         return ids
 
-    def fix_typos(self, ids):
-        return ids
+    def unknown(self, ids):
+        return []
 
     def pad_prompts(self, prompts):
         return pad_prompts(prompts)

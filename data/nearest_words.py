@@ -62,6 +62,10 @@ class Table:
         with safe_open(folder / weights, 'numpy') as file:
             self.vectors = file.get_tensor(name)  # (n, width)
 
+    def __contains__(self, word):
+        """is it a word of the table, not put together of pieces?"""
+        return len(self.pieces.encode(word, add_special_tokens=False).ids) == 1
+
     def __getitem__(self, word):
         """-> its vector (width,) of length 1, or 0 where it has no pieces"""
         ids = self.pieces.encode(word, add_special_tokens=False).ids
@@ -104,7 +108,13 @@ class PromptReader:
         -> the same text in known words as far as it is understood, {word that no training text has: what it is read
         as, or None}
         """
-        read_as = dict.fromkeys(self.tokenizer.unknown(text)) | self.tokenizer.misspelt(text)
+        unknown = self.tokenizer.unknown(text)
+        if not unknown:
+            return text, {}
+        read_as = dict.fromkeys(unknown)
+        for word, mended in self.tokenizer.misspelt(text).items():
+            if not any(word in table for table in tables()):  # couch is a word, and no mistyped touch
+                read_as[word] = mended
         if None in read_as.values() and self.by_meaning:
             self.add_nearest(read_as, [word.lower() for word in re.findall(r'\w+', text)])
         return re.sub(r'\w+', lambda m: read_as.get(m[0].lower()) or m[0], text), read_as

@@ -8,6 +8,7 @@ Results come in the order of their blocks. What f makes of a block must depend o
 same for any number of processes, on any engine. Outside of `use`, and where there is one block, this process does it.
 """
 
+import os
 import warnings
 from collections import deque
 from concurrent.futures import BrokenExecutor
@@ -49,6 +50,8 @@ def use(workers=0, engine='loky', scheduler=''):
 
 @contextmanager
 def loky(n, _):
+    # of a process that was killed, another one says which files it left, after our line
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore::UserWarning:joblib.externals.loky.backend.resource_tracker')
     try:
         yield {'backend': 'loky', 'n_jobs': n, 'inner_max_num_threads': 1}
     except BrokenExecutor:

@@ -186,7 +186,7 @@ def test_tampered_episodes_are_dropped_counted_and_named(demos, archive_meta, tm
     e[8] = changed(e[8], path=e[8]['path'][:-1])
     e[9] = {
         **e[9],
-        **{k: np.concatenate([e[9][k], e[9][k][-2:]]) for k in ('obs', 'act', 'path', 'taught')},
+        **{k: np.concatenate([e[9][k], e[9][k][-2:]]) for k in ('obs', 'act', 'path', 'taught', 'subgoal')},
     }  # goes on after its end
     e.append(demos[10])
     save(tmp_path / 'a.parquet', e, archive_meta)

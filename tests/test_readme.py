@@ -64,7 +64,8 @@ def small(command):
 
 def test_the_readmes_commands_run(folder):
     written = commands((ROOT / 'README.md').read_text())
-    assert [command.split()[1] for command in written[:3]] == ['prepare.py', 'train.py', 'sample_policy.py']
+    scripts = ['sample_policy.py', 'prepare.py', 'train.py', 'sample_policy.py']
+    assert [command.split()[1] for command in written[:4]] == scripts
     for command in written:
         if 'mine.parquet' in command:
             python(folder, '-c', code('README.md', 1))

@@ -63,7 +63,8 @@ def newest(folder):
 def test_the_loss_falls(training):
     rows = log(training[1])
     losses, val = [r['loss'] for r in rows if 'loss' in r], [r['val'] for r in rows if 'val' in r]
-    assert len(losses) == 60 and np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5]) and val[1] < val[0]
+    assert len(losses) == 60 and np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+    assert max(val) < 0.7  # untrained it is 1.4
     assert [r['step'] for r in rows if 'val' in r] == [40, 60]
 
 

@@ -1,0 +1,78 @@
+"""The policy that comes with nanoPilot, data/toy_nav/policy: it is there, small, and does what it is told."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY, run
+
+from data import toy_nav
+from data.toy_nav.itinerary import parse
+from nanopilot import Policy
+from nanopilot.checkpoint import find_checkpoint
+from nanopilot.rollout import rollout
+
+FOLDER = ROOT / 'data' / 'toy_nav' / 'policy'
+LEAST = 12  # of these, written before it was trained: it carries out 13
+PROMPTS = [
+    'go north of the fridge',
+    'drive to the bed',
+    'stop on the purple tile',
+    'fan, then bed',
+    'pass by the stove, then stop near the bed',
+    'could you please go to the cactus and finally to the sofa?',
+    'first the fan, after that the fridge',
+    'go to the fridge after the fan',
+    'head for the cabinet, but keep off the red tile',
+    'south of the stove',
+    'please visit the statue and the cactus, in that order',
+    'move between the bed and the sofa',
+    'robot, park west of the sofa',
+    'visit the stove before the fridge',
+    'end up at the cactus',
+    'go east of the fan, then south of the bed, then stop at the fridge',
+    'the pink tile please',
+    'without touching the blue tile go to the stove',
+    'swing by the bed, then wait at the chair',
+    'start at the fridge and finish north of the cactus',
+]
+
+
+@pytest.fixture(scope='module')
+def policy():
+    return Policy.load(FOLDER)
+
+
+def test_it_does_what_20_prompts_say(policy):
+    room = toy_nav.places(policy.data_spec['env_kwargs'])
+    done = rollout(policy, PROMPTS, [None] * len(PROMPTS), np.arange(len(PROMPTS)))
+    missed = [
+        prompt
+        for prompt, episode in zip(PROMPTS, done)
+        if not parse(prompt, room).match(episode['path'], room)['carried_out']
+    ]
+    assert len(PROMPTS) - len(missed) >= LEAST, missed
+
+
+def test_it_is_small_and_has_a_card():
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 8e6
+    assert 'python train.py config/toy_nav.py' in (FOLDER / 'README.md').read_text()
+
+
+def test_it_is_what_sample_policy_drives_where_no_other_is_named(tmp_path):
+    process = run('sample_policy.py', '--prompt=go to the bed', cwd=tmp_path)
+    assert process.returncode == 0 and 'stopped at' in process.stdout
+    assert (tmp_path / 'out-brought' / 'drive.png').is_file()
+
+
+def test_an_export_acts_alike_in_half_the_bytes(trained, prepared, script, refuses, tmp_path):
+    to = f'--export={tmp_path}/mine'
+    script('sample_policy.py', f'--out_dir={trained}', to)
+    refuses('sample_policy.py', f'--out_dir={trained}', to, words=('mine is there already',))
+    whole, half = Policy.load(trained), Policy.load(tmp_path / 'mine')
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.allclose(tensor, half.model.state_dict()[name], atol=1e-3, rtol=1e-3), name
+    assert torch.equal(whole.model.steps.obs_norm.mean, half.model.steps.obs_norm.mean)
+    sizes = [folder / 'model.safetensors' for folder in (find_checkpoint(trained), tmp_path / 'mine')]
+    assert sizes[1].stat().st_size < 0.6 * sizes[0].stat().st_size
+    command = ['train.py', *TINY, f'--data_dir={prepared}', f'--out_dir={tmp_path}/mine', '--init_from=resume']
+    refuses(*command, words=('no intact checkpoint',))
