@@ -44,6 +44,7 @@ from nanopilot import hub
 dataset = 'toy_nav'  # folder in data/
 archive = ''  # files, folders, patterns, separated by commas: archives, or what data/importers reads; '': collect them
 obs_keys = ''  # of a file whose observations are a dict: which of its keys, separated by commas
+rollout = ''  # of a file with solutions of pyribs: module:function that makes a trajectory of one
 clip_actions = False  # of a file: actions beyond their bounds are clipped, not left out
 size = 1.0  # how much to collect, as a multiple of the data set's default
 relabel = ''  # a training run: also episodes that its policy begins and the data set's driver ends (DAgger)
@@ -154,7 +155,7 @@ def collect(data, kwargs):
     meta = archive_meta(data, kwargs)
     files = []
     if archive:
-        options = Options(obs_keys, clip_actions)
+        options = Options(obs_keys, clip_actions, rollout)
         files = archives_of(archive, archives_folder, data, kwargs, meta, options)
     else:
         for source in data.sources(kwargs):
@@ -162,6 +163,8 @@ def collect(data, kwargs):
     if not files:
         raise ValueError(f'{dataset} collects nothing itself. Name files: --archive=FILE')
     archives = [Archive(file) for file in files]
+    if not contract.has_environment(data, kwargs):
+        print(f'{dataset} has no environment: nothing is replayed')
     for a in archives:
         a.check(meta)
     return archives

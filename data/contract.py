@@ -7,7 +7,8 @@ import importlib
 import json
 from pathlib import Path
 
-REQUIRED = ('sources', 'env_kwargs', 'spec')
+REQUIRED = ('sources', 'env_kwargs', 'make_env', 'make_vec', 'spec', 'collect')
+SIMULATOR = ('make_env', 'make_vec', 'collect')  # of these all, or none: a real robot's data have no simulator
 SPEC = (
     'obs_names',
     'act_names',
@@ -60,8 +61,10 @@ def load(name):
         if not f'data.{name}.'.startswith(f'{e.name}.'):  # it is there, and imports what is not
             raise
         raise ValueError(f'no data set data/{name}. There are: {", ".join(names())}') from None
+    simulated = any(hasattr(dataset, name) for name in SIMULATOR)
     for required in REQUIRED:
-        part(dataset, required)
+        if simulated or required not in SIMULATOR:
+            part(dataset, required)
     return dataset
 
 
@@ -88,7 +91,7 @@ def has_environment(dataset, kwargs):
 def environments(dataset, n, kwargs):
     """-> its vector environment of n; ValueError where it has none, or one that hides where an episode ends"""
     env = part(dataset, 'make_vec')(n, **kwargs)
-    mode = env.metadata.get('autoreset_mode')
+    mode = getattr(env, 'metadata', {}).get('autoreset_mode')
     if getattr(mode, 'name', '') == 'SAME_STEP':
         raise ValueError(
             f'{folder_of(dataset)}: the environments of make_vec reset within the step that ends an episode '

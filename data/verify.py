@@ -24,10 +24,17 @@ def verify(data, episodes, kwargs, spec, replay=True):
     if valid and replay:
         for i, reason in zip(valid, replay_all(data, [episodes[i] for i in valid], kwargs, spec)):
             reasons[i] = reason
-    elif not spec['bd_names']:
+    elif not replay:
         for i in valid:
-            episodes[i].setdefault('path', np.zeros((len(episodes[i]['act']) + 1, 0), np.float32))
+            episodes[i].setdefault('path', end_alone(episodes[i]))
     return reasons
+
+
+def end_alone(episode):
+    """the path of an episode of which the end is known: nan, not known, before"""
+    path = np.full((len(episode['act']) + 1, len(episode['bd'])), np.nan, np.float32)
+    path[-1] = episode['bd']
+    return path
 
 
 def check_shapes(episode):

@@ -423,6 +423,30 @@ def test_lerobot_as_others_write_it(tmp_path, capsys):
 
 
 # ------------------------------------------------------------------------------
+# pyribs
+
+
+def rolled_out(solution):
+    """a trajectory of a solution: its number says which"""
+    return BASE[int(solution[0])]
+
+
+@pytest.mark.parametrize('form', ['csv', 'npz'])
+def test_solutions_take_a_rollout(form, tmp_path):
+    solution = np.stack([np.arange(len(BASE), dtype=float), np.ones(len(BASE))], 1)
+    if form == 'npz':
+        np.savez(tmp_path / 'x.npz', solution=solution, objective=np.ones(len(BASE)), measures=solution)
+        (tmp_path / 'x.npz').rename(tmp_path / 'x')
+    else:
+        rows = [f'{a},{b},1.0,{a},{b},{k}' for k, (a, b) in enumerate(solution)]
+        head = 'solution_0,solution_1,objective,behavior_0,behavior_1,index'
+        (tmp_path / 'x').write_text('\n'.join([head, *rows]) + '\n')
+    refused(tmp_path / 'x', tmp_path, 'without trajectories', '--rollout=module:function')
+    refused(tmp_path / 'x', tmp_path, 'nowhere', rollout='nowhere:f')
+    assert same(imported(tmp_path / 'x', tmp_path, rollout=f'{__name__}:rolled_out'))
+
+
+# ------------------------------------------------------------------------------
 # ends inside an element
 
 

@@ -40,6 +40,11 @@ def sources(kwargs):
     return []
 
 
+def collect(source, size, seed, kwargs):
+    """nothing: its episodes are a file's"""
+    return iter(())
+
+
 def has_environment(kwargs):
     return bool(kwargs['env'])
 

@@ -9,6 +9,7 @@ its name; what was understood of it is printed before anything is written. Nothi
 | `hdf5.py` | HDF5 of D4RL, Minari and robomimic |
 | `minari.py` | folders of Minari: HDF5, Arrow, Parquet |
 | `lerobot.py` | folders of LeRobot, v2.0, v2.1 and v3.0 |
+| `ribs.py` | solutions of pyribs, with a rollout |
 | `npz.py` | npz: D4RL's keys, Stable-Baselines, imitation |
 | `../pickles.py` | pickles, joblib, torch.save, .npy with objects |
 """
@@ -24,6 +25,7 @@ from data.contract import part
 from data.importers.detect import open_source
 from data.importers.lerobot import is_lerobot
 from data.importers.minari import is_minari
+from data.importers.ribs import Ribs, holds_solutions
 from data.importers.trajectories import Import, Options  # noqa: F401, it is part of the call
 
 
@@ -35,7 +37,7 @@ def archives_of(names, folder, dataset, kwargs, meta, options):
     names: separated by commas: files, folders, patterns; dataset: the data set's module; meta: what its archives say of
     themselves; options: an Options. ValueError, of one line, before anything is written
     """
-    opened = opened_sources(names)
+    opened = opened_sources(names, options.rollout)
     surveys = [source and survey_of(source, dataset, meta, options) for _, source in opened]
     files, taken = [], set()
     for (path, source), survey in zip(opened, surveys):
@@ -51,10 +53,16 @@ def archives_of(names, folder, dataset, kwargs, meta, options):
     return files
 
 
-def opened_sources(names):
-    """-> list of (path, its source, None where it is an archive already)"""
+def opened_sources(names, rollout=''):
+    """-> list of (path, its source, None where it is an archive already). rollout: of solutions of pyribs"""
     paths = [path for name in names.split(',') for path in paths_of(name.strip())]
-    return [(path, open_source(path)) for path in paths]
+    return [(path, with_rollouts(open_source(path), rollout)) for path in paths]
+
+
+def with_rollouts(source, rollout):
+    if source is not None and holds_solutions(getattr(source, 'names', ())):
+        return Ribs(source, rollout)
+    return source
 
 
 def survey_of(source, dataset, meta, options):

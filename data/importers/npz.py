@@ -63,6 +63,7 @@ class Npz:
                     self.look_at(archive, name)
         except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError) as e:
             raise ValueError(f'{path} cannot be read ({str(e).splitlines()[0]}). Save or copy it again') from None
+        self.names = list(self.shapes)
         act = next((s for s in SPELLINGS['act'] if s in self.shapes), None)
         rows = [shape[0] for shape in self.shapes.values() if shape]
         self.n = self.shapes[act][0] if act and self.shapes[act] else max(rows, default=0)

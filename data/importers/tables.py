@@ -58,6 +58,7 @@ class Table:
             raise ValueError(
                 f'{path} is not a whole {self.kind} file ({first_line(e)}). Make or copy it again'
             ) from None
+        self.names = self.schema.names
         self.kind = f'{self.kind}, one row a step'
         self.layout = 'steps'
         if self.has_episodes():
