@@ -16,6 +16,7 @@ import config as settings  # first: it turns mistakes into one line
 
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -125,6 +126,8 @@ def prepare(data, kwargs):
     draw_archives(data, kwargs, episodes.spreads)
     file = data.config_file(kwargs) if hasattr(data, 'config_file') else f'config/{dataset}.py'
     train = f'train.py {file}' if (ROOT / file).is_file() else f'train.py --dataset={dataset}'
+    if out_dir:
+        train += f' --data_dir={shlex.quote(out_dir)}'
     print(f'prepared {out} in {time.time() - started:.0f} s. Next: python {train}')
 
 

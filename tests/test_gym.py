@@ -42,7 +42,7 @@ def prepared(tmp_path, file, *args):
 def test_a_file_of_an_environment_becomes_a_policy(env, config, tmp_path):
     np.savez(tmp_path / 'x.npz', **driven(env, 30))
     said = prepared(tmp_path, 'x.npz', f'--env={env}')
-    assert '30 of 30 episodes are kept' in said and config in said
+    assert '30 of 30 episodes are kept' in said and f'{config} --data_dir=p' in said
     process = run('train.py', config, '--data_dir=p', *TINY, '--rollouts=4', cwd=tmp_path)
     assert process.returncode == 0 and 'rollouts' in process.stdout, process.stderr
     process = run('sample_policy.py', '--out_dir=o', '--bd=20', cwd=tmp_path)
