@@ -16,6 +16,7 @@ import config as settings  # first: it turns mistakes into one line
 
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -26,12 +27,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data import contract, encoders, pickles, quantize
+from data import contract, encoders, quantize
 from data.archive import Archive, save
 from data.blocks import Reader, Splits, blocks_of
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
 from data.describe import LLMDescriber
 from data.disk_cache import DiskCache
+from data.importers.archives import Options, archives_of
 from data.nearest_words import neighbours
 from data.prepared import SPLITS, VERSION, Prepared, Rows, finish, load_meta, partial_folder, sha256
 from data.verify import Duplicates
@@ -41,11 +43,15 @@ from nanopilot import hub
 
 # ------------------------------------------------------------------------------
 dataset = 'toy_nav'  # folder in data/
-archive = ''  # files, separated by commas: Parquet, pickled trajectories, folders of an export; '': collect them
+archive = ''  # files, folders, patterns, separated by commas: archives, or what data/importers reads; '': collect them
+obs_keys = ''  # of a file whose observations are a dict: which of its keys, separated by commas
+rollout = ''  # of a file with solutions of pyribs: module:function that makes a trajectory of one
+clip_actions = False  # of a file: actions beyond their bounds are clipped, not left out
 size = 1.0  # how much to collect, as a multiple of the data set's default
 relabel = ''  # a training run: also episodes that its policy begins and the data set's driver ends (DAgger)
 relabel_episodes = 6000  # .. for the prompts of so many training episodes
 recollect = False  # collect again although the archives are there
+env = ''  # for --dataset=gym: an id of Gymnasium, or module:function of yours; '': there is none
 env_kwargs = '{}'  # arguments of the environment, JSON: {"scene": "my_room.json", "start_anywhere": true}
 out_dir = ''  # where the prepared data goes; '': data/<dataset>/prepared
 archive_dir = ''  # where collected archives go; '': data/<dataset>/archives
@@ -87,7 +93,10 @@ NOT_OF_DATA |= {'workers', 'engine', 'scheduler'}
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('prepare.py: terminated'))  # nothing half-written stays
     data = contract.load(dataset)
-    kwargs = read_env_kwargs(data, env_kwargs)
+    if hasattr(data, 'of_files') and archive:
+        kwargs = data.of_files(archive, env, obs_keys, clip_actions)
+    else:
+        kwargs = read_env_kwargs(data, env_kwargs)
     if suggest_k:
         quantize.suggest_clusters(Prepared(out, 'train'), chunk, seed)
         return
@@ -115,8 +124,10 @@ def prepare(data, kwargs):
         finish(folder, out)
     report(meta, episodes, tokenizer, text_counts, describer)
     draw_archives(data, kwargs, episodes.spreads)
-    file = f'config/{dataset}.py'
+    file = data.config_file(kwargs) if hasattr(data, 'config_file') else f'config/{dataset}.py'
     train = f'train.py {file}' if (ROOT / file).is_file() else f'train.py --dataset={dataset}'
+    if out_dir:
+        train += f' --data_dir={shlex.quote(out_dir)}'
     print(f'prepared {out} in {time.time() - started:.0f} s. Next: python {train}')
 
 
@@ -147,22 +158,19 @@ def collect(data, kwargs):
     meta = archive_meta(data, kwargs)
     files = []
     if archive:
-        for name in archive.split(','):
-            files += archive_files(data, Path(name.strip()), kwargs, meta)
+        options = Options(obs_keys, clip_actions, rollout)
+        files = archives_of(archive, archives_folder, data, kwargs, meta, options)
     else:
         for source in data.sources(kwargs):
             files.append(collect_source(data, source, kwargs, meta))
+    if not files:
+        raise ValueError(f'{dataset} collects nothing itself. Name files: --archive=FILE')
     archives = [Archive(file) for file in files]
+    if not contract.has_environment(data, kwargs):
+        print(f'{dataset} has no environment: nothing is replayed')
     for a in archives:
         a.check(meta)
     return archives
-
-
-def archive_files(data, file, kwargs, meta):
-    """one of --archive -> Parquet files: those of an exported folder, or one made of a pickle"""
-    if file.suffix in ('.pkl', '.pickle'):
-        return [pickles.to_archive(file, archives_folder, data, kwargs, meta)]
-    return sorted(file.glob('data/*.parquet')) or [file]
 
 
 def collect_source(data, source, kwargs, meta):

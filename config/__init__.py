@@ -20,7 +20,7 @@ SETTABLE = (bool, int, float, str)
 def one_line(kind, error, trace):
     """print one line in place of a traceback for what a user can mend; NANOPILOT_DEBUG=1 shows all"""
     script = os.path.basename(sys.argv[0])
-    if issubclass(kind, KeyboardInterrupt):
+    if interrupted(error):
         line = '\ninterrupted'
     elif issubclass(kind, MemoryError):
         line = f'{script}: out of memory ({error}). Close other programs, or ask for less at a time'
@@ -31,6 +31,11 @@ def one_line(kind, error, trace):
     else:
         line = f'{script}: {error}'
     return print(line, file=sys.stderr)
+
+
+def interrupted(error):
+    """was it ^C, or an error of a library that ^C came in the middle of?"""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or interrupted(error.__context__))
 
 
 # scripts import this file first: a missing package gets its line too, and torch is not loaded yet

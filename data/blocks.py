@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from data.archive import episodes_of
-from data.contract import load, read_spec
+from data.contract import has_environment, load, read_spec
 from data.describe import annotate, keep_texts, phrasings_for_test
 from data.prepared import SPLITS
 from data.verify import digest, verify
@@ -94,7 +94,8 @@ class Reader:
         data = load(self.dataset)
         episodes = block.episodes()
         has_path = 'path' in block.batch.schema.names
-        reasons = verify(data, episodes, self.kwargs, read_spec(data, self.kwargs), block.meta.get('replay', True))
+        replay = block.meta.get('replay', True) and has_environment(data, self.kwargs)
+        reasons = verify(data, episodes, self.kwargs, read_spec(data, self.kwargs), replay)
         found = []
         for number, (episode, reason) in enumerate(zip(episodes, reasons), block.number):
             if reason:

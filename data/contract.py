@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 REQUIRED = ('sources', 'env_kwargs', 'make_env', 'make_vec', 'spec', 'collect')
+SIMULATOR = ('make_env', 'make_vec', 'collect')  # of these all, or none: a real robot's data have no simulator
 SPEC = (
     'obs_names',
     'act_names',
@@ -60,8 +61,10 @@ def load(name):
         if not f'data.{name}.'.startswith(f'{e.name}.'):  # it is there, and imports what is not
             raise
         raise ValueError(f'no data set data/{name}. There are: {", ".join(names())}') from None
+    simulated = any(hasattr(dataset, name) for name in SIMULATOR)
     for required in REQUIRED:
-        part(dataset, required)
+        if simulated or required not in SIMULATOR:
+            part(dataset, required)
     return dataset
 
 
@@ -77,6 +80,24 @@ def part(dataset, name, cure=''):
         cure = cure or f'Add it to {folder}/__init__.py: data/README.md says what it is'
         raise ValueError(f'{folder} has no {CALLS.get(name, name)}. {cure}')
     return getattr(dataset, name)
+
+
+def has_environment(dataset, kwargs):
+    """is there something to act in?"""
+    asked = getattr(dataset, 'has_environment', None)
+    return hasattr(dataset, 'make_vec') and (asked is None or asked(kwargs))
+
+
+def environments(dataset, n, kwargs):
+    """-> its vector environment of n; ValueError where it has none, or one that hides where an episode ends"""
+    env = part(dataset, 'make_vec')(n, **kwargs)
+    mode = getattr(env, 'metadata', {}).get('autoreset_mode')
+    if getattr(mode, 'name', '') == 'SAME_STEP':
+        raise ValueError(
+            f'{folder_of(dataset)}: the environments of make_vec reset within the step that ends an episode '
+            '(autoreset_mode SAME_STEP), so that its end is not seen. Make them with AutoresetMode.NEXT_STEP'
+        )
+    return env
 
 
 # ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.contract import folder_of, part
+from data.contract import environments, folder_of, part
 
 
 def verify(data, episodes, kwargs, spec, replay=True):
@@ -24,7 +24,17 @@ def verify(data, episodes, kwargs, spec, replay=True):
     if valid and replay:
         for i, reason in zip(valid, replay_all(data, [episodes[i] for i in valid], kwargs, spec)):
             reasons[i] = reason
+    elif not replay:
+        for i in valid:
+            episodes[i].setdefault('path', end_alone(episodes[i]))
     return reasons
+
+
+def end_alone(episode):
+    """the path of an episode of which the end is known: nan, not known, before"""
+    path = np.full((len(episode['act']) + 1, len(episode['bd'])), np.nan, np.float32)
+    path[-1] = episode['bd']
+    return path
 
 
 def check_shapes(episode):
@@ -100,7 +110,7 @@ def replay_all(data, episodes, kwargs, spec):
         for k in np.flatnonzero(rows):
             reasons[k] = reasons[k] or reason
 
-    env = data.make_vec(n, **kwargs)
+    env = environments(data, n, kwargs)
     obs, info = env.reset(seed=recorded.seeds)
     path = np.empty((T + 1, n, len(spec['bd_names'])), np.float32)
     for t in range(T + 1):
@@ -110,6 +120,7 @@ def replay_all(data, episodes, kwargs, spec):
         if t == T:
             break
         going = t < length  # (n,)
+        obs = obs.reshape(n, -1)  # labels have no axis of their own
         drop((obs != recorded.obs[t]).any(-1) & going, 'other observations when replayed')
         if recorded.policies is not None:
             act = part(data, 'controller')(recorded.policies, obs)

@@ -14,7 +14,7 @@ from itertools import zip_longest
 import numpy as np
 
 from data import metrics
-from data.contract import part
+from data.contract import has_environment, part
 from data.metrics import interval
 from data.pictures import save
 from data.prepared import SPLITS, Prepared
@@ -135,6 +135,8 @@ def rollout_scores(policy, split, n, seed=1337):
     what train.py logs of rollouts -> {'rollout': rollout_score, 'free': the success of what people typed, where the
     data set has that}
     """
+    if not has_environment(dataset_of(policy), policy.data_spec['env_kwargs']):
+        return {}
     scores = {'rollout': rollout_score(policy, split, n, seed)}
     free = free_sentences(policy, split.split)
     if free.episodes:

@@ -55,9 +55,10 @@ class Rows:
     def __init__(self, policy, episodes, env_kwargs):
         self.policy = policy
         self.episodes = episodes
-        self.env = contract.part(dataset_of(policy), 'make_vec')(len(episodes), **env_kwargs)
+        self.env = contract.environments(dataset_of(policy), len(episodes), env_kwargs)
         self.running = np.ones(len(episodes), bool)
-        self.obs, info = self.env.reset(seed=[e.seed for e in episodes])
+        obs, info = self.env.reset(seed=[e.seed for e in episodes])
+        self.obs = obs.reshape(len(episodes), -1)  # labels have no axis of their own
         policy.reset([e.prompt for e in episodes], [e.bd for e in episodes])
         for episode, bd in zip(episodes, info['bd']):
             episode.path.append(bd)
@@ -89,7 +90,7 @@ class Rows:
             episode.obs.append(self.obs[row])
             episode.act.append(act[row])
             episode.path.append(info['bd'][row])
-        self.obs = obs
+        self.obs = obs.reshape(len(obs), -1)
         self.running &= ~(terminated | truncated)
 
 

@@ -193,3 +193,17 @@ def test_a_mistake_in_a_script_is_one_line(tmp_path):
 
 def test_a_config_file_that_raises_is_one_line_in_a_script(tmp_path):
     refused(run('prepare.py', written(tmp_path, 'size = 1 / 0'), cwd=tmp_path), 'mine.py failed: ZeroDivisionError')
+
+
+def test_an_error_in_the_middle_of_an_interrupt_is_an_interrupt(capsys):
+    """a library cleans up after ^C, and fails"""
+    import sys
+
+    try:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError('cannot join thread before it is started')
+    except RuntimeError:
+        settings.one_line(*sys.exc_info())
+    assert capsys.readouterr().err == '\ninterrupted\n'

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from conftest import run
 
-from data import cartpole, pickles
+from data import cartpole
 from data.archive import Archive
 from data.contract import archive_meta
+from data.importers.archives import archives_of
+from data.importers.detect import open_source
+from data.importers.trajectories import Import, Options
 
 
 @pytest.fixture
@@ -31,16 +34,27 @@ def written(tmp_path, what, protocol=pickle.DEFAULT_PROTOCOL):
     return tmp_path / 'mine.pkl'
 
 
+def read(file):
+    return list(Import(open_source(file), 'mine', {}, Options()).episodes())
+
+
+def to_archive(file, folder):
+    kwargs = cartpole.env_kwargs()
+    meta = archive_meta(cartpole, kwargs)
+    (made,) = archives_of(str(file), folder, cartpole, kwargs, meta, Options())
+    return made
+
+
 def refused(file):
     with pytest.raises(ValueError) as e:
-        pickles.read(file)
+        read(file)
     assert '\n' not in str(e.value) and 'mine.pkl' in str(e.value)
     return str(e.value)
 
 
 @pytest.mark.parametrize('protocol', range(6))
 def test_every_protocol_is_read(protocol, trajectories, tmp_path):
-    for a, b in zip(pickles.read(written(tmp_path, trajectories[:3], protocol)), trajectories[:3], strict=True):
+    for a, b in zip(read(written(tmp_path, trajectories[:3], protocol)), trajectories[:3], strict=True):
         assert (
             np.array_equal(a['obs'], b['observations'])
             and np.array_equal(a['act'][:, 0], b['actions'])
@@ -67,7 +81,7 @@ def test_every_spelling_is_read(kind, trajectories, tmp_path):
             for e in what
         ]
         what = what if kind == 'episodes of steps' else [step for e in what for step in e]
-    for a, b in zip(pickles.read(written(tmp_path, what)), trajectories[:3], strict=True):
+    for a, b in zip(read(written(tmp_path, what)), trajectories[:3], strict=True):
         assert (
             np.array_equal(a['obs'], b['observations'])
             and np.array_equal(a['act'][:, 0], b['actions'])
@@ -139,10 +153,8 @@ def test_a_bomb_ends_at_the_limit(tmp_path, monkeypatch):
 
 
 def test_an_archive_is_made_of_them(trajectories, tmp_path):
-    kwargs = cartpole.env_kwargs()
-    meta = archive_meta(cartpole, kwargs)
-    made = Archive(pickles.to_archive(written(tmp_path, trajectories), tmp_path / 'a', cartpole, kwargs, meta))
-    made.check(meta)
+    made = Archive(to_archive(written(tmp_path, trajectories), tmp_path / 'a'))
+    made.check(archive_meta(cartpole, cartpole.env_kwargs()))
     assert made.file.name == 'imported_mine.parquet' and made.meta['replay'] is False
     for a, b in zip(next(made.groups()), trajectories, strict=True):
         assert np.array_equal(a['obs'], b['observations']) and np.array_equal(a['act'][:, 0], b['actions'])
@@ -151,10 +163,9 @@ def test_an_archive_is_made_of_them(trajectories, tmp_path):
 
 def test_trajectories_of_another_width_are_one_line(trajectories, tmp_path):
     file = written(tmp_path, [{**e, 'observations': e['observations'][:, :3]} for e in trajectories])
-    kwargs = cartpole.env_kwargs()
     with pytest.raises(ValueError) as e:
-        pickles.to_archive(file, tmp_path / 'a', cartpole, kwargs, archive_meta(cartpole, kwargs))
-    assert 'mine.pkl, trajectory 0: 3 observations and 1 actions a step, but cartpole has 4 and 1' in str(e.value)
+        to_archive(file, tmp_path / 'a')
+    assert 'mine.pkl, episode 0: 3 observations and 1 actions a step, but cartpole has 4 and 1' in str(e.value)
     assert not (tmp_path / 'a').exists()
 
 

@@ -309,7 +309,7 @@ def there(prepared, tmp_path):
 MISTAKES = {
     'missing archive': (['--archive=none.parquet'], ['none.parquet', 'python prepare.py']),
     'truncated archive': (['--archive=cut.parquet'], ['cut.parquet', 'not a whole Parquet file']),
-    'another kind of file': (['--archive=text.parquet'], ['text.parquet', 'not a whole Parquet file']),
+    'another kind of file': (['--archive=text.parquet'], ['text.parquet', 'csv']),
     'unknown data set': (['--dataset=mars'], ['data/mars', 'toy_nav']),
     'env_kwargs no JSON': (['--env_kwargs={scene'], ['env_kwargs']),
     'env_kwargs unknown': (['--env_kwargs={"gravity": 9.8}'], ['gravity']),

@@ -20,6 +20,7 @@ RANDOM = (0.6, 0.3, 0.1)  # shares of random actions, each in a third of the epi
 TARGETS = (10, 25, 50, 100, 150, 200, 300, 400, 500)  # returns that are asked for when a policy is scored
 OBS_NAMES = ['x', 'x_dot', 'theta', 'theta_dot']
 STEPS = 500  # of an episode at most
+ASSUMED_REWARD = 1.0  # of a step, where a trajectory made elsewhere says nothing of rewards
 BLOCK = 250  # episodes side by side, and on one process
 
 
@@ -151,8 +152,8 @@ def mostly_right(obs, numbers, rng):
 
 
 def from_trajectory(episode, kwargs):
-    """a trajectory made elsewhere, with its 'reward' (T,); without, a step is worth 1 -> its bd and path"""
-    reward = np.asarray(episode.get('reward', np.ones(len(episode['act']))), np.float64).reshape(-1)
+    """a trajectory made elsewhere, with its 'reward' (T,) -> its bd and path"""
+    reward = np.asarray(episode['reward'], np.float64).reshape(-1)
     so_far = np.cumsum(reward * kwargs['discount'] ** np.arange(len(reward)))
     path = np.r_[0, so_far].astype(np.float32)[:, None]  # (T + 1, 1)
     return {'path': path, 'bd': path[-1]}
