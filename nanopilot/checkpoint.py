@@ -236,15 +236,18 @@ def check_resumable(folder, info, model_args, columns, config, tokenizer):
             f'{folder} was trained with optimizer={optimizer!r}, this run has {config["optimizer"]!r}. '
             'Resume with the same'
         )
+    check_model(folder, info, model_args, tokenizer, 'Resume with the same settings')
+
+
+def check_model(folder, info, model_args, tokenizer, cure):
+    """ValueError where a checkpoint's model is another one than that of model_args, or reads another vocabulary"""
     for name, value in model_args.items():
         if info['model'].get(name) != value:
-            raise ValueError(
-                f'{folder} has {name}={info["model"].get(name)!r}, this run {value!r}. Resume with the same settings'
-            )
+            raise ValueError(f'{folder} has {name}={info["model"].get(name)!r}, this run {value!r}. {cure}')
     if tokenizer and read_file(folder, 'tokenizer.model', info) != tokenizer.model:
         raise ValueError(
-            f'{folder} reads prompts with another vocabulary than that of the data. '
-            'Resume with the data it was trained on, or train again'
+            f'{folder} reads prompts with another vocabulary than that of the data. Train on the data it was trained '
+            f'on, or prepare with its vocabulary: prepare.py --tokenizer_of={folder}'
         )
 
 
@@ -265,6 +268,24 @@ def resume(out_dir, model, averaged, optimizers, model_args, columns, config, to
         info['best']['rollout'] = -math.inf
         info['scores'] = []
     return info
+
+
+def begin_from(out_dir, model, averaged, model_args, columns, tokenizer):
+    """
+    The weights of a trained policy, with its normalisers, are those that training begins with, in place. ValueErrors
+    where it is another model, or of other observations.
+    """
+    if not os.path.isdir(out_dir):
+        raise FileNotFoundError(f"init_from={out_dir!r} is no folder of a policy. Name one, or 'scratch' or 'resume'")
+    folder = find_checkpoint(out_dir)
+    info = read_checkpoint(folder)
+    if info['obs_columns'] != columns:
+        raise ValueError(f'{folder} was trained on other observations (obs_names). Train with the same')
+    same = {name: value for name, value in model_args.items() if name != 'dropout'}
+    check_model(folder, info, same, tokenizer, 'Train with the same settings, or from scratch')
+    load_weights(model, read_tensors(folder, 'model.safetensors', info), folder)
+    for name, mean in averaged.items():
+        mean.copy_(model.get_parameter(name))
 
 
 # ------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, flip, hashes, refused, run
+from conftest import PREPARE, ROOT, TINY, flip, hashes, refused, run
 from safetensors.torch import load_file
 
 from data.prepared import Prepared
@@ -610,8 +610,26 @@ def test_resuming_with_another_vocabulary_is_refused(refuses_to_train, trained, 
         '--init_from=resume',
         '--max_iters=70',
         f'--data_dir={tmp_path / "other"}',
-        words=['another vocabulary', 'Resume with the data'],
+        words=['another vocabulary', '--tokenizer_of='],
     )
+
+
+def test_fine_tuning_begins_with_the_weights_that_act(train, refuses_to_train, trained, tmp_path):
+    before = load_file(checkpoints.find_checkpoint(trained) / 'model.safetensors')
+    args = [f'--init_from={trained}', '--eval_interval=1', *LONG_WARMUP, '--learning_rate=1e-9', '--min_lr=0']
+    assert train('tuned', '--max_iters=1', *args)['step'] == 1
+    after = load_file(newest(tmp_path / 'tuned') / 'model.safetensors')
+    assert before.keys() == after.keys() and all(torch.allclose(before[k], after[k], atol=1e-6) for k in before)
+    refuses_to_train(f'--init_from={trained}', '--n_embd=32', words=['n_embd=16', 'this run 32', 'scratch'])
+
+
+def test_a_vocabulary_is_that_of_the_policy_to_fine_tune(trained, prepared, demo_archive, tmp_path):
+    args = [f'--archive={demo_archive}', *PREPARE, '--vocab_size=300', '--texts=1']
+    for name, policy in ('own', ''), ('its', trained):
+        process = run('prepare.py', *args, f'--out_dir={name}', f'--tokenizer_of={policy}', cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+    own, its, first = (folder / 'tokenizer.model' for folder in (tmp_path / 'own', tmp_path / 'its', prepared))
+    assert own.read_bytes() != its.read_bytes() == first.read_bytes()
 
 
 def test_a_belief_goes_on_to_the_bit_and_on_the_same_observations(train, refuses_to_train, tmp_path):
