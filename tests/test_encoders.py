@@ -305,8 +305,8 @@ def test_a_sentence_is_reworded_in_one_place_or_wherever_it_can_be(texts):
     text = 'Pass south-west of the file cabinet, then stop west of the gray cabinet.'
     thing, colour = unseen_words()['thing'], unseen_words()['colour']
     assert reword(text, rng) in {
-        f'Pass south-west of the {file_cabinet}, {then} stop to the left of the {gray} {cabinet}.'
-        for then in ('next', 'afterwards')
+        f'Pass south-west of the {file_cabinet}, {then} stop leftward of the {gray} {cabinet}.'
+        for then in ('afterwards', 'subsequently')
         for file_cabinet in thing['file cabinet']
         for gray in colour['gray']
         for cabinet in thing['cabinet']

@@ -21,7 +21,7 @@ TEXTS = [
     'drive over the red tile, then go to the stove',
 ]
 # what is like what, each a direction of its own
-LIKE = [{'fridge', 'refrigerator'}, {'stove', 'oven'}, {'red', 'crimson'}, {'file', 'filing'}, {'go', 'walk'}]
+LIKE = [{'fridge', 'icebox'}, {'stove', 'oven'}, {'red', 'crimson'}, {'file', 'filing'}, {'go', 'walk'}]
 LIKE += [{'the', 'above', 'three'}, {'bed', 'bunk'}]
 
 
@@ -72,7 +72,7 @@ def test_neighbours_are_those_of_the_texts():
 @pytest.mark.parametrize(
     ('text', 'read', 'said'),
     [
-        ('Walk to the REFRIGERATOR!', 'go to the fridge!', {'walk': 'go', 'refrigerator': 'fridge'}),
+        ('Walk to the ICEBOX!', 'go to the fridge!', {'walk': 'go', 'icebox': 'fridge'}),
         ('go to the filing cabinet', 'go to the file cabinet', {'filing': 'file'}),
         ('go to the oven, then the oven', 'go to the stove, then the stove', {'oven': 'stove'}),
         ('drive over the crimson tile', 'drive over the red tile', {'crimson': 'red'}),
@@ -118,19 +118,19 @@ def test_a_frozen_encoder_reads_other_words_itself(tokenizer, toy_tables, monkey
 
 def test_without_tables_words_are_named_and_the_cure_is_said(trained, no_tables, capsys):
     policy = Policy.load(trained)
-    assert check_request(policy, 'go to the refrigerator', None) == 'go to the refrigerator'
+    assert check_request(policy, 'go to the icebox', None) == 'go to the icebox'
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == 'warning: refrigerator was never seen in training, it is not understood'
+    assert said[0] == 'warning: icebox was never seen in training, it is not understood'
     assert len(said) == 2 and "pip install '.[words]'" in said[1]
 
 
 def test_a_policy_reads_what_it_says(trained, toy_tables, capsys):
     policy = Policy.load(trained)
     assert policy.data_spec['neighbours'], 'a checkpoint carries what it needs'
-    assert policy.tokens('go to the refrigerator') == policy.tokens('go to the fridge')
-    assert check_request(policy, 'go to the refrigerator', None) == 'go to the fridge'
-    assert capsys.readouterr().err == 'warning: refrigerator was never seen in training, it is read as fridge\n'
-    assert policy.check('refrigerator', None) == {'refrigerator': 'fridge'}, 'what is read as a known word is known'
+    assert policy.tokens('go to the icebox') == policy.tokens('go to the fridge')
+    assert check_request(policy, 'go to the icebox', None) == 'go to the fridge'
+    assert capsys.readouterr().err == 'warning: icebox was never seen in training, it is read as fridge\n'
+    assert policy.check('icebox', None) == {'icebox': 'fridge'}, 'what is read as a known word is known'
     with pytest.raises(ValueError, match='knows no word'):
         policy.check('zebra', None)
 
@@ -156,5 +156,5 @@ def test_the_tables_know_synonyms():
     if not nearest_words.tables():
         pytest.skip(f'there are no tables of word vectors: {nearest_words.INSTALL}')
     reader = PromptReader(Tokenizer.train(TEXTS, 120), neighbours(TEXTS))
-    said = {'walk': 'go', 'oven': 'stove', 'xylophone': None, 'refrigerator': 'fridge'}
-    assert reader.read('Walk to the oven, then stop at the xylophone, north of the refrigerator')[1] == said
+    said = {'walk': 'go', 'oven': 'stove', 'xylophone': None, 'icebox': 'fridge'}
+    assert reader.read('Walk to the oven, then stop at the xylophone, north of the icebox')[1] == said

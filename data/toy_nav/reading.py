@@ -56,11 +56,12 @@ class Reader:
         colour = m['colour'] or m['its_colour'] or m['alone']
         if colour:
             return Place('tile', self.colours[colour])
-        if m['a'] and self.things[m['a']] != self.things[m['b']]:
-            a, b = sorted((self.things[m['a']], self.things[m['b']]), key=self.order.get)
+        a, b = m['a'] or m['a1'] or m['a2'], m['b'] or m['b1'] or m['b2']
+        if a and self.things[a] != self.things[b]:
+            a, b = sorted((self.things[a], self.things[b]), key=self.order.get)
             return Place('between', a, other=b)
         side = m['side'] or m['its_side']
-        thing = self.things[m['of'] or m['its'] or m['at'] or m['a']]
+        thing = self.things[m['of'] or m['its'] or m['at'] or a]
         if side:
             return Place('side', thing, self.sides[side])
         return Place('at', thing)
@@ -81,11 +82,16 @@ def mention_pattern(known, things, colours, sides):
     """a place in a sentence, its parts in named groups"""
     thing, colour, side = map(either, (things, colours, sides))
     tile = either(known['tile nouns'])
-    of = rf'(?P<side>{side})(?:ern)?(?: (?:side|end|edge|part))? (?:of|from) {THE}(?P<of>{thing})'
-    end = r'(?:ern)? (?:side|end|edge|part)'
-    its = rf"(?P<its>{thing})(?:'s (?={side})| (?=(?:{side}){end}\b(?! (?:of|from)\b)))(?P<its_side>{side})(?:{end})?"
+    part = r'(?:side|end|edge|part|corner)'
+    of = rf'(?P<side>{side})(?:ern)?(?: {part})? (?:of|from) {THE}(?P<of>{thing})'
+    # the bed's north, the bed's north side, bed, north side, bed: north side, bed north, bed (north)
+    its = (
+        rf"(?P<its>{thing})(?:'s | \(|[,:]? (?=(?:{side})(?:ern)? {part}\b)| )(?P<its_side>{side})(?:ern)?(?: {part})?"
+        rf'(?:\)|\b(?!-| (?:{part} )?(?:of|from)\b)(?! (?:away|by the|next to)\b))'
+    )
+    gap = rf'gap (?P<a1>{thing})/(?P<b1>{thing})|(?P<a2>{thing})(?:/| and )(?P<b2>{thing}) gap'
     return re.compile(
-        rf'\b(?:between|middle of) {THE}(?P<a>{thing}) and {THE}(?P<b>{thing})\b|\b{of}\b|\b{its}\b|'
+        rf'\b(?:between|middle of|gap of) {THE}(?P<a>{thing}) and {THE}(?P<b>{thing})\b|\b(?:{gap})\b|\b{of}\b|\b{its}|'
         rf'\b(?P<colour>{colour})(?:[- ]colou?red)? (?:{tile}|part of {THE}floor|one)s?\b|'
         rf'\b(?:{tile}) that is (?P<its_colour>{colour})\b|\b(?P<alone>{colour})\b(?! (?:{thing})\b)|'
         rf'\b(?P<at>{thing})\b'
