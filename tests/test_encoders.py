@@ -321,4 +321,4 @@ def test_a_sentence_is_reworded_in_one_place_or_wherever_it_can_be(texts):
         assert not words(all_places) & {'fridge', 'sofa', 'stove', 'then', 'gray'}
     assert reword('go to the orange tile', rng) is None
     assert reword('go to the file cabinet', rng, kind='colour') is None
-    assert reword('go west of the file cabinet', rng, kind='direction') == 'go to the left of the file cabinet'
+    assert reword('go west of the file cabinet', rng, kind='direction') == 'go leftward of the file cabinet'
