@@ -29,7 +29,7 @@ MOST = 2**16  # different episodes, texts or first observations that are counted
 STARTS = 1000  # episodes that the classifiers learn from
 STEPS = 4000  # drawn
 NUMBERS = 4_000_000  # in a sample, at most: fewer rows where an observation is long
-TEXTS = 64  # different ones that are counted from one first observation, or for one episode
+TEXTS = 16  # different ones that are counted from one first observation, or for one episode
 AT_BOUND, UNUSED, ONE_LABEL = 0.4, 0.05, 0.95  # shares from which on it is a finding
 
 
@@ -276,9 +276,10 @@ class Checkup:
         first = np.array(episode['obs'][0], np.float32)
         start, copy = self.starts.of(first.tobytes()), self.copies.of(digest(episode))
         start['episodes'] += 1
-        for known in start, copy:
-            if len(known['texts']) < TEXTS:
-                known['texts'].update(texts[:1])
+        if len(start['texts']) < TEXTS:
+            start['texts'].update(texts[:1])
+        if len(copy['texts']) < TEXTS:
+            copy['texts'].update(list(episode.get('text') or [])[:1])  # those of the file: the copy's would be lost
         copy['splits'][split] += 1
         if texts and copy['splits'].total() == 1:  # a copy would tell its own text
             self.sample.add([(first, texts[0])])
@@ -286,8 +287,7 @@ class Checkup:
     def first_observations(self):
         """-> of a sample of episodes with texts, no two the same: obs (n, n_obs), list of n texts"""
         sample = self.sample.sample()
-        obs = np.array([first for first, _ in sample]).reshape(len(sample), -1)
-        return obs, [text for _, text in sample]
+        return np.array([first for first, _ in sample]), [text for _, text in sample]
 
 
 # ------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def new_in_test(found):
 
 def told_line(told):
     if not told.kind:
-        return f'are they needed? Not measured: {told.why}'
+        return told.why
     what = f'which of {told.n_classes} texts it is'
     if told.kind == 'words':
         what = f'which of {told.n_classes} frequent words the text has'
@@ -638,7 +638,7 @@ def draw_texts(ax, found):
 
 def draw_told(ax, told):
     if not told.kind:
-        nothing(ax, '\n'.join(wrap(f'are the words needed? Not measured: {told.why}', 45)))
+        nothing(ax, '\n'.join(wrap(f'words: {told.why}', 45)))
         return
     scores = [100 * told.accuracy['mean'], 100 * told.chance['mean']]
     redundant_words = told.verdict.endswith('redundant')

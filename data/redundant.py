@@ -26,7 +26,7 @@ class Told:
     """How well the first observation tells the text. Scores are those of data/metrics.py."""
 
     kind: str  # 'texts': which of a few it is; 'words': which of the frequent words it has; '': it was not measured
-    why: str = ''  # .. not
+    why: str = ''  # .. not, or need not be
     n: int = 0  # episodes
     n_classes: int = 0  # texts, or words
     accuracy: dict = field(default_factory=dict)
@@ -49,20 +49,22 @@ class Told:
 
 def measure(obs, texts, seed=0):
     """obs (n, n_obs), the first of each episode, all of them finite; texts: n strings -> Told"""
-    obs = np.asarray(obs, np.float32)
-    if len(set(texts)) < 2:
-        return Told('', 'there is one text' if texts else 'there are no texts')
+    obs, texts = np.asarray(obs, np.float32), list(texts)
+    if not texts:
+        return Told('', 'there are no texts')
+    if len(set(texts)) == 1:
+        return Told('', 'they say nothing: all texts are the same')
     if len(texts) < FEWEST:
-        return Told('', f'there are {len(texts)} episodes, too few')
+        return Told('', f'not measured: {len(texts)} episodes are too few')
     varies = obs.min(0) != obs.max(0)
     if not varies.any():
-        return Told('', 'all episodes begin with the same observation, which tells nothing')
+        return Told('', 'needed: all episodes begin with the same observation')
     target = of_texts(texts) or of_words(texts)
     if target is None:
-        return Told('', 'nearly all texts differ, and they share no words')
+        return Told('', 'not measured: nearly all texts differ, and they share no words')
     x = standardised(obs[target.rows][:, varies])
     if len(x) < FEWEST:
-        return Told('', f'there are {len(x)} episodes whose texts others have, too few')
+        return Told('', f'not measured: {len(x)} episodes with texts that others have are too few')
     told = held_out(x, target, np.random.default_rng(seed))
     strength = tells(x, target.y)
     columns = [k for k in np.argsort(-strength)[:3] if strength[k] > TELLS]

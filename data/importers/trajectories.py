@@ -444,7 +444,7 @@ class Import:
             act = self.within(place, act) if self.spec['continuous'] else self.labels(where, act)
         if act is None:
             return None
-        finite = act[np.isfinite(act).all(1)]  # nan has no bounds; prepare.py leaves the episode out
+        finite = act[np.isfinite(act).all(1)].astype(float)  # an episode with nan is left out later
         self.integral = self.integral and bool((finite == np.round(finite)).all())
         if act.shape[1] == 1 and len(self.values) < 100:
             self.values.update(np.unique(finite).tolist())
