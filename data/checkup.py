@@ -4,9 +4,9 @@ A check-up of a file before it is prepared or trained on: one page, and the same
 $ python prepare.py --check --dataset=gym --archive=my_robot/
 $ python prepare.py --check --archive=mine.parquet
 
-It reads what `prepare.py --archive` reads, once more than that does, and replays nothing. Memory does not grow with
-the file: pictures, and whether words are redundant (data/redundant.py), are of a sample, each episode or step with the
-same chance; what is counted by its content is exact for MOST different ones, and then estimated, which is said.
+It reads what `prepare.py --archive` reads, and replays nothing. Memory does not grow with the file: pictures, and
+whether words are redundant (data/redundant.py), are of a sample, each episode or step with the same chance; what is
+counted by its content is exact up to MOST different ones, and estimated beyond that, which is said.
 """
 
 from collections import Counter
@@ -506,7 +506,7 @@ def of_told(found, told):
 def summary(findings):
     if not findings:
         return 'nothing was found that will hurt'
-    return f'{len(findings)} that will hurt, each with what to do about it' if len(findings) > 1 else '1 that will hurt'
+    return f'to mend: {len(findings)}'
 
 
 # ------------------------------------------------------------------------------
