@@ -9,7 +9,8 @@ import pytest
 from conftest import PREPARE
 
 from data import redundant
-from data.checkup import Columns, Contents, Reservoir
+from data.checkup import Columns
+from data.samples import Contents, Reservoir
 
 TASKS = ['pick up the red cube', 'open the top drawer', 'push the green button', 'put the lid on the pot']
 
