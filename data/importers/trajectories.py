@@ -444,10 +444,12 @@ class Import:
             act = self.within(place, act) if self.spec['continuous'] else self.labels(where, act)
         if act is None:
             return None
-        self.integral = self.integral and bool((act == np.round(act)).all())
+        finite = act[np.isfinite(act).all(1)].astype(float)  # an episode with nan is left out later
+        self.integral = self.integral and bool((finite == np.round(finite)).all())
         if act.shape[1] == 1 and len(self.values) < 100:
-            self.values.update(np.unique(act).tolist())
-        self.low, self.high = np.minimum(self.low, act.min(0)), np.maximum(self.high, act.max(0))
+            self.values.update(np.unique(finite).tolist())
+        self.low = np.minimum(self.low, finite.min(0, initial=np.inf))
+        self.high = np.maximum(self.high, finite.max(0, initial=-np.inf))
         episode = {'obs': obs.astype(np.float32), 'act': act.astype(np.float32)}
         reward = self.rewards(where, piece, T)
         if reward is not None:

@@ -1,0 +1,581 @@
+"""
+A check-up of a file before it is prepared or trained on: one page, and the same as a picture. Nothing else is written.
+
+$ python prepare.py --check --dataset=gym --archive=my_robot/
+$ python prepare.py --check --archive=mine.parquet
+
+It reads what `prepare.py --archive` reads, and replays nothing. Memory does not grow with the file: pictures, and
+whether words are redundant (data/redundant.py), are of a sample, each episode or step with the same chance; what is
+counted by its content is exact up to so many different ones (data/samples.py), then estimated, which is said.
+"""
+
+from collections import Counter
+from textwrap import wrap
+
+import numpy as np
+from tqdm import tqdm
+
+from data import metrics, pictures, redundant
+from data.archive import Archive
+from data.contract import archive_meta
+from data.importers.archives import opened_sources, survey_of, with_ends
+from data.importers.trajectories import ROUNDING
+from data.prepared import SPLITS
+from data.samples import Contents, Reservoir
+from data.text import words
+from data.verify import check_shapes, digest
+
+STARTS = 1000  # episodes that the classifiers learn from
+STEPS = 4000  # drawn
+NUMBERS = 4_000_000  # in a sample, at most: fewer rows where an observation is long
+TEXTS = 16  # different ones that are counted from one first observation, or for one episode
+AT_BOUND, UNUSED, ONE_LABEL = 0.4, 0.05, 0.95  # shares from which on it is a finding
+
+
+def check_up(names, picture, data, reader, options, text_len):
+    """
+    Print a page about the files of --archive, and draw it. ValueError where a file is none that prepare.py reads.
+
+    names: as in --archive; picture: the PNG; data: the data set's module; reader: a Reader (data/blocks.py), which says
+    texts and splits; options: an Options (data/importers); text_len: longer texts would be left out
+    """
+    meta = archive_meta(data, reader.kwargs)
+    found = Checkup(meta, np.random.default_rng(reader.seed))
+    bar = tqdm(desc='check', unit='ep', mininterval=1, disable=None)
+    for number, (episode, split) in enumerate(episodes_of(names, data, reader.kwargs, meta, options), 1):
+        found.add(episode, number, lambda e=episode, n=number, s=split: reader.notes(data, e, n, s))
+        bar.update()
+    bar.close()
+    if not found.steps:
+        why, first = next(iter(found.first_dropped.items()))
+        raise ValueError(f'{names}: no episode could be used (first {first}): {CURES[why]}')
+    told = redundant.measure(*found.first_observations(), reader.seed)
+    lines, findings = page(found, told), findings_of(found, told, text_len)
+    title = f'check-up of {names} for {meta["dataset"]}'
+    print(title)
+    for label, line in lines:
+        print(f'{label:>18}  {line}')
+    for line in findings:
+        print(f'! {line}')
+    print(summary(findings))
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    draw(picture, title, found, told, lines, findings)
+    print(f'picture of it: {picture}')
+
+
+def episodes_of(names, data, kwargs, meta, options):
+    """yields (episode, the split that its file says, or None), as prepare.py reads them, those beyond bounds too"""
+    if meta['continuous'] and not options.clip_actions:
+        n = meta['n_act']
+        meta = {**meta, 'act_low': [-np.inf] * n, 'act_high': [np.inf] * n}
+    for path, source in opened_sources(names, options.rollout):
+        if source is None:
+            archive = Archive(path)
+            archive.check(archive_meta(data, kwargs))
+            for group in archive.groups(256):
+                yield from ((episode, archive.meta.get('split')) for episode in group)
+            continue
+        survey = survey_of(source, data, meta, options)
+        print('\n  '.join(survey.report()))
+        yield from ((episode, None) for episode in with_ends(survey, data, kwargs, meta, path.name))
+
+
+# ------------------------------------------------------------------------------
+# one pass over the episodes
+
+
+class Columns:
+    """What the numbers of obs or act are like over all steps: constant, equal to another; and a sample of rows."""
+
+    def __init__(self, names, rng):
+        self.names, self.rng = np.array(names), rng
+        self.low, self.high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+        self.hash = np.zeros(len(names), np.uint64)  # of all that a column holds: equal columns have equal ones
+        self.rows = Reservoir(max(1, min(STEPS, NUMBERS // len(names))), rng)
+
+    def add(self, rows):
+        """(T, n), finite"""
+        rows = np.array(rows, np.float32)
+        self.low, self.high = np.minimum(self.low, rows.min(0)), np.maximum(self.high, rows.max(0))
+        bits = np.ascontiguousarray(rows + np.float32(0)).view(np.uint32)  # -0 is 0
+        factors = self.rng.integers(2**63, size=(len(rows), 1), dtype=np.uint64)
+        self.hash += (bits * factors).sum(0, dtype=np.uint64)  # wraps around
+        self.rows.add(rows)
+
+    def constant(self):
+        """(n,) bool"""
+        return self.low == self.high
+
+    def equal(self):
+        """-> lists of names of columns that are the same at every step, but for constant ones"""
+        same = {}
+        for k in np.flatnonzero(~self.constant()):
+            same.setdefault(int(self.hash[k]), []).append(str(self.names[k]))
+        return [group for group in same.values() if len(group) > 1]
+
+
+class Checkup:
+    """What is found out, an episode at a time."""
+
+    def __init__(self, meta, rng):
+        """meta: of the data set's archives (data/contract.py)"""
+        self.meta = meta
+        self.continuous = meta['continuous']
+        act_names = meta['act_names'] if self.continuous else ['action']
+        self.obs, self.act = Columns(meta['obs_names'], rng), Columns(act_names, rng)
+        self.low, self.high = np.array(meta['act_low'], float), np.array(meta['act_high'], float)
+        self.slack = ROUNDING * np.maximum(1, np.maximum(abs(self.low), abs(self.high)))
+        self.at_bound = np.zeros(len(act_names), int)  # steps
+        self.labels = Counter()  # of discrete actions: steps
+        self.n = self.steps = self.no_text = self.texts_not_used = 0
+        self.dropped = Counter()  # why: episodes
+        self.first_dropped = {}  # .. and the first of them
+        self.lengths, self.text_lengths, self.splits = Counter(), Counter(), Counter()
+        self.copies = Contents(lambda: {'splits': Counter(), 'texts': set()})
+        self.ends = Contents(set)  # splits of the episodes that end there
+        self.starts = Contents(lambda: {'episodes': 0, 'texts': set()})
+        self.texts = Contents(lambda: {'text': '', 'splits': Counter()})
+        self.sample = Reservoir(max(redundant.FEWEST, min(STARTS, NUMBERS // len(meta['obs_names']))), rng)
+        self.returns = Reservoir(STEPS, rng)
+        self.return_low, self.return_high = np.inf, -np.inf
+
+    def add(self, episode, number, notes):
+        """number: from 1, as prepare.py counts; notes(): its words and its split, asked for if it is whole"""
+        self.n += 1
+        why, where = self.wrong(episode)
+        if why:
+            self.dropped[why] += 1
+            self.first_dropped.setdefault(why, f'episode {number - 1}{where}')
+        if why in ('shape', 'not finite'):
+            return
+        self.steps += len(episode['act'])
+        self.lengths[len(episode['act'])] += 1
+        self.obs.add(episode['obs'])
+        self.act.add(episode['act'])
+        self.add_actions(episode['act'])
+        if 'reward' in episode:
+            self.add_return(float(np.sum(episode['reward'])))
+        if why is None:
+            self.add_words(episode, notes())
+
+    def wrong(self, episode):
+        """-> why prepare.py would leave it out, None; and where, ''"""
+        if check_shapes(episode):
+            return 'shape', ''
+        for name in 'obs', 'act', 'bd', 'reward':
+            values = np.asarray(episode.get(name, 0))
+            if np.isfinite(values).all():
+                continue
+            place = np.argwhere(~np.isfinite(values))[0]
+            names = {'obs': self.obs.names, 'act': self.act.names}.get(name)
+            which = name if names is None else names[place[1]]
+            return 'not finite', f', step {place[0]}, {which}'
+        act = episode['act']
+        over = np.maximum(act - self.high, self.low - act) - self.slack
+        if (over > 0).any():
+            t, k = np.unravel_index(over.argmax(), over.shape)
+            bounds = f'[{self.low[k]:g}, {self.high[k]:g}]'
+            return 'out of range', f', step {t}: {self.act.names[k]} is {act[t, k]:.7g}, its bounds {bounds}'
+        return None, ''
+
+    def add_actions(self, act):
+        if not self.continuous:
+            labels, counts = np.unique(act.astype(int), return_counts=True)
+            self.labels.update(dict(zip(labels.tolist(), counts.tolist())))
+            return
+        self.at_bound += ((act <= self.low + self.slack) | (act >= self.high - self.slack)).sum(0)
+
+    def add_return(self, value):
+        self.return_low, self.return_high = min(self.return_low, value), max(self.return_high, value)
+        self.returns.add([value])
+
+    def add_words(self, episode, notes):
+        """texts, splits, and what is there twice"""
+        split = notes['split']
+        texts = notes['text'] or list(episode.get('text') or [])
+        self.texts_not_used += bool(texts and not notes['text'])
+        texts = [text for text in texts if words(text)]
+        self.no_text += not texts
+        self.splits[split] += 1
+        for text in texts:
+            self.text_lengths[len(words(text))] += 1
+            known = self.texts.of(text.encode())
+            known['text'] = text
+            known['splits'][split] += 1
+        if len(episode['bd']):
+            self.ends.of(np.asarray(episode['bd'], np.float32).tobytes()).add(split)
+        first = np.array(episode['obs'][0], np.float32)
+        start, copy = self.starts.of(first.tobytes()), self.copies.of(digest(episode))
+        start['episodes'] += 1
+        if len(start['texts']) < TEXTS:
+            start['texts'].update(texts[:1])
+        if len(copy['texts']) < TEXTS:
+            copy['texts'].update(list(episode.get('text') or [])[:1])  # those of the file: the copy's would be lost
+        copy['splits'][split] += 1
+        if texts and copy['splits'].total() == 1:  # a copy would tell its own text
+            self.sample.add([(first, texts[0])])
+
+    def first_observations(self):
+        """-> of a sample of episodes with texts, no two the same: obs (n, n_obs), list of n texts"""
+        sample = self.sample.sample()
+        return np.array([first for first, _ in sample]), [text for _, text in sample]
+
+
+# ------------------------------------------------------------------------------
+# the page
+
+
+def page(found, told):
+    """-> list of (label, line)"""
+    low, high = min(found.lengths), max(found.lengths)
+    middle = median(found.lengths)
+    texts = found.text_lengths
+    lines = [
+        ('episodes', f'{found.n}, {low} to {high} steps, median {middle}; {found.steps} steps in all'),
+        ('observations', f'{len(found.obs.names)} a step; constant: {said(constant(found.obs))}'),
+        ('actions', actions_line(found)),
+        ('splits', ', '.join(f'{found.splits[name]} {name}' for name in SPLITS)),
+        ('copies', f'{copies(found)}; in two splits: {in_two_splits(found.copies)}{found.copies.said()}'),
+        ('first observations', starts_line(found)),
+    ]
+    if found.returns.items:
+        returns = np.array(found.returns.sample())
+        lines.append(('returns', f'{found.return_low:.4g} to {found.return_high:.4g}, median {np.median(returns):.4g}'))
+    if texts:
+        words_each = f'{min(texts)} to {max(texts)} words, median {median(texts)}'
+        lines.append(('texts', f'{len(found.texts)} different{found.texts.said()}; {words_each}; {new_in_test(found)}'))
+    lines.append(('words', told_line(told)))
+    return lines
+
+
+def median(counts):
+    """of a Counter of numbers"""
+    values = sorted(counts)
+    so_far = np.cumsum([counts[value] for value in values])
+    return values[int(np.searchsorted(so_far, so_far[-1] / 2))]
+
+
+def said(names, most=6):
+    """names for a line"""
+    names = [str(name) for name in names]
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more or 'none'
+
+
+def constant(columns):
+    return columns.names[columns.constant()]
+
+
+def actions_line(found):
+    if not found.continuous:
+        steps = max(found.labels.total(), 1)
+        names = found.meta['act_names']
+        low = int(found.low[0])
+        return said([f'{name} {found.labels[k] / steps:.0%}' for k, name in enumerate(names, low)], 12)
+    share = found.at_bound / found.steps
+    worst = int(share.argmax())
+    bounds = f'[{found.low.min():.4g}, {found.high.max():.4g}]'
+    seen = f'{found.act.low.min():.4g} to {found.act.high.max():.4g}'
+    n, name = len(share), found.act.names[worst]
+    return f'{n} a step in {bounds}, seen {seen}; at a bound in up to {share[worst]:.0%} of steps ({name})'
+
+
+def copies(found):
+    """episodes that are there already"""
+    return found.copies.count(lambda copy: max(copy['splits'].total() - 1, 0))
+
+
+def in_two_splits(contents):
+    return contents.count(lambda known: len(known['splits']) > 1)
+
+
+def starts_line(found):
+    shared = [start for start in found.starts.values() if start['episodes'] > 1]
+    line = f'{len(found.starts)} different'
+    if shared:
+        n = sorted(len(start['texts']) for start in shared)
+        most = f'{n[-1]} or more' if n[-1] == TEXTS else f'at most {n[-1]}'
+        line += f'; begin several episodes: {found.starts.every * len(shared)}, each with {most} different texts'
+    return line + found.starts.said()
+
+
+def new_in_test(found):
+    tested = [known['splits'] for known in found.texts.values() if known['splits']['test']]
+    new = sum(not splits['train'] for splits in tested)
+    return f'of {len(tested)} in the test split {new} are in no training episode'
+
+
+def told_line(told):
+    if not told.kind:
+        return told.why
+    what = f'which of {told.n_classes} texts it is'
+    if told.kind == 'words':
+        what = f'which of {told.n_classes} frequent words the text has'
+    return (
+        f'{told.verdict}. The first observation tells {what}: {metrics.interval(told.accuracy)}% right, '
+        f'guessing {100 * told.chance["mean"]:.1f}%, n={told.n}'
+    )
+
+
+# ------------------------------------------------------------------------------
+# findings: what will hurt, and what to do about it
+
+
+def findings_of(found, told, text_len):
+    """-> lines"""
+    return [
+        *of_episodes(found),
+        *of_columns(found),
+        *(of_actions(found) if found.continuous else of_labels(found)),
+        *of_returns(found),
+        *of_texts(found, text_len),
+        *of_told(found, told),
+    ]
+
+
+CURES = {
+    'shape': 'obs, act and path differ in length. Save one row a step',
+    'not finite': 'nan or inf. Repair them, or they are lost',
+    'out of range': 'actions beyond their bounds. Scale them, name another --env, or pass --clip_actions',
+}
+
+
+def of_episodes(found):
+    for why, n in found.dropped.items():
+        yield f'{n} of {found.n} episodes would be left out (first {found.first_dropped[why]}): {CURES[why]}'
+    empty = [name for name in SPLITS if not found.splits[name]]
+    if empty:
+        yield f'no episode for {said(empty)}: prepare.py refuses. Record more, or raise --val_share and --test_share'
+    if max(found.lengths) == 1:
+        yield 'every episode is one step long. Flag where episodes end: terminals, or a number of each'
+    n = copies(found)
+    if n:
+        other = found.copies.count(lambda copy: len(copy['texts']) > 1)
+        texts = f'; {other} have other texts, which are lost with them' if other else ''
+        what = f'{n} of {found.n} episodes are the same as another'
+        yield f'{what}: only the first is kept{texts}. Look for what doubled them'
+    crossing = found.ends.count(lambda splits: len(splits) > 1)
+    if crossing and 'discount' not in found.meta:
+        yield f'{crossing} ends are reached by episodes of two splits: only the first split keeps them. Vary the starts'
+
+
+def of_columns(found):
+    names = constant(found.obs)
+    if len(names):
+        yield (
+            f'observations that never change: {said(names)}. They teach nothing, and another value of them is one '
+            'never seen. Leave them out when saving'
+        )
+    names = constant(found.act)
+    if len(names) and found.continuous:
+        yield f'actions that never change: {said(names)}. A policy will always do the same. Leave them out when saving'
+    for what, columns in ('observations', found.obs), ('actions', found.act):
+        for group in columns.equal():
+            yield f'{what} that are the same at every step: {said(group)}. Was a column saved twice? Keep one'
+
+
+def of_actions(found):
+    share = found.at_bound / found.steps
+    moves = ~found.act.constant()
+    saturated = found.act.names[moves & (share >= AT_BOUND)]
+    if len(saturated):
+        yield (
+            f'actions at a bound in up to {share[moves].max():.0%} of steps: {said(saturated)}. Were they clipped? '
+            'Then widen the bounds; if they switch between the two, train with --head=kmeans'
+        )
+    used = (found.act.high - found.act.low) / np.maximum(found.high - found.low, 1e-30)
+    small = found.act.names[moves & (used < UNUSED)]
+    if len(small):
+        yield f'actions that use less than {UNUSED:.0%} of their range: {said(small)}. Scale them to its units'
+
+
+def of_labels(found):
+    (label, steps), *_ = found.labels.most_common(1)
+    share = steps / found.labels.total()
+    if share >= ONE_LABEL:
+        name = found.meta['act_names'][label - int(found.low[0])]
+        yield f'{share:.1%} of the actions are {name}: always doing that is nearly right. Record more of the others'
+
+
+def of_returns(found):
+    if found.returns.items and found.return_low == found.return_high:
+        yield f'all returns are {found.return_low:g}: asking for one says nothing. Record worse and better episodes'
+
+
+def of_texts(found, text_len):
+    if not found.text_lengths:
+        return
+    whole = found.splits.total()
+    if found.no_text:
+        yield f'{found.no_text} of {whole} episodes have no text: they are trained on without one. Describe them, too'
+    if found.texts_not_used:
+        yield f"{found.texts_not_used} episodes have texts that the data set's own replace. Keep them: --describe=keep"
+    if len(found.texts) == 1:
+        yield 'all texts are the same: they say nothing. Record more than one task, or steer by bd alone'
+    long = sum(n for length, n in found.text_lengths.items() if length > text_len)
+    if long:
+        yield (
+            f'{long} of {found.text_lengths.total()} texts are longer than text_len={text_len} and would be left out. '
+            f'Set --text_len={2 * max(found.text_lengths)}'
+        )
+
+
+def of_told(found, told):
+    if not told.kind or told.verdict in ('needed', 'unclear'):
+        return
+    tells = f': {said(found.obs.names[told.columns])}' if told.columns else ''
+    which = ''
+    if told.words:
+        which = f' (above all {said(word for word, _, _ in told.words)})'
+    yield (
+        f'words are {told.verdict}{which}: the first observation tells the text, {100 * told.accuracy["mean"]:.0f}% '
+        f'right where guessing is {100 * told.chance["mean"]:.0f}%. A policy will learn to ignore them. Record '
+        f'different texts from like starts, or leave out what tells them{tells}'
+    )
+
+
+def summary(findings):
+    if not findings:
+        return 'nothing was found that will hurt'
+    return f'to mend: {len(findings)}'
+
+
+# ------------------------------------------------------------------------------
+# the picture
+
+INK, GREY, BLUE, RED = '#1d2433', '#a9afbd', '#3d3fa8', '#c4232f'
+ROWS = 24  # numbers of an observation that are drawn
+
+
+def draw(file, title, found, told, lines, findings):
+    """a PNG: six panels, the page and the findings below them"""
+    from matplotlib.figure import Figure
+
+    rows = [(label, line, INK) for label, line in lines]
+    rows += [('!', line, RED) for line in findings] or [('', summary(findings), BLUE)]
+    rows = [(label, wrap(line, 150), colour) for label, line, colour in rows]
+    below = 0.3 + 0.2 * sum(len(parts) for _, parts, _ in rows)  # inches
+    figure = Figure(figsize=(12, 6.6 + below), layout='constrained', facecolor='white')
+    panels, foot = figure.subfigures(2, 1, height_ratios=(6.6, below))
+    panels.suptitle('\n'.join(wrap(title, 110)), size=12, weight='bold', color=INK, parse_math=False)
+    panels.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
+    axes = panels.subplots(2, 3).flat
+    draw_lengths(next(axes), found)
+    draw_columns(next(axes), found.obs, 'observations', found.obs.low, found.obs.high)
+    draw_actions(next(axes), found)
+    draw_returns(next(axes), found)
+    draw_texts(next(axes), found)
+    draw_told(next(axes), told)
+    write(foot, rows, below)
+    pictures.save(file, lambda f: figure.savefig(f, dpi=110, format='png'))
+
+
+def write(foot, rows, height):
+    """rows of (label, lines, colour) in a figure of this height in inches"""
+    y = 1 - 0.1 / height
+    for label, parts, colour in rows:
+        style = {'size': 9, 'color': colour, 'va': 'top', 'parse_math': False}
+        foot.text(0.115, y, label, ha='right', weight='bold', **style)
+        for part in parts:
+            foot.text(0.125, y, part, **style)
+            y -= 0.2 / height
+
+
+def titled(ax, title):
+    ax.set_title(title, size=10, color=INK, loc='left', parse_math=False)
+    ax.spines[['top', 'right']].set_visible(False)
+    ax.tick_params(labelsize=8, colors=INK)
+
+
+def histogram(ax, values, title, weights=None):
+    low, high = min(values), max(values)
+    bins = 30
+    if weights:  # whole numbers
+        bins = np.linspace(low - 0.5, high + 0.5, min(30, high - low + 1) + 1)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.hist(values, bins=bins, weights=weights, color=BLUE)
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    titled(ax, title)
+
+
+def nothing(ax, title):
+    """a panel of which there is nothing to show"""
+    titled(ax, title)
+    ax.axis('off')
+
+
+def draw_lengths(ax, found):
+    histogram(ax, list(found.lengths), 'episodes by their steps', list(found.lengths.values()))
+
+
+def draw_columns(ax, columns, title, low, high):
+    """where the values of each number lie between low and high, (n,): a row each"""
+    rows = np.array(columns.rows.sample())[:, :ROWS]  # (m, n)
+    names, low, high = columns.names[:ROWS], low[:ROWS], high[:ROWS]
+    share = (rows - low) / np.maximum(high - low, 1e-30)
+    image = np.array([np.histogram(column, 30, (0, 1))[0] for column in share.T])  # (n, 30)
+    image = np.sqrt(image / image.max(1, keepdims=True).clip(1))  # rare values are seen, too
+    ax.imshow(image, aspect='auto', cmap='Purples', extent=(0, 1, len(names) - 0.5, -0.5), interpolation='nearest')
+    still = columns.constant()[:ROWS]
+    colours = [RED if k else INK for k in still]
+    more = f', the first {ROWS} of {len(columns.names)}' if len(columns.names) > ROWS else ''
+    titled(ax, f'{title}{more}')
+    ax.set_xticks([])
+    ax.set_yticks(range(len(names)), [str(name)[:16] for name in names], parse_math=False)
+    ranges = [f'{a:.3g}' if a == b else f'{a:.3g} to {b:.3g}' for a, b in zip(low, high)]
+    for k, (label, colour) in enumerate(zip(ax.get_yticklabels(), colours)):
+        label.set(color=colour, size=7)
+        ax.text(1.02, k, ranges[k], size=7, color=colour, va='center')
+    ax.spines[:].set_visible(False)
+
+
+def draw_actions(ax, found):
+    if found.continuous:
+        draw_columns(ax, found.act, 'actions, between their bounds', found.low, found.high)
+        return
+    names = found.meta['act_names']
+    counts = [found.labels[k] for k in range(int(found.low[0]), int(found.low[0]) + len(names))]
+    ax.bar(range(len(names)), counts, color=BLUE)
+    ax.set_xticks(range(len(names)), names, parse_math=False)
+    titled(ax, 'actions: steps')
+
+
+def draw_returns(ax, found):
+    """or what there is of lengths of texts"""
+    if found.returns.items:
+        histogram(ax, found.returns.sample(), 'episodes by their return')
+    elif found.text_lengths:
+        histogram(ax, list(found.text_lengths), 'texts by their words', list(found.text_lengths.values()))
+    else:
+        nothing(ax, 'no rewards')
+
+
+def draw_texts(ax, found):
+    """the most frequent texts"""
+    if not found.text_lengths:
+        nothing(ax, 'no texts')
+        return
+    known = sorted(found.texts.values(), key=lambda known: -known['splits'].total())[:10]
+    counts = [value['splits'].total() for value in known]
+    ax.barh(range(len(known)), counts, color='#c9cae8')
+    for k, value in enumerate(known):
+        label = value['text'] if len(value['text']) < 48 else f'{value["text"][:46]}..'
+        ax.text(0.02 * counts[0], k, label, size=7, color=INK, va='center', parse_math=False)
+    ax.invert_yaxis()
+    ax.set_yticks([])
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    titled(ax, f'episodes of the most frequent of {len(found.texts)} texts')
+
+
+def draw_told(ax, told):
+    if not told.kind:
+        nothing(ax, '\n'.join(wrap(f'words: {told.why}', 45)))
+        return
+    scores = [100 * told.accuracy['mean'], 100 * told.chance['mean']]
+    redundant_words = told.verdict.endswith('redundant')
+    ax.bar([0, 1], scores, color=[RED if redundant_words else BLUE, GREY], width=0.6)
+    error = [[scores[0] - 100 * told.accuracy['low']], [100 * told.accuracy['high'] - scores[0]]]
+    ax.errorbar([0], scores[:1], error, color=INK, capsize=4)
+    ax.set_xticks([0, 1], ['told by the first observation', 'guessed'])
+    ax.set_ylim(0, 105)
+    titled(ax, f'words: {told.verdict} (% right, {told.n_classes} {told.kind}, n={told.n})')
