@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data.archive import batched
 from data.contract import environments, has_environment
-from data.prepared import SPLITS, Prepared, finish, partial_folder
+from data.prepared import SPLITS, Prepared, Rows, finish, partial_folder
 from data.verify import side_by_side
 
 BLOCK = 256  # episodes in memory, and in the environment side by side
@@ -100,9 +101,9 @@ class Episodes:
         self.n_unknown = 0
         bar = tqdm(total=len(self), desc='export', unit='ep', mininterval=1, disable=None)
         for split in self.splits.values():
-            words = split.episodes(list(WORDS))
-            for a in range(0, len(split), BLOCK):
-                block = [self.recorded(split, i, words[i]) for i in range(a, min(a + BLOCK, len(split)))]
+            rows = enumerate(Rows(split.folder / split.split, list(WORDS)))
+            for numbered in batched(rows, BLOCK):
+                block = [self.recorded(split, i, words) for i, words in numbered]
                 self.complete(block)
                 yield block
                 bar.update(len(block))

@@ -81,20 +81,21 @@ class Writer:
         self.tasks = {}  # {text: number}
         self.n_frames, self.n_episodes, self.n_files = 0, 0, 0
         self.data, self.about = None, None  # writers of Parquet
-        self.all_stats = []
+        self.stats = None  # of all frames so far
 
     def add(self, block):
         if self.data is None or Path(self.data.where).stat().st_size > SHARD:
             self.next_file()
-        frames, rows = [], []
+        frames, rows, of_block = [], [], [self.stats] if self.stats else []
         for e in block:
             columns = self.columns(e)
             stats = stats_of({name: column for name, column in columns.items() if name not in NO_STATS})
             frames.append(pa.table([arrow(columns[f.name], f.type) for f in self.schema], schema=self.schema))
             rows.append(self.row(e, stats))
-            self.all_stats.append(stats)
+            of_block.append(stats)
             self.n_frames += len(e['act'])
             self.n_episodes += 1
+        self.stats = added_up(of_block)
         self.data.write_table(pa.concat_tables(frames).combine_chunks())
         table = pa.Table.from_pylist(rows, schema=episode_schema(rows[0]))
         if self.about is None:
@@ -149,7 +150,7 @@ class Writer:
         self.data.close()
         self.about.close()
         pq.write_table(task_table(self.tasks), self.folder / 'meta' / 'tasks.parquet')
-        save(self.folder / 'meta' / 'stats.json', added_up(self.all_stats))
+        save(self.folder / 'meta' / 'stats.json', self.stats)
         save(self.folder / 'meta' / 'info.json', self.info())
 
     def info(self):
@@ -253,11 +254,11 @@ def stats_of(columns):
     return stats
 
 
-def added_up(episodes):
-    """stats of episodes -> of all of them; quantiles are means of theirs, as LeRobot adds them up"""
+def added_up(parts):
+    """stats of parts -> of all of them; quantiles are means of theirs, as LeRobot adds them up"""
     total = {}
-    for name in episodes[0]:
-        of = {key: np.stack([e[name][key] for e in episodes]) for key in episodes[0][name]}  # (n, width)
+    for name in parts[0]:
+        of = {key: np.stack([part[name][key] for part in parts]) for key in parts[0][name]}  # (n, width)
         n = of.pop('count')
         mean = (of['mean'] * n).sum(0) / n.sum()
         variance = ((of['std'] ** 2 + (of['mean'] - mean) ** 2) * n).sum(0) / n.sum()
