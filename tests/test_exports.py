@@ -178,6 +178,21 @@ def test_what_nothing_replays_is_said(exported, monkeypatch, capsys):
         assert e.truncations[-1] == (len(e) == 500) and e.terminations[-1] == (len(e) < 500)
 
 
+def test_what_has_no_rewards_says_so(script, capsys, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = [{'observations': rng.normal(size=(n, 3)), 'actions': rng.normal(size=(n, 1))} for n in range(5, 25)]
+    (tmp_path / 'x.pkl').write_bytes(pickle.dumps(rows))
+    args = ['--dataset=gym', '--archive=x.pkl', '--out_dir=p', '--archive_dir=a', *SHARES]
+    script('prepare.py', *args, '--export=l', '--export_format=lerobot')
+    assert 'their rewards are not known' in capsys.readouterr().out
+    assert 'next.reward' not in frames(tmp_path / 'l') and frames(tmp_path / 'l')['action'].shape == (290,)
+    pytest.importorskip('h5py')
+    script('prepare.py', *args, '--export=m-v0', '--export_format=minari')
+    there = loaded(tmp_path / 'm-v0', monkeypatch)
+    assert 'rewards are not known' in there.storage.metadata['description'] and there.env_spec is None
+    assert there[0].actions.shape == (len(there[0]), 1) and not there[0].rewards.any()
+
+
 # ------------------------------------------------------------------------------
 # LeRobot
 
@@ -360,7 +375,7 @@ def test_what_cannot_be_exported_is_refused(refuses, monkeypatch, tmp_path):
         words = ['export=x-v0 is there', 'not there yet']
         refuses('prepare.py', '--export=x-v0', f'--export_format={form}', words=words)
         refuses('prepare.py', '--export=y-v0', f'--export_format={form}', '--licence=a b', words=['apache-2.0'])
-    refuses('prepare.py', '--export=toy_nav', '--export_format=minari', words=['--export=toy_nav-v0'])
+    refuses('prepare.py', '--export=m/toy.nav', '--export_format=minari', words=['--export=m/toy-nav-v0'])
     refuses('prepare.py', '--export=y', '--export_format=rlds', words=['hub', 'minari', 'lerobot'])
     monkeypatch.setitem(sys.modules, 'h5py', None)
     refuses('prepare.py', '--export=y-v0', '--export_format=minari', words=["pip install '.[hdf5]'"])

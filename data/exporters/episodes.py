@@ -150,8 +150,8 @@ class Episodes:
                 f'{self.n_unknown} episodes could not be replayed: their last observation is there twice, '
                 f'and those of {self.meta["max_steps"]} steps count as cut off'
             )
-        if not self.has_reward:
-            said.append('it has no rewards: where a format needs them, they are 0')
+        if self.n_unknown and 'discount' not in self.meta:
+            said.append('their rewards are not known: where a format needs them, they are 0')
         return said
 
 

@@ -33,7 +33,10 @@ def check(to, licence):
     exports.check(to, licence)
     name = Path(to).resolve().name
     if not ID.fullmatch(name):
-        raise ValueError(f'export={to}: Minari calls data sets name-v0, letters alone. Set --export={to}-v0')
+        cure = Path(to).parent / (re.sub(r'[^-\w]', '-', name) + '-v0')
+        raise ValueError(
+            f'export={to}: a data set of Minari is called name-v0, of letters, - and _. Set --export={cure}'
+        )
     h5py()
 
 
