@@ -8,6 +8,7 @@ $ python prepare.py --describe=llm --llm=gpt-4o-mini      # half of the descript
 $ python prepare.py --size=0.02                           # a small one, to try things out
 $ python prepare.py --export=hub/toy_nav                  # also a folder for the Hugging Face hub (nanopilot/hub.py)
 $ python prepare.py --archive=hub/toy_nav                 # .. and back
+$ python prepare.py --export=toy-nav-v0 --export_format=minari   # .. or for Minari, or LeRobot (data/exporters)
 $ python prepare.py --relabel=out-toy-nav-cpu             # .. and episodes that this policy began and the driver ended
 $ python prepare.py --check --archive=mine.parquet        # what will hurt in a file, before anything is prepared of it
 $ python prepare.py --suggest_k --chunk=8                 # how many clusters for the kmeans head and chunks of 8?
@@ -34,6 +35,7 @@ from data.blocks import Reader, Splits, blocks_of
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
 from data.describe import LLMDescriber
 from data.disk_cache import DiskCache
+from data.exporters import lerobot, minari
 from data.importers.archives import Options, archives_of
 from data.nearest_words import neighbours
 from data.prepared import SPLITS, VERSION, Prepared, Rows, finish, load_meta, partial_folder, sha256
@@ -73,13 +75,16 @@ check = False  # do not prepare: a page and a picture, check.png, about the file
 suggest_k = False  # do not prepare: print a table for n_clusters of the kmeans head, from the data that is prepared ..
 chunk = 8  # .. for chunks of this length
 hold_out = 0.02  # share of pairs of landmarks (the fridge and the purple tile) that occur in the test split only
-export = ''  # also write it to this new folder, for the hub; data prepared with the same settings is not prepared again
+export = ''  # also write it to this new folder; data that is prepared with the same settings is not prepared again
+export_format = 'hub'  # of the export: 'hub', 'minari' or 'lerobot'
 licence = 'mit'  # of the export, as the hub calls it
 workers = 0  # processes that share the work, one thread each; the data are the same for any number. 0: all cores
 engine = 'loky'  # what runs them: 'loky' on this machine; 'dask' or 'ray': a cluster
 scheduler = ''  # the cluster's address, tcp://..:8786; '': one of this machine
 seed = 1337
 CHOICES = {'describe': ('offline', 'keep', 'llm'), 'text_encoder': tuple(encoders.ENCODERS), 'engine': tuple(ENGINES)}
+EXPORTS = {'hub': hub, 'minari': minari, 'lerobot': lerobot}  # what writes each format
+CHOICES['export_format'] = tuple(EXPORTS)
 AT_LEAST = {'size': 0, 'texts': 0, 'text_len': 1, 'val_share': 0, 'test_share': 0, 'hold_out': 0, 'chunk': 1}
 AT_LEAST |= {'relabel_episodes': 1, 'llm_share': 0, 'llm_at_once': 1, 'workers': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
@@ -89,8 +94,8 @@ ROOT = Path(__file__).parent
 out = Path(out_dir or ROOT / 'data' / dataset / 'prepared')
 archives_folder = Path(archive_dir or ROOT / 'data' / dataset / 'archives')
 # settings that do not change the data
-NOT_OF_DATA = {'out_dir', 'archive_dir', 'export', 'licence', 'recollect', 'check', 'suggest_k', 'chunk'}
-NOT_OF_DATA |= {'llm_at_once', 'workers', 'engine', 'scheduler'}
+NOT_OF_DATA = {'out_dir', 'archive_dir', 'export', 'export_format', 'licence', 'recollect', 'check', 'suggest_k'}
+NOT_OF_DATA |= {'chunk', 'llm_at_once', 'workers', 'engine', 'scheduler'}
 
 
 def main():
@@ -107,11 +112,11 @@ def main():
         check_files(data, kwargs)
         return
     if export:
-        hub.check(export, licence)
+        EXPORTS[export_format].check(export, licence)
     if not export or not is_prepared(kwargs):
         prepare(data, kwargs)
     if export:
-        hub.export(out, export, data, archive_meta(data, kwargs), licence)
+        EXPORTS[export_format].export(out, export, data, archive_meta(data, kwargs), licence)
 
 
 def prepare(data, kwargs):

@@ -8,8 +8,6 @@ $ hf upload you/toy-nav hub/toy_nav --repo-type=dataset      # others: datasets.
 """
 
 import json
-import os
-import re
 import shutil
 from pathlib import Path
 
@@ -20,7 +18,8 @@ from tqdm import tqdm
 
 from data import archive
 from data.contract import part
-from data.prepared import SPLITS, Prepared, begin, finish
+from data.exporters.episodes import NEW_FOLDER, check_licence, megabytes, whole_folder
+from data.prepared import SPLITS, Prepared
 from nanopilot.card import HUB, data_card, evenly, ours
 
 ROWS = 1024  # episodes in memory at a time, and in a row group
@@ -45,17 +44,15 @@ WORDS = {
 def check(to, licence):
     """refuse what cannot be exported to: a folder that holds anything else"""
     to = Path(to)
-    cure = 'Name a folder that is not there yet'
-    if not re.fullmatch(r'[a-z0-9][a-z0-9.-]*', licence):
-        raise ValueError(f'licence={licence!r} is not as the hub calls them: mit, apache-2.0, cc-by-4.0')
+    check_licence(licence)
     if to.exists() and not to.is_dir():
-        raise ValueError(f'export={to} is a file. {cure}')
+        raise ValueError(f'export={to} is a file. {NEW_FOLDER}')
     files = [p.relative_to(to) for p in to.rglob('*') if p.is_file()] if to.is_dir() else []
     foreign = [p for p in files if not is_exported(p)]
     if files and not ours(to / 'README.md'):
         foreign.append('its README.md')
     if foreign:
-        raise ValueError(f'export={to} is there, and {foreign[0]} is not of an export. {cure}')
+        raise ValueError(f'export={to} is there, and {foreign[0]} is not of an export. {NEW_FOLDER}')
 
 
 def is_exported(file):
@@ -71,20 +68,10 @@ def export(folder, to, dataset, about, licence):
     to = Path(to)
     check(to, licence)
     splits = {s: Prepared(folder, s) for s in SPLITS}
-    partial = to.with_name(f'{to.name}.partial')
-    lock_fd = begin(partial)
-    try:
+    with whole_folder(to) as partial:
         write_export(partial, folder, splits, to.resolve().name, dataset, about, licence)
-        finish(partial, to)
-    except OSError as e:
-        cure = 'Free some space there, or set another --export'
-        raise OSError(f'nothing could be exported to {to}: {e.strerror or e}. {cure}') from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.close(lock_fd)
-    megabytes = sum(f.stat().st_size for f in to.rglob('*') if f.is_file()) / 1e6
     upload = f'hf upload you/{to.resolve().name} {to} --repo-type=dataset'
-    print(f'exported {sum(map(len, splits.values()))} episodes to {to} ({megabytes:.0f} MB). Next: {upload}')
+    print(f'exported {sum(map(len, splits.values()))} episodes to {to} ({megabytes(to):.0f} MB). Next: {upload}')
 
 
 def write_export(partial, folder, splits, name, dataset, about, licence):
@@ -165,13 +152,15 @@ def numbers(split, rows, seeds, dataset):
 def first_bd(split, rows, seeds, dataset):
     """
     Where episodes began, (n, n_bd), which prepared data leaves out: the environment says, of its seeds; of trajectories
-    without, the data set
+    without, the data set. A return begins at 0
     """
     kwargs, began = split.meta['env_kwargs'], np.zeros_like(split.bd[rows])
     known = seeds >= 0
     if known.any():
         env = part(dataset, 'make_vec')(int(known.sum()), **kwargs)
         began[known] = env.reset(seed=seeds[known].tolist())[1]['bd']
+    if 'discount' in split.meta:
+        return began
     for k in np.flatnonzero(~known):
         trajectory = part(dataset, 'from_trajectory')(episode(split, rows.start + k), kwargs)
         began[k] = trajectory['path'][0]

@@ -440,6 +440,7 @@ class Import:
             )
         obs = self.columns(where, piece, self.fields.obs, T, one_more=True)
         self.check_widths(where, obs, act)
+        act = act.astype(np.float32)  # as it is kept, which may round it beyond a bound
         if 'act_names' in self.spec:
             act = self.within(place, act) if self.spec['continuous'] else self.labels(where, act)
         if act is None:
