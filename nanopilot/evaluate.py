@@ -137,13 +137,20 @@ def rollout_scores(policy, split, n, seed=1337):
     what train.py logs of rollouts -> {'rollout': rollout_score, 'free': the success of what people typed, where the
     data set has that}
     """
-    if not has_environment(dataset_of(policy), policy.data_spec['env_kwargs']):
+    if not scores_rollouts(policy):
         return {}
     scores = {'rollout': rollout_score(policy, split, n, seed)}
     free = free_sentences(policy, split.split)
     if free.episodes:
         scores['free'] = score(policy, free, seed=seed)[0]['success']['mean']
     return scores
+
+
+def scores_rollouts(policy):
+    """is there something to act in, and to say of it: where it should end, what was asked, or what is measured?"""
+    dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
+    known = policy.data_spec['bd_low'] or hasattr(dataset, 'score') or hasattr(dataset, 'measure')
+    return bool(known) and has_environment(dataset, kwargs)
 
 
 def score_kinds(policy, way, samples=1, **sampling):
@@ -185,7 +192,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **samp
     """
     Score a Prepared split in every way of asking, or in those named in only, n_episodes of each source at most (0:
     all); print the tables and the verdict, and draw a sheet of episodes and one of failures to <pictures>.png and
-    <pictures>_failures.png. Where there is no environment to act in, offline alone.
+    <pictures>_failures.png. Without rollouts to score, offline alone.
 
     -> {'rows': the scores, 'kinds': how the prompts ended, counted, 'rollouts': those for a prompt alone, 'offline':
     what offline.evaluate returns}
@@ -194,11 +201,13 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **samp
     found = {'rows': [], 'kinds': {}, 'rollouts': []}
     for source in split.meta['sources']:
         warn_of_unreadable(policy, source, [e for e in episodes if e['source'] == source])
-    if has_environment(dataset_of(policy), policy.data_spec['env_kwargs']):
+    if scores_rollouts(policy):
         found = drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampling)
     else:
         check_rows(only, [OFFLINE])
-        print(f'{split.split} split, step {policy.info["step"]}; no environment to act in')
+        print(
+            f'{split.split} split, step {policy.info["step"]}; no rollouts: no environment, or nothing to score them by'
+        )
     if not only or OFFLINE in only:
         some = some_of_each(split.meta['sources'], episodes, n_episodes, seed)
         found['offline'] = offline.evaluate(policy, split, some, pictures, seed)
