@@ -131,9 +131,9 @@ def listens(name, rise):
     return f'WARNING: {given}the {words} {verb}: {why} ({difference(rise)})'
 
 
-def difference(score):
-    few = ', too few to be sure' if score['n'] < FEW else ''
-    return f'difference {interval(score, False, 4)}, {score["n"]} episodes{few}'
+def difference(change):
+    few = ', too few to be sure' if change['n'] < FEW else ''
+    return f'difference {interval(change, False, 4)}, {change["n"]} episodes{few}'
 
 
 def print_table(measure, rows):
@@ -143,8 +143,8 @@ def print_table(measure, rows):
     heads += [measure.heads[key] for key in others]
     print('\n| offline, one step ahead | n | ' + ' | '.join(heads) + ' |\n|---|---|' + '---|' * len(heads))
     for row in rows:
-        scores = [row[measure.main], *row['by step'].values(), *(row[key] for key in others)]
-        cells = ' | '.join(interval(s, False, 3) for s in scores)
+        scores = [row[measure.main], *(row['by step'].get(s) for s in steps), *(row[key] for key in others)]
+        cells = ' | '.join(interval(s, False, 3) if s else '-' for s in scores)
         print(f'| {row["name"]} | {row[measure.main]["n"]} | {cells} |')
 
 
