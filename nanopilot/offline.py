@@ -107,7 +107,7 @@ def verdict(policy, rises, gains):
     lines = []
     for name, gain in gains.items():
         if gain['low'] <= 0:
-            lines.append(f'WARNING: the policy is no better than {name} ({difference(gain)})')
+            lines.append(f'WARNING: the policy is no better than "{name}" ({difference(gain)})')
     asked = ['prompt'] * (policy.config.text_len > 0) + [bd_word(policy)] * (policy.config.n_bd > 0)
     for name in asked:
         if not any(key.split(' beside ')[0] == name for key in rises):

@@ -230,7 +230,7 @@ def test_a_return_is_listened_to(returns, tmp_path):
 def test_one_that_has_learned_nothing_is_no_better_than_who_knows_less(made, tmp_path):
     csv = with_words(True, np.random.default_rng(0))
     found = evaluated(made('unlearned', csv, 'config/gym.py', *TINY, *WORDS, *LEAST), tmp_path)
-    assert any('no better than repeat the last action' in line for line in found['verdict'])
+    assert any('no better than "repeat the last action"' in line for line in found['verdict'])
 
 
 def test_where_all_are_asked_for_the_same_it_cannot_be_told(decided, tmp_path):
