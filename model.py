@@ -279,11 +279,15 @@ class KMeansHead(MSEHead):
         act = self.centers[torch.arange(self.G, device=cluster.device), cluster] + offset
         return act.unflatten(-1, (self.shape[0], -1)).transpose(2, 3).flatten(3)  # (B, S, chunk, n_act)
 
-    def loss(self, out, batch):
-        act, logits = batch['act'], self.logits(out)
+    def nearest(self, act):
+        """normalised actions (B, S, chunk, n_act) -> their clusters (B, S, G)"""
         grouped = act.unflatten(-1, (self.G, -1)).movedim(-2, 0).flatten(3)  # (G, B, S, chunk * n_act / G)
         nearest = torch.cdist(grouped.flatten(1, 2), self.centers).argmin(-1)  # (G, B * S)
-        nearest = nearest.view(grouped.shape[:3]).movedim(0, -1)  # (B, S, G)
+        return nearest.view(grouped.shape[:3]).movedim(0, -1)  # (B, S, G)
+
+    def loss(self, out, batch):
+        act, logits = batch['act'], self.logits(out)
+        nearest = self.nearest(act)
         ce = F.cross_entropy(logits.flatten(0, 2), nearest.flatten(), reduction='none').view(nearest.shape).mean(-1)
         error = ((self.cluster_to_action(out, nearest) - act) ** 2).mean(-1)  # (B, S, chunk)
         return masked_mean(ce[..., None] + self.offset_weight * error, batch['loss_mask'])

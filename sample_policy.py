@@ -6,6 +6,8 @@ $ python sample_policy.py --bd=150,40 --prompt "pass by the stove, then stop nea
 $ python sample_policy.py --prompts=prompts.txt --json=done.json  # one prompt a line, or JSON lines with prompt and bd
 $ python sample_policy.py --out_dir=out-cartpole-bins --dream=100 # episodes that a model of every number makes up
 $ python sample_policy.py --eval=test                             # score the test split, on all cores: --workers
+$ python sample_policy.py --eval=test --rows=offline              # .. without rollouts: its errors; does it listen?
+$ python sample_policy.py --out_dir=out-gym --env=my.module:make  # act in an environment of your own (data/gym/)
 $ python sample_policy.py --eval=archive                          # how much of a quality-diversity archive it recovers
 $ python sample_policy.py --eval=test --judge=gpt-4o-mini --human # .. by a language model, and by you (judge.py)
 $ python sample_policy.py --export=policy.onnx                    # for a robot without torch (nanopilot/onnx_policy.py)
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data.contract import has_environment, part
 from data.pictures import save
 from data.prepared import Prepared, load_meta
 from data.workers import use
@@ -45,6 +48,7 @@ top_p = 1.0  # nucleus sampling: the smallest set with this total probability
 gif = False  # also an animation of each episode
 json_file = ''  # also write prompt, bd, path, actions, visits and verdict there (--json=FILE)
 dream = 0  # episodes to make up, drawn at a temperature of 1 unless another is given (fuse='bins')
+env = ''  # of a policy of --dataset=gym: act in this one, an id of Gymnasium, or module:function of yours
 eval = ''  # 'test' or 'val': score this split instead; 'archive': an episode for every cell of the QD archive
 eval_episodes = 400  # of each source, at most; 0: all
 rows = ''  # of the tables of --eval, separated by commas: 'prompt,prompt and bd'; '': all
@@ -134,6 +138,13 @@ def evaluate(policy):
     print(f'\nwritten: {file} ({time.time() - started:.0f} s)')
 
 
+def name_environment(policy):
+    """the policy acts in the one that the command names"""
+    cure = f'--env is for policies of --dataset=gym, {source} is of {policy.info["dataset"]}. Leave it out'
+    in_environment = part(dataset_of(policy), 'in_environment', cure)
+    policy.data_spec['env_kwargs'] = in_environment(env, policy.data_spec['env_kwargs'])
+
+
 def check():
     """refuse settings that do not go together"""
     if not 0 < top_p <= 1:
@@ -161,6 +172,8 @@ def check_policy(policy):
     """.. or not with what was trained"""
     if (judge or human) and not (policy.config.text_len and hasattr(dataset_of(policy), 'narrate')):
         raise ValueError(f'{source} is not asked in words that could be judged. Leave out --judge and --human')
+    if (judge or human) and not has_environment(dataset_of(policy), policy.data_spec['env_kwargs']):
+        raise ValueError(f'{source} has no environment, and so no rollouts to judge. Leave out --judge and --human')
     if temperature and policy.config.head == 'mse':
         raise ValueError(f'{temperature=}, but the mse head of {source} has nothing to draw from. Leave it out')
 
@@ -170,6 +183,8 @@ def main():
         torch.set_num_threads(threads)
     check()
     policy = Policy.load(source, checkpoint, device, bert_model)
+    if env:
+        name_environment(policy)
     check_policy(policy)
     if not export:
         out.mkdir(exist_ok=True)

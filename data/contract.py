@@ -28,6 +28,7 @@ CALLS = {
     'make_vec': 'make_vec(n, **kwargs)',
     'spec': 'spec(kwargs)',
     'collect': 'collect(source, size, seed, kwargs)',
+    'in_environment': 'in_environment(env, kwargs)',
     'describe': 'describe(episode, rng, kwargs, n)',
     'llm_prompt': 'llm_prompt(request, style, kwargs)',
     'invalid_because': 'invalid_because(text, request, kwargs)',

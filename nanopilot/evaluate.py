@@ -18,10 +18,12 @@ from data.contract import has_environment, part
 from data.metrics import interval
 from data.pictures import save
 from data.prepared import SPLITS, Prepared
+from nanopilot import offline
 from nanopilot.rollout import annotated, dataset_of, draw, rollout, rollouts
 from nanopilot.ways import Way, free_sentences, its_prompt, no_prompt, one_of, readable_episodes, ways_of_asking
 
 TEST_SEEDS = 1_000_000  # added to the seeds of environments
+OFFLINE = 'offline'  # the row of scores without rollouts
 SCORES = {'success': 'success'}  # column heads, where a data set names none
 ENDS = {
     'bd_error': 'bd error',
@@ -135,13 +137,20 @@ def rollout_scores(policy, split, n, seed=1337):
     what train.py logs of rollouts -> {'rollout': rollout_score, 'free': the success of what people typed, where the
     data set has that}
     """
-    if not has_environment(dataset_of(policy), policy.data_spec['env_kwargs']):
+    if not scores_rollouts(policy):
         return {}
     scores = {'rollout': rollout_score(policy, split, n, seed)}
     free = free_sentences(policy, split.split)
     if free.episodes:
         scores['free'] = score(policy, free, seed=seed)[0]['success']['mean']
     return scores
+
+
+def scores_rollouts(policy):
+    """is there something to act in, and to say of it: where it should end, what was asked, or what is measured?"""
+    dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
+    known = policy.data_spec['bd_low'] or hasattr(dataset, 'score') or hasattr(dataset, 'measure')
+    return bool(known) and has_environment(dataset, kwargs)
 
 
 def score_kinds(policy, way, samples=1, **sampling):
@@ -183,23 +192,49 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **samp
     """
     Score a Prepared split in every way of asking, or in those named in only, n_episodes of each source at most (0:
     all); print the tables and the verdict, and draw a sheet of episodes and one of failures to <pictures>.png and
-    <pictures>_failures.png.
+    <pictures>_failures.png. Without rollouts to score, offline alone.
 
-    -> {'rows': the scores, 'kinds': how the prompts ended, counted, 'rollouts': those for a prompt alone}
+    -> {'rows': the scores, 'kinds': how the prompts ended, counted, 'rollouts': those for a prompt alone, 'offline':
+    what offline.evaluate returns}
     """
+    seed, episodes = sampling['seed'], readable_episodes(split, policy)
+    found = {'rows': [], 'kinds': {}, 'rollouts': []}
+    for source in split.meta['sources']:
+        warn_of_unreadable(policy, source, [e for e in episodes if e['source'] == source])
+    if scores_rollouts(policy):
+        found = drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampling)
+    else:
+        check_rows(only, [OFFLINE])
+        print(
+            f'{split.split} split, step {policy.info["step"]}; no rollouts: no environment, or nothing to score them by'
+        )
+    if not only or OFFLINE in only:
+        some = some_of_each(split.meta['sources'], episodes, n_episodes, seed)
+        found['offline'] = offline.evaluate(policy, split, some, pictures, seed)
+    return found
+
+
+def some_of_each(sources, episodes, n, seed):
+    """n readable episodes of each source, drawn; 0: all"""
+    rng = np.random.default_rng([seed, 3])
+    shuffled = [episodes[i] for i in rng.permutation(len(episodes)) if episodes[i]['novel'] != 'longer']
+    return [e for source in sources for e in [e for e in shuffled if e['source'] == source][: n or None]]
+
+
+def drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampling):
+    """evaluate's part for which there are rollouts; episodes: all readable ones of the split"""
     dataset, seed, sources = dataset_of(policy), sampling['seed'], split.meta['sources']
     measures = getattr(dataset, 'MEASURES', {})
     environments = {'unseen starts': {}, **getattr(dataset, 'VARIANTS', {})} if measures else {}
     has_returns = 'discount' in policy.data_spec
-    rng, episodes = np.random.default_rng(seed), readable_episodes(split, policy)
+    rng = np.random.default_rng(seed)
     ways = {}
     for source in sources:
         shuffled = [episodes[i] for i in rng.permutation(len(episodes))]
         of_source = [e for e in shuffled if e['source'] == source]
-        warn_of_unreadable(policy, source, of_source)
         ways[source] = ways_of_asking(policy, of_source, n_episodes, seed, rng)
     free = free_sentences(policy, split.split)
-    others = [*environments] + ['returns'] * has_returns + [free.name] * bool(free.episodes)
+    others = [OFFLINE, *environments] + ['returns'] * has_returns + [free.name] * bool(free.episodes)
     check_rows(only, [w.name for some in ways.values() for w in some] + others)
 
     asked = [(source, way) for source in sources for way in ways[source] if way.episodes]

@@ -103,11 +103,12 @@ def free_sentences(policy, split):
 
 def readable_episodes(split, policy):
     """
-    a Prepared split -> its episodes, dicts with request, bd and path, and of their sentences those that the policy
-    can read
+    a Prepared split -> its episodes, dicts with their number in it, request, bd and path, and of their sentences those
+    that the policy can read
     """
     episodes = split.episodes()
     for i, e in enumerate(episodes):
+        e['number'] = i
         e['request'] = e.pop('asked')
         if e['seed'] < 0:  # of imported ones: where they began is not known
             e['seed'] = i

@@ -20,7 +20,10 @@ from data.importers.trajectories import Import
 
 ID = re.compile(r'[\w./-]+')  # of a registered environment; with a colon, a module is imported
 LABELS = 100  # whole numbers up to here are discrete actions, where no environment says
-named = set()  # environments that the user's command names
+
+
+class Named(str):
+    """An environment that the user's command names: code of theirs may run. No file or checkpoint can hold one."""
 
 
 def env_kwargs(env='', spec=None):
@@ -61,7 +64,7 @@ def of_files(names, env='', obs_keys='', clip_actions=False):
         if source is None:
             raise ValueError(f'{path} is an archive already. Pass its data set: --dataset')
         found.append(Import(source, 'the first file', {'flatten': True}, options).survey())
-    named.add(env)
+    env = Named(env)
     made = merged(found)
     if env:
         made |= of_spaces(env, made)
@@ -136,10 +139,17 @@ def of_spaces(env, made):
 # the environment
 
 
+def in_environment(env, kwargs):
+    """env_kwargs, with an environment that the user's command names; ValueError where its spaces do not fit"""
+    env = Named(env)
+    of_spaces(env, kwargs['spec'])
+    return {**kwargs, 'env': env}
+
+
 def raw_env(env, render_mode=None):
     if not env:
         raise ValueError('this data set has no environment to act in. Name one: --env')
-    if not ID.fullmatch(env) and env not in named:
+    if not ID.fullmatch(env) and not isinstance(env, Named):
         raise ValueError(f'the environment {env} is code. If you trust it, name it: --env={env}')
     module, colon, function = env.partition(':')
     try:
@@ -196,7 +206,8 @@ class Flat(gym.Wrapper):
 
 
 def make_env(render_mode=None, env='', spec=None):
-    return Flat(raw_env(env, render_mode), len(spec['bd_names']))
+    limited = gym.wrappers.TimeLimit(raw_env(env, render_mode), spec['max_steps'])
+    return Flat(limited, len(spec['bd_names']))
 
 
 def make_vec(n, env='', spec=None):
