@@ -4,7 +4,9 @@ its name; what was understood of it is printed before anything is written. Nothi
 
 | file | what it reads |
 |---|---|
-| `trajectories.py` | which column is what, where episodes end, and whether it fits: the same for all formats |
+| `trajectories.py` | from columns to episodes, and what is said of them: the same for all formats |
+| `columns.py`, `tuples.py` | which column is what, which item of a tuple |
+| `boundaries.py`, `checks.py` | where episodes end, and whether they fit |
 | `tables.py` | Parquet and Arrow, one row an episode or a step; csv |
 | `hdf5.py` | HDF5 of D4RL, Minari and robomimic |
 | `minari.py` | folders of Minari: HDF5, Arrow, Parquet |

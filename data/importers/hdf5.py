@@ -7,7 +7,7 @@ followed, no object is made of it. It takes h5py: pip install '.[hdf5]'.
 import re
 from contextlib import contextmanager
 
-from data.importers.trajectories import SPELLINGS
+from data.importers.columns import SPELLINGS
 
 MAGIC = b'\x89HDF\r\n\x1a\n'
 ROWS = 1 << 15  # of a block

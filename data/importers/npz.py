@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from data.importers.trajectories import SPELLINGS
+from data.importers.columns import SPELLINGS
 
 ROWS = 1 << 16  # of a block
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from data.importers.trajectories import SPELLINGS
+from data.importers.columns import SPELLINGS
 
 ROWS = 1 << 15  # of a block
 EPISODES = 256  # of a block, where a row is one
