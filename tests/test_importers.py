@@ -166,6 +166,13 @@ def test_torch_tensors(tmp_path):
     assert same(imported(tmp_path / 'x.pt', tmp_path))
 
 
+def test_numbers_and_arrays_of_one_number(tmp_path):
+    """rewards that are partly of shape (1,), and empty arrays of protocol 2"""
+    odd = [{**e, 'rewards': [1.0, *np.ones((len(e['actions']) - 1, 1))], 'infos': np.zeros(0)} for e in BASE]
+    (tmp_path / 'x.pkl').write_bytes(pickle.dumps(odd, 2))
+    assert same(imported(tmp_path / 'x.pkl', tmp_path))
+
+
 def test_several_pickles_in_one_file(tmp_path):
     assert same(imported(dumped(tmp_path / 'x.pkl', BASE[:3], BASE[3:]), tmp_path))
     (tmp_path / 'x.pkl').write_bytes(pickle.dumps(BASE[:3]) + b'garbage')
@@ -214,6 +221,29 @@ def test_tables(form, tmp_path):
     else:
         pq.write_table(table, tmp_path / 'x')
     assert same(imported(tmp_path / 'x', tmp_path))
+
+
+def test_a_row_an_episode(tmp_path, capsys):
+    """columns (episodes, steps, ..), as saved by who collects episodes of one length"""
+    short = [{name: column[:5] for name, column in e.items()} for e in BASE]
+    columns = {name: np.stack([e[name] for e in short]) for name in ('observations', 'actions', 'rewards')}
+    np.savez(tmp_path / 'x.npz', **columns)
+    assert same(imported(tmp_path / 'x.npz', tmp_path), short)
+    assert '(episodes, 5, 4): each row is an episode' in capsys.readouterr().out
+    columns['actions'] = columns['actions'][:, :, None]
+    assert same(imported(dumped(tmp_path / 'x.pkl', columns), tmp_path), short)
+
+
+def test_axes_of_length_1_are_no_grid(tmp_path):
+    """(steps, 1, n), as of an environment that is a vector of one"""
+    flat = {**FLAT, 'observations': FLAT['observations'][:, None], 'actions': FLAT['actions'][:, None, None]}
+    np.savez(tmp_path / 'x.npz', **flat)
+    assert same(imported(tmp_path / 'x.npz', tmp_path))
+
+
+def test_a_comma_in_a_name(tmp_path):
+    np.savez(tmp_path / 'lake, 25 episodes.npz', **FLAT)
+    assert same(imported(tmp_path / 'lake, 25 episodes.npz', tmp_path))
 
 
 def test_npz(tmp_path):
@@ -420,6 +450,9 @@ def test_lerobot_as_others_write_it(tmp_path, capsys):
     refused(tmp_path / 'c', tmp_path / 'x', 'says 99 frames, and its files hold 93')
     write_lerobot(tmp_path / 'd', 'v2.1', tasks=['lift it'])
     refused(tmp_path / 'd', tmp_path / 'x', 'task_index 1 is none of')
+    write_lerobot(tmp_path / 'e', 'v2.1')
+    (tmp_path / 'e' / 'meta' / 'tasks.jsonl').write_text('version https://git-lfs.github.com/spec/v1')
+    refused(tmp_path / 'e', tmp_path / 'x', 'tasks.jsonl', 'git lfs pull')
 
 
 # ------------------------------------------------------------------------------
@@ -480,8 +513,12 @@ def test_no_end_at_all(tmp_path, capsys):
     long['terminals'][:] = False
     episodes = imported(dumped(tmp_path / 'x.pkl', long), tmp_path)
     assert [len(e['act']) for e in episodes] == [500, 500, 200]
-    assert 'cut after 500 steps' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'cut after 500 steps' in said and 'no column says where episodes end' not in said
     refused(dumped(tmp_path / 'y.pkl', [long]), tmp_path / 'b', 'episode 0', '1200 steps')
+    del long['terminals']
+    imported(dumped(tmp_path / 'x.pkl', long), tmp_path)
+    assert 'no column says where episodes end' in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------
@@ -500,6 +537,13 @@ REFUSED = {
     'no flag later': (without('terminals', 3), ['episode 3', 'terminals']),
     'another width': (changed(1, observations=np.zeros((5, 3))), ['episode 1', '3 observations', '4']),
     'images': ([{**e, 'observations': np.zeros((len(e['actions']), 7, 7, 3), np.uint8)} for e in BASE], ['images']),
+    'rewards in words': (
+        [{**e, 'rewards': [{}] * len(e['actions'])} for e in BASE],
+        ['episode 0', 'rewards', 'a dict'],
+    ),
+    'flags in words': ([{**e, 'terminals': [{}] * len(e['actions'])} for e in BASE], ['terminals', 'a dict']),
+    'chunks of actions': ([{**e, 'actions': np.zeros((len(e['actions']), 30, 7))} for e in BASE], ['chunks of them']),
+    'arrays alone': ([e['observations'] for e in BASE], ['element 0 is an array']),
     'no actions': (without('actions'), ['no actions', "'observations'"]),
     'a flag of 2': (changed(0, terminals=np.full(26, 2)), ['episode 0', 'terminals', 'is 2']),
     'tuples of 3': ([[(s, 1, 1.0) for s in e['observations']] for e in BASE], ['tuples hold 3']),

@@ -57,7 +57,8 @@ def archives_of(names, folder, dataset, kwargs, meta, options):
 
 def opened_sources(names, rollout=''):
     """-> list of (path, its source, None where it is an archive already). rollout: of solutions of pyribs"""
-    paths = [path for name in names.split(',') for path in paths_of(name.strip())]
+    listed = [names] if Path(names).exists() else names.split(',')
+    paths = [path for name in listed for path in paths_of(name.strip())]
     return [(path, with_rollouts(open_source(path), rollout)) for path in paths]
 
 

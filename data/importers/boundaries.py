@@ -1,4 +1,4 @@
-"""Where episodes end: at flags, starts, numbers of episodes, times that begin again; or a row is an episode."""
+"""Where episodes end: at flags, starts, numbers of episodes, times that begin again; or each row is one."""
 
 import numpy as np
 
@@ -124,3 +124,36 @@ def n_actions(source, fields, piece, place):
                 'All columns need the same'
             )
     return n
+
+
+# ------------------------------------------------------------------------------
+# a row an episode
+
+
+def is_stack(piece, fields):
+    """are its rows episodes, observations (episodes, steps, n) and actions (episodes, steps, ..)?"""
+    if len(fields.obs) > 1 or is_text(piece[fields.act[0]]):
+        return False
+    obs, act = piece[fields.obs[0]], piece[fields.act[0]]
+    if obs.ndim != 3 or act.ndim not in (2, 3) or len(obs) != len(act):
+        return False
+    return act.shape[1] > 1 and obs.shape[1] - act.shape[1] in (0, 1)
+
+
+class Stack:
+    """A source whose rows are episodes of one length, as one of elements."""
+
+    layout = 'elements'
+
+    def __init__(self, source, piece, fields):
+        self.source, self.file, self.unread, self.kind = source, source.file, source.unread, source.kind
+        self.act = fields.act[0]
+        shape = ('episodes', *piece[fields.obs[0]].shape[1:])
+        self.notes = [*source.notes, f'{fields.obs[0]} are ({", ".join(map(str, shape))}): each row is an episode']
+
+    def pieces(self):
+        for piece in self.source.pieces():
+            n = len(piece[self.act])
+            columns = {name: c for name, c in piece.items() if not is_text(c) and c.ndim > 1 and len(c) == n}
+            for i in range(n):
+                yield {name: column[i] for name, column in columns.items()}

@@ -40,6 +40,9 @@ class Fields:
         one = (self.reward, self.to_go, self.episode, self.starts, self.text, self.timestep)
         return [*self.obs, *self.act, *(name for name in one if name), *self.ends]
 
+    def say_where_episodes_end(self):
+        return bool(self.ends or self.starts or self.episode or self.timestep)
+
 
 def is_text(column):
     return isinstance(column, list)

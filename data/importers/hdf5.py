@@ -148,7 +148,7 @@ class Groups:
 def open_hdf5(path):
     with opened(path) as file:
         if any(EPISODE.match(name) for name in file):
-            return Groups(path, '/', 'HDF5 of Minari')
+            return Groups(path, '/', 'HDF5, a group an episode')
         data = file.get('data')
         if data is not None and hasattr(data, 'keys') and any(EPISODE.match(name) for name in data):
             return Groups(path, 'data', 'HDF5 of robomimic')

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from data.importers.columns import SPELLINGS
 
 ROWS = 1 << 15  # of a block
+LFS = b'version https://git-lfs'  # so begins what Git keeps in place of a large file
+LFS_CURE = 'a Git LFS pointer, not the file itself. Run: git lfs pull'
 EPISODES = 256  # of a block, where a row is one
 
 
@@ -181,6 +183,14 @@ def is_number(text):
     except ValueError:
         return False
     return True
+
+
+def refuse_pointers(files):
+    """ValueError where one is Git LFS's pointer to it"""
+    for file in files:
+        with open(file, 'rb') as f:
+            if f.read(len(LFS)) == LFS:
+                raise ValueError(f'{file} is {LFS_CURE}')
 
 
 def first_line(error):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.importers import checks
-from data.importers.boundaries import cut, settle
+from data.importers.boundaries import Stack, cut, is_stack, settle
 from data.importers.columns import TIMEOUTS, fields_of, is_text, listed
 from data.importers.tuples import Tuples
 
@@ -37,19 +37,23 @@ class Import:
 
     def __init__(self, source, dataset, spec, options):
         """dataset: its name, for messages; spec: the data set's, or {'flatten': True} where it is made of the data"""
-        first = next(iter(source.pieces()), None)
-        if first is None:
-            raise ValueError(f'{source.file} holds no episodes')
+        first = first_of(source)
         if 'item 0' in first:
             source = Tuples(source)
-            first = next(source.pieces())
-        self.source, self.dataset, self.spec, self.options = source, dataset, spec, options
+            first = first_of(source)
         self.fields = fields_of(source, first, spec, options)
+        if source.layout == 'steps' and is_stack(first, self.fields):
+            source = Stack(source, first, self.fields)
+            first = first_of(source)
+            self.fields = fields_of(source, first, spec, options)
+        self.source, self.dataset, self.spec, self.options = source, dataset, spec, options
         self.ignored = [name for name in first if self.is_ignored(name)]
         self.assumed_reward = None
         self.layout, self.how = source.layout, ''
         if self.layout == 'elements':
             self.layout, self.how = settle(source, self.fields)
+        elif self.layout == 'steps' and not self.fields.say_where_episodes_end():
+            self.how = 'no column says where episodes end (terminals, timeouts, episode): all of it is taken as one'
         self.reset()
 
     def is_ignored(self, name):
@@ -238,6 +242,15 @@ class Import:
         if self.beyond:
             lines.append(self.beyond_note())
         return lines
+
+
+def first_of(source):
+    """the first piece; ValueError where there is none"""
+    for piece in source.pieces():
+        return piece
+    for name, (i, why) in source.unread.items():
+        raise ValueError(f'{source.file}, episode {i}, {name}: {why}. Save arrays of numbers')
+    raise ValueError(f'{source.file} holds no episodes')
 
 
 def values_of(found):
