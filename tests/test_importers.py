@@ -291,12 +291,16 @@ def write_d4rl(file, flat=FLAT, **more):
 
 
 def test_d4rl(tmp_path, monkeypatch):
+    h5py = pytest.importorskip('h5py')
     qpos = {'infos/qpos': np.zeros((93, 9)), 'metadata/algorithm': 'SAC'}
     write_d4rl(tmp_path / 'x', timeouts=np.zeros(93, bool), next_observations=FLAT['observations'], **qpos)
     assert same(imported(tmp_path / 'x', tmp_path))
     from data.importers import hdf5
 
     monkeypatch.setattr(hdf5, 'ROWS', 13)
+    assert same(imported(tmp_path / 'x', tmp_path))
+    with h5py.File(tmp_path / 'x', 'a') as f:
+        f['a named type'] = np.dtype('f4')
     assert same(imported(tmp_path / 'x', tmp_path))
     write_d4rl(tmp_path / 'y', rewards=np.ones(92))
     refused(tmp_path / 'y', tmp_path / 'b', 'rewards has 92 rows')
@@ -680,6 +684,47 @@ def test_damage_is_one_line_or_the_same_shapes(form, tmp_path):
             assert '\n' not in str(e) and 'x' in str(e), e
         else:
             assert all(e['obs'].shape == (len(e['act']), 4) for e in episodes)
+
+
+def write_large(folder, form, n):
+    """n steps of 30 numbers in episodes of 500"""
+    folder.mkdir()
+    obs = np.random.default_rng(0).normal(size=(n, 30)).astype(np.float32)
+    episode = np.arange(n) // 500
+    if form == 'hdf5':
+        flat = {'observations': obs, 'actions': obs[:, :2], 'timeouts': np.append(np.diff(episode) > 0, True)}
+        write_d4rl(folder / 'x', flat)
+        return folder / 'x'
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(obs.reshape(-1)), 30)
+    table = pa.table({'observation.state': rows, 'action': obs[:, 0], 'episode_index': episode})
+    if form == 'parquet':
+        pq.write_table(table, folder / 'x')
+        return folder / 'x'
+    for name in 'meta', 'data':
+        (folder / name).mkdir()
+    pq.write_table(table, folder / 'data/file-000.parquet')
+    return folder
+
+
+@pytest.mark.parametrize('form', ['hdf5', 'parquet', 'lerobot'])
+def test_memory_does_not_grow_with_the_file(form, tmp_path):
+    """the most that a process takes for a file, and for one of ten times the size, 50 MB of arrays"""
+    files = [str(write_large(tmp_path / str(n), form, n)) for n in (40_000, 400_000)]
+    code = f"""
+import re
+from data.importers.archives import Options
+from data.importers.detect import open_source
+from data.importers.trajectories import Import
+def most():  # MB; that of getrusage counts the process that began this one, too
+    return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) >> 10
+for file in {files}:
+    survey = Import(open_source(file), 'mine', {{'flatten': True}}, Options()).survey()
+    print(sum(len(e['act']) for e in survey.episodes()), most())
+"""
+    process = run('-c', code, cwd=tmp_path)
+    (n, small), (many, large) = [map(int, line.split()) for line in process.stdout.splitlines()]
+    assert (n, many) == (40_000, 400_000), process.stderr
+    assert large - small < 25, (small, large)
 
 
 def test_prepare_takes_a_table(tmp_path):

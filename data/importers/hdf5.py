@@ -46,6 +46,8 @@ def datasets(path, group, prefix=''):
             if prefix.count('/') < 4:
                 yield from datasets(path, item, f'{prefix}{name}/')
             continue
+        if not isinstance(item, h5py.Dataset):  # a named type
+            continue
         if item.is_virtual or item.external:
             raise ValueError(f'{path}: {prefix}{name} lies in another file. Save it again, with its numbers inside')
         yield f'{prefix}{name}', item

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.importers.minari import read_json
-from data.importers.tables import ROWS, columns_of, first_line, refuse_pointers
+from data.importers.tables import ROWS, columns_of, first_line, parquet, refuse_pointers
 
 
 def is_lerobot(path):
@@ -93,8 +93,8 @@ class LeRobot:
     def pieces(self):
         for file in self.files:
             try:
-                with pq.ParquetFile(file, pre_buffer=False) as parquet:
-                    for batch in parquet.iter_batches(ROWS):
+                with parquet(file) as frames:
+                    for batch in frames.iter_batches(ROWS):
                         yield self.piece(file, batch)
             except (pa.ArrowException, OSError) as e:
                 raise ValueError(f'{file} is damaged ({first_line(e)}). Copy it again') from None

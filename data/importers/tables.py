@@ -15,6 +15,7 @@ ROWS = 1 << 15  # of a block
 LFS = b'version https://git-lfs'  # so begins what Git keeps in place of a large file
 LFS_CURE = 'a Git LFS pointer, not the file itself. Run: git lfs pull'
 EPISODES = 256  # of a block, where a row is one
+BUFFER = 1 << 16  # bytes of a column that are read at a time
 
 
 def array_of(column):
@@ -121,6 +122,11 @@ def leaves(name, column):
     return [leaf for f, c in zip(column.type, column.flatten()) for leaf in leaves(f'{name}/{f.name}', c)]
 
 
+def parquet(file):
+    """a Parquet file of which row groups, however large, are not in memory at once"""
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)
+
+
 class Parquet(Table):
     kind = 'Parquet'
 
@@ -128,7 +134,7 @@ class Parquet(Table):
         return pq.read_schema(self.file)
 
     def batches(self, n):
-        with pq.ParquetFile(self.file, pre_buffer=False) as file:
+        with parquet(self.file) as file:
             yield from file.iter_batches(n)
 
 
