@@ -1,13 +1,14 @@
 """Other people's files (data/importers): how fast they become archives, and what reading them alone would cost."""
 
 import contextlib
+import importlib.util
 import io
 
-import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.pairs import skipped
 from data import gym
 from data.contract import archive_meta
 from data.importers.archives import Options, archives_of, opened_sources
@@ -25,6 +26,8 @@ def columns(n, seed):
 
 
 def write_hdf5(file, found):
+    import h5py
+
     with h5py.File(file, 'w') as f:
         for name, column in found.items():
             f[name] = column
@@ -36,6 +39,8 @@ def write_parquet(file, found):
 
 
 def read_hdf5(file):
+    import h5py
+
     with h5py.File(file) as f:
         return {name: f[name][:] for name in f}
 
@@ -58,6 +63,9 @@ def files(bench):
     size = sum(column.nbytes for column in found.values()) / 1e6
     rows = []
     for name, write, alone in ('HDF5', write_hdf5, read_hdf5), ('Parquet', write_parquet, pq.read_table):
+        if name == 'HDF5' and not importlib.util.find_spec('h5py'):
+            rows.append(skipped(name, "pip install '.[hdf5]'"))
+            continue
         file = bench.folder / f'import_{name}'
         write(file, found)
         made = f'{name} of {size:.0f} MB, checked and made an archive'

@@ -1,9 +1,9 @@
 """Small files of the formats that data/importers reads, and what reads them: the inputs of tests/torture.py fuzz."""
 
+import importlib.util
 import io
 import json
 
-import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +36,8 @@ def parts():
 
 def hdf5(groups, **how):
     """{group: {column: array}} -> bytes"""
+    import h5py
+
     stream = io.BytesIO()
     with h5py.File(stream, 'w') as file:
         for group, found in groups.items():
@@ -107,17 +109,13 @@ def minari(folder):
 
 
 def importers(there):
-    """a folder to work in -> {name: (a valid input, what reads it)}"""
+    """a folder to work in -> {name: (a valid input, what reads it)}; HDF5 where there is h5py"""
     there.mkdir()
-    files = {
-        'hdf5': hdf5({'/': columns()}),
-        'hdf5, compressed': hdf5({'/': columns()}, compression='gzip', chunks=True),
-        'hdf5 of robomimic': hdf5({f'data/demo_{i}': part for i, part in enumerate(parts())}),
-        'npz': npz(),
-        'csv': csv(),
-        'parquet': parquet(),
-    }
-    found = {name: (data, reader(there / 'file', there / 'file')) for name, data in files.items()}
-    found['lerobot info.json'] = (lerobot(there / 'l'), reader(there / 'l/meta/info.json', there / 'l'))
-    found['minari metadata.json'] = (minari(there / 'm'), reader(there / 'm/data/metadata.json', there / 'm'))
-    return found
+    files = {'npz': npz(), 'csv': csv(), 'parquet': parquet()}
+    folders = {'lerobot info.json': (lerobot(there / 'l'), reader(there / 'l/meta/info.json', there / 'l'))}
+    if importlib.util.find_spec('h5py'):
+        files['hdf5'] = hdf5({'/': columns()})
+        files['hdf5, compressed'] = hdf5({'/': columns()}, compression='gzip', chunks=True)
+        files['hdf5 of robomimic'] = hdf5({f'data/demo_{i}': part for i, part in enumerate(parts())})
+        folders['minari metadata.json'] = (minari(there / 'm'), reader(there / 'm/data/metadata.json', there / 'm'))
+    return {name: (data, reader(there / 'file', there / 'file')) for name, data in files.items()} | folders

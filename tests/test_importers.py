@@ -643,6 +643,10 @@ def test_nothing_in_a_container_is_executed(tmp_path, monkeypatch):
     for name in 'a.npy', 'b.gz', 'c.joblib', 'd.pt', 'f.pkl':
         refused(tmp_path / name, tmp_path, name, 'asks for')
     refused(tmp_path / 'e.npz', tmp_path, 'actions', 'where numbers should be')
+    whole = bytearray((tmp_path / 'e.npz').read_bytes())
+    whole[whole.index(b'PK\x01\x02') + 8] |= 1  # the flag of what is encrypted
+    (tmp_path / 'e.npz').write_bytes(whole)
+    refused(tmp_path / 'e.npz', tmp_path, 'encrypted')
     assert not (tmp_path / 'pwned').exists()
 
 

@@ -107,4 +107,4 @@ def open_zip(path):
         return Pickle(path)
     if names and all(name.endswith('.npy') for name in names):
         return npz.Npz(path)
-    raise ValueError(f'{path} is a zip of {", ".join(names[:3])}, not of arrays. Unpack it')
+    raise ValueError(f'{path} is a zip of {", ".join(map(repr, names[:3]))}, not of arrays. Unpack it')

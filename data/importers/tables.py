@@ -200,4 +200,4 @@ def refuse_pointers(files):
 
 
 def first_line(error):
-    return str(error).strip().split('\n')[0]
+    return str(error).strip().split('\n')[0] or type(error).__name__
