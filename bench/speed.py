@@ -3,7 +3,7 @@ How fast is it? Each figure is a ratio of two things that run in turn in this pr
 
 $ python -m bench.speed                            # from the checkout's root: one table, about 15 minutes on 2 cores
 $ python -m bench.speed --only=rollout,attention   # some parts: rollout, attention, training, environment, evaluation,
-                                                   # prepare, workers, ranks, start, busy, gpu
+                                                   # prepare, files, workers, ranks, start, busy, gpu
 $ python -m bench.speed --nanogpt=../nanoGPT       # also against a checkout of nanoGPT; with `pip install '.[bench]'`
                                                    # also against Hugging Face's DecisionTransformerModel
 $ python -m bench.speed --out_file=bench/two_cores.json   # keep it, with the machine's description, and draw it
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench import acting, busy, gpu, learning, scripts
+from bench import acting, busy, files, gpu, learning, scripts
 from bench.pairs import Bench
 
 # ------------------------------------------------------------------------------
@@ -48,6 +48,7 @@ PARTS = {
     'environment': acting.environment,
     'evaluation': acting.evaluation,
     'prepare': scripts.prepare,
+    'files': files.files,
     'workers': scripts.workers,
     'ranks': scripts.ranks,
     'start': scripts.start,

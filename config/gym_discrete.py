@@ -5,7 +5,7 @@ out_dir = 'out-gym'
 dataset = 'gym'
 source_weights = ''
 drop_bd = 0.1
-text_len = 0  # with texts: --text_len=32 --block_size=92
+text_len = 0  # with texts, as prepare.py makes them: --text_len=64 --block_size=124
 fuse = 'interleave'
 past_actions = True
 block_size = 3 * 20  # 20 steps

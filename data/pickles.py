@@ -100,6 +100,11 @@ def default_dict(factory=None, *_):
     return {}
 
 
+def empty_bytes():
+    """bytes(), by which protocol 2 keeps those of an array without rows"""
+    return b''
+
+
 def nothing(*_):
     """stands for a type that something was made with"""
     raise ValueError('it calls a type of Python')
@@ -111,6 +116,7 @@ ALLOWED |= {(f'numpy.{core}.numeric', '_frombuffer'): from_buffer for core in ('
 ALLOWED |= {
     (module, name): nothing for module in ('builtins', '__builtin__') for name in ('list', 'dict', 'int', 'float')
 }
+ALLOWED |= {(module, 'bytes'): empty_bytes for module in ('builtins', '__builtin__')}
 ALLOWED |= {
     ('numpy', 'ndarray'): Array,
     ('numpy', 'dtype'): Dtype,
@@ -300,16 +306,23 @@ def numbers(x):
         return np.asarray(x)
     if isinstance(x, str):
         return [x]
-    raise ValueError(f'there is a {type(x).__name__} where numbers should be')
+    raise ValueError(f'there is {kind_of(x)} where numbers should be')
 
 
 def stacked(arrays):
     if any(isinstance(a, list) for a in arrays):
         raise ValueError('there is a str where numbers should be')
+    if all(a.size == 1 for a in arrays):  # a number and an array of one number are the same
+        arrays = [a.reshape(arrays[0].shape) for a in arrays]
     shapes = {a.shape for a in arrays}
     if len(shapes) > 1:
         raise ValueError(f'it holds rows of different shapes: {", ".join(map(str, sorted(shapes)[:2]))}')
     return np.array(arrays)
+
+
+def kind_of(x):
+    """for messages"""
+    return 'an array' if isinstance(x, (Array, np.ndarray)) else f'a {type(x).__name__}'
 
 
 def as_list(x):
@@ -343,7 +356,7 @@ def trajectories(content):
     if isinstance(content, dict):
         return from_dict(content)
     if not isinstance(content, (list, tuple)) or not content:
-        raise ValueError(f'it is no list of trajectories, but a {type(content).__name__}')
+        raise ValueError(f'it is no list of trajectories, but {kind_of(content)}')
     if all(isinstance(item, dict) for item in content):
         if depth(first_column(content[0])) < 2:  # a dict a step
             raise ValueError(
@@ -353,7 +366,10 @@ def trajectories(content):
     items = [as_list(item) for item in content]
     if any(item is None for item in items):
         i = next(i for i, item in enumerate(items) if item is None)
-        raise ValueError(f'element {i} is a {type(content[i]).__name__}, where a dict or a tuple should be')
+        raise ValueError(
+            f'element {i} is {kind_of(content[i])}, where a dict or a tuple should be. '
+            'Save one dict an episode: observations, actions, rewards'
+        )
     return from_lists(items)
 
 

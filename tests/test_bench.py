@@ -38,6 +38,7 @@ ROWS = {
     'environment': ['robots at once', 'robot steps'],
     'evaluation': ['1,000 episodes'],
     'prepare': ['prepare, without descriptions'],
+    'files': ['HDF5 of', 'Parquet of', 'against one call of its library'],
     'workers': ['2 workers, against 1'],
     'ranks': ['2 gloo ranks'],
     'start': ['to its picture'],

@@ -166,6 +166,13 @@ def test_torch_tensors(tmp_path):
     assert same(imported(tmp_path / 'x.pt', tmp_path))
 
 
+def test_numbers_and_arrays_of_one_number(tmp_path):
+    """rewards that are partly of shape (1,), and empty arrays of protocol 2"""
+    odd = [{**e, 'rewards': [1.0, *np.ones((len(e['actions']) - 1, 1))], 'infos': np.zeros(0)} for e in BASE]
+    (tmp_path / 'x.pkl').write_bytes(pickle.dumps(odd, 2))
+    assert same(imported(tmp_path / 'x.pkl', tmp_path))
+
+
 def test_several_pickles_in_one_file(tmp_path):
     assert same(imported(dumped(tmp_path / 'x.pkl', BASE[:3], BASE[3:]), tmp_path))
     (tmp_path / 'x.pkl').write_bytes(pickle.dumps(BASE[:3]) + b'garbage')
@@ -216,6 +223,29 @@ def test_tables(form, tmp_path):
     assert same(imported(tmp_path / 'x', tmp_path))
 
 
+def test_a_row_an_episode(tmp_path, capsys):
+    """columns (episodes, steps, ..), as saved by who collects episodes of one length"""
+    short = [{name: column[:5] for name, column in e.items()} for e in BASE]
+    columns = {name: np.stack([e[name] for e in short]) for name in ('observations', 'actions', 'rewards')}
+    np.savez(tmp_path / 'x.npz', **columns)
+    assert same(imported(tmp_path / 'x.npz', tmp_path), short)
+    assert '(episodes, 5, 4): each row is an episode' in capsys.readouterr().out
+    columns['actions'] = columns['actions'][:, :, None]
+    assert same(imported(dumped(tmp_path / 'x.pkl', columns), tmp_path), short)
+
+
+def test_axes_of_length_1_are_no_grid(tmp_path):
+    """(steps, 1, n), as of an environment that is a vector of one"""
+    flat = {**FLAT, 'observations': FLAT['observations'][:, None], 'actions': FLAT['actions'][:, None, None]}
+    np.savez(tmp_path / 'x.npz', **flat)
+    assert same(imported(tmp_path / 'x.npz', tmp_path))
+
+
+def test_a_comma_in_a_name(tmp_path):
+    np.savez(tmp_path / 'lake, 25 episodes.npz', **FLAT)
+    assert same(imported(tmp_path / 'lake, 25 episodes.npz', tmp_path))
+
+
 def test_npz(tmp_path):
     np.savez(tmp_path / 'd4rl.npz', **FLAT, timeouts=np.zeros(len(FLAT['actions']), bool))
     assert same(imported(tmp_path / 'd4rl.npz', tmp_path))
@@ -261,12 +291,16 @@ def write_d4rl(file, flat=FLAT, **more):
 
 
 def test_d4rl(tmp_path, monkeypatch):
+    h5py = pytest.importorskip('h5py')
     qpos = {'infos/qpos': np.zeros((93, 9)), 'metadata/algorithm': 'SAC'}
     write_d4rl(tmp_path / 'x', timeouts=np.zeros(93, bool), next_observations=FLAT['observations'], **qpos)
     assert same(imported(tmp_path / 'x', tmp_path))
     from data.importers import hdf5
 
     monkeypatch.setattr(hdf5, 'ROWS', 13)
+    assert same(imported(tmp_path / 'x', tmp_path))
+    with h5py.File(tmp_path / 'x', 'a') as f:
+        f['a named type'] = np.dtype('f4')
     assert same(imported(tmp_path / 'x', tmp_path))
     write_d4rl(tmp_path / 'y', rewards=np.ones(92))
     refused(tmp_path / 'y', tmp_path / 'b', 'rewards has 92 rows')
@@ -420,6 +454,9 @@ def test_lerobot_as_others_write_it(tmp_path, capsys):
     refused(tmp_path / 'c', tmp_path / 'x', 'says 99 frames, and its files hold 93')
     write_lerobot(tmp_path / 'd', 'v2.1', tasks=['lift it'])
     refused(tmp_path / 'd', tmp_path / 'x', 'task_index 1 is none of')
+    write_lerobot(tmp_path / 'e', 'v2.1')
+    (tmp_path / 'e' / 'meta' / 'tasks.jsonl').write_text('version https://git-lfs.github.com/spec/v1')
+    refused(tmp_path / 'e', tmp_path / 'x', 'tasks.jsonl', 'git lfs pull')
 
 
 # ------------------------------------------------------------------------------
@@ -480,8 +517,12 @@ def test_no_end_at_all(tmp_path, capsys):
     long['terminals'][:] = False
     episodes = imported(dumped(tmp_path / 'x.pkl', long), tmp_path)
     assert [len(e['act']) for e in episodes] == [500, 500, 200]
-    assert 'cut after 500 steps' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'cut after 500 steps' in said and 'no column says where episodes end' not in said
     refused(dumped(tmp_path / 'y.pkl', [long]), tmp_path / 'b', 'episode 0', '1200 steps')
+    del long['terminals']
+    imported(dumped(tmp_path / 'x.pkl', long), tmp_path)
+    assert 'no column says where episodes end' in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------
@@ -500,6 +541,13 @@ REFUSED = {
     'no flag later': (without('terminals', 3), ['episode 3', 'terminals']),
     'another width': (changed(1, observations=np.zeros((5, 3))), ['episode 1', '3 observations', '4']),
     'images': ([{**e, 'observations': np.zeros((len(e['actions']), 7, 7, 3), np.uint8)} for e in BASE], ['images']),
+    'rewards in words': (
+        [{**e, 'rewards': [{}] * len(e['actions'])} for e in BASE],
+        ['episode 0', 'rewards', 'a dict'],
+    ),
+    'flags in words': ([{**e, 'terminals': [{}] * len(e['actions'])} for e in BASE], ['terminals', 'a dict']),
+    'chunks of actions': ([{**e, 'actions': np.zeros((len(e['actions']), 30, 7))} for e in BASE], ['chunks of them']),
+    'arrays alone': ([e['observations'] for e in BASE], ['element 0 is an array']),
     'no actions': (without('actions'), ['no actions', "'observations'"]),
     'a flag of 2': (changed(0, terminals=np.full(26, 2)), ['episode 0', 'terminals', 'is 2']),
     'tuples of 3': ([[(s, 1, 1.0) for s in e['observations']] for e in BASE], ['tuples hold 3']),
@@ -595,6 +643,10 @@ def test_nothing_in_a_container_is_executed(tmp_path, monkeypatch):
     for name in 'a.npy', 'b.gz', 'c.joblib', 'd.pt', 'f.pkl':
         refused(tmp_path / name, tmp_path, name, 'asks for')
     refused(tmp_path / 'e.npz', tmp_path, 'actions', 'where numbers should be')
+    whole = bytearray((tmp_path / 'e.npz').read_bytes())
+    whole[whole.index(b'PK\x01\x02') + 8] |= 1  # the flag of what is encrypted
+    (tmp_path / 'e.npz').write_bytes(whole)
+    refused(tmp_path / 'e.npz', tmp_path, 'encrypted')
     assert not (tmp_path / 'pwned').exists()
 
 
@@ -636,6 +688,47 @@ def test_damage_is_one_line_or_the_same_shapes(form, tmp_path):
             assert '\n' not in str(e) and 'x' in str(e), e
         else:
             assert all(e['obs'].shape == (len(e['act']), 4) for e in episodes)
+
+
+def write_large(folder, form, n):
+    """n steps of 30 numbers in episodes of 500"""
+    folder.mkdir()
+    obs = np.random.default_rng(0).normal(size=(n, 30)).astype(np.float32)
+    episode = np.arange(n) // 500
+    if form == 'hdf5':
+        flat = {'observations': obs, 'actions': obs[:, :2], 'timeouts': np.append(np.diff(episode) > 0, True)}
+        write_d4rl(folder / 'x', flat)
+        return folder / 'x'
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(obs.reshape(-1)), 30)
+    table = pa.table({'observation.state': rows, 'action': obs[:, 0], 'episode_index': episode})
+    if form == 'parquet':
+        pq.write_table(table, folder / 'x')
+        return folder / 'x'
+    for name in 'meta', 'data':
+        (folder / name).mkdir()
+    pq.write_table(table, folder / 'data/file-000.parquet')
+    return folder
+
+
+@pytest.mark.parametrize('form', ['hdf5', 'parquet', 'lerobot'])
+def test_memory_does_not_grow_with_the_file(form, tmp_path):
+    """the most that a process takes for a file, and for one of ten times the size, 50 MB of arrays"""
+    files = [str(write_large(tmp_path / str(n), form, n)) for n in (40_000, 400_000)]
+    code = f"""
+import re
+from data.importers.archives import Options
+from data.importers.detect import open_source
+from data.importers.trajectories import Import
+def most():  # MB; that of getrusage counts the process that began this one, too
+    return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) >> 10
+for file in {files}:
+    survey = Import(open_source(file), 'mine', {{'flatten': True}}, Options()).survey()
+    print(sum(len(e['act']) for e in survey.episodes()), most())
+"""
+    process = run('-c', code, cwd=tmp_path)
+    (n, small), (many, large) = [map(int, line.split()) for line in process.stdout.splitlines()]
+    assert (n, many) == (40_000, 400_000), process.stderr
+    assert large - small < 25, (small, large)
 
 
 def test_prepare_takes_a_table(tmp_path):

@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import numpy as np
+import strangers
 import torch
 from conftest import TINY
 from safetensors.torch import save as safetensors_bytes
@@ -254,6 +255,7 @@ def parsers(out):
     read_prompt(b'xylophone, fridge')  # the first unknown word loads the tables of word vectors
 
     return {
+        **strangers.importers(there / 'importers'),
         'archive': ((there / 'a.parquet').read_bytes(), read_archive),
         'meta.json': ((there / 'p/meta.json').read_bytes(), read_prepared('meta.json')),
         'start.npy': ((there / 'p/train/start.npy').read_bytes(), read_prepared('train/start.npy')),

@@ -4,7 +4,9 @@ its name; what was understood of it is printed before anything is written. Nothi
 
 | file | what it reads |
 |---|---|
-| `trajectories.py` | which column is what, where episodes end, and whether it fits: the same for all formats |
+| `trajectories.py` | from columns to episodes, and what is said of them: the same for all formats |
+| `columns.py`, `tuples.py` | which column is what, which item of a tuple |
+| `boundaries.py`, `checks.py` | where episodes end, and whether they fit |
 | `tables.py` | Parquet and Arrow, one row an episode or a step; csv |
 | `hdf5.py` | HDF5 of D4RL, Minari and robomimic |
 | `minari.py` | folders of Minari: HDF5, Arrow, Parquet |
@@ -55,7 +57,8 @@ def archives_of(names, folder, dataset, kwargs, meta, options):
 
 def opened_sources(names, rollout=''):
     """-> list of (path, its source, None where it is an archive already). rollout: of solutions of pyribs"""
-    paths = [path for name in names.split(',') for path in paths_of(name.strip())]
+    listed = [names] if Path(names).exists() else names.split(',')
+    paths = [path for name in listed for path in paths_of(name.strip())]
     return [(path, with_rollouts(open_source(path), rollout)) for path in paths]
 
 

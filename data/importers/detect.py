@@ -12,7 +12,7 @@ from data.importers.minari import Minari, is_minari
 from data.pickles import Pickle
 
 UNREADABLE = {
-    b'version https://git-lfs': 'a Git LFS pointer, not the file itself. Run: git lfs pull',
+    tables.LFS: tables.LFS_CURE,
     b'<!DOCTYPE': 'a web page. Download the file itself',
     b'<html': 'a web page. Download the file itself',
     b'\x28\xb5\x2f\xfd': 'compressed by zstd. Run: unzstd',
@@ -107,4 +107,4 @@ def open_zip(path):
         return Pickle(path)
     if names and all(name.endswith('.npy') for name in names):
         return npz.Npz(path)
-    raise ValueError(f'{path} is a zip of {", ".join(names[:3])}, not of arrays. Unpack it')
+    raise ValueError(f'{path} is a zip of {", ".join(map(repr, names[:3]))}, not of arrays. Unpack it')

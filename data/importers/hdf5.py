@@ -7,7 +7,7 @@ followed, no object is made of it. It takes h5py: pip install '.[hdf5]'.
 import re
 from contextlib import contextmanager
 
-from data.importers.trajectories import SPELLINGS
+from data.importers.columns import SPELLINGS
 
 MAGIC = b'\x89HDF\r\n\x1a\n'
 ROWS = 1 << 15  # of a block
@@ -45,6 +45,8 @@ def datasets(path, group, prefix=''):
         if isinstance(item, h5py.Group):
             if prefix.count('/') < 4:
                 yield from datasets(path, item, f'{prefix}{name}/')
+            continue
+        if not isinstance(item, h5py.Dataset):  # a named type
             continue
         if item.is_virtual or item.external:
             raise ValueError(f'{path}: {prefix}{name} lies in another file. Save it again, with its numbers inside')
@@ -148,7 +150,7 @@ class Groups:
 def open_hdf5(path):
     with opened(path) as file:
         if any(EPISODE.match(name) for name in file):
-            return Groups(path, '/', 'HDF5 of Minari')
+            return Groups(path, '/', 'HDF5, a group an episode')
         data = file.get('data')
         if data is not None and hasattr(data, 'keys') and any(EPISODE.match(name) for name in data):
             return Groups(path, 'data', 'HDF5 of robomimic')

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.importers.minari import read_json
-from data.importers.tables import ROWS, columns_of, first_line
+from data.importers.tables import ROWS, columns_of, first_line, parquet, refuse_pointers
 
 
 def is_lerobot(path):
@@ -35,6 +35,7 @@ class LeRobot:
         self.files = sorted(path.glob('data/**/*.parquet'), key=numbers_of)
         if not self.files:
             raise ValueError(f'{path}: no data/**/*.parquet in it. Download all of it: git lfs pull')
+        refuse_pointers([*path.glob('meta/*.*'), *self.files])
         self.info = self.read_info()
         version = self.info.get('codebase_version', 'of no version')
         layout = 'v3' if self.files[0].name.startswith('file-') else 'v2'
@@ -92,8 +93,8 @@ class LeRobot:
     def pieces(self):
         for file in self.files:
             try:
-                with pq.ParquetFile(file, pre_buffer=False) as parquet:
-                    for batch in parquet.iter_batches(ROWS):
+                with parquet(file) as frames:
+                    for batch in frames.iter_batches(ROWS):
                         yield self.piece(file, batch)
             except (pa.ArrowException, OSError) as e:
                 raise ValueError(f'{file} is damaged ({first_line(e)}). Copy it again') from None

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.importers import hdf5
-from data.importers.tables import columns_of, first_line
+from data.importers.tables import columns_of, first_line, refuse_pointers
 
 
 def is_minari(path):
@@ -34,6 +34,7 @@ class Minari:
     def __init__(self, path):
         self.file = path
         folder = path / 'data' if (path / 'data').is_dir() else path
+        refuse_pointers(file for file in folder.rglob('*.*') if file.is_file())
         meta = folder / 'metadata.json'
         self.meta = read_json(meta) if meta.is_file() else {}
         self.notes = []

@@ -8,7 +8,8 @@ import zipfile
 
 import numpy as np
 
-from data.importers.trajectories import SPELLINGS
+from data.importers.columns import SPELLINGS
+from data.importers.tables import first_line
 
 ROWS = 1 << 16  # of a block
 
@@ -19,7 +20,7 @@ def holds_numbers(path):
         with open(path, 'rb') as f:
             return not header(f)[2].hasobject
     except (ValueError, EOFError, OSError) as e:
-        raise ValueError(f'{path} is a damaged .npy file ({str(e).splitlines()[0]}). Copy it again') from None
+        raise ValueError(f'{path} is a damaged .npy file ({first_line(e)}). Copy it again') from None
 
 
 def header(f):
@@ -61,8 +62,8 @@ class Npz:
             with zipfile.ZipFile(path) as archive:
                 for name in archive.namelist():
                     self.look_at(archive, name)
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError) as e:
-            raise ValueError(f'{path} cannot be read ({str(e).splitlines()[0]}). Save or copy it again') from None
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile, RuntimeError) as e:
+            raise ValueError(f'{path} cannot be read ({first_line(e)}). Save or copy it again') from None
         self.names = list(self.shapes)
         act = next((s for s in SPELLINGS['act'] if s in self.shapes), None)
         rows = [shape[0] for shape in self.shapes.values() if shape]
@@ -82,8 +83,8 @@ class Npz:
         try:
             with zipfile.ZipFile(self.file) as archive:
                 yield from self.of_imitation(archive) if 'indices' in self.shapes else self.blocks(archive)
-        except (EOFError, OSError, zipfile.BadZipFile, NotImplementedError) as e:
-            raise ValueError(f'{self.file} is damaged ({str(e).splitlines()[0]}). Copy it again') from None
+        except (EOFError, OSError, zipfile.BadZipFile, RuntimeError) as e:
+            raise ValueError(f'{self.file} is damaged ({first_line(e)}). Copy it again') from None
 
     def blocks(self, archive):
         names = [name for name, shape in self.shapes.items() if len(shape) and shape[0] == self.n]

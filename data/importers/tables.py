@@ -9,10 +9,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from data.importers.trajectories import SPELLINGS
+from data.importers.columns import SPELLINGS
 
 ROWS = 1 << 15  # of a block
+LFS = b'version https://git-lfs'  # so begins what Git keeps in place of a large file
+LFS_CURE = 'a Git LFS pointer, not the file itself. Run: git lfs pull'
 EPISODES = 256  # of a block, where a row is one
+BUFFER = 1 << 16  # bytes of a column that are read at a time
 
 
 def array_of(column):
@@ -119,6 +122,11 @@ def leaves(name, column):
     return [leaf for f, c in zip(column.type, column.flatten()) for leaf in leaves(f'{name}/{f.name}', c)]
 
 
+def parquet(file):
+    """a Parquet file of which row groups, however large, are not in memory at once"""
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)
+
+
 class Parquet(Table):
     kind = 'Parquet'
 
@@ -126,7 +134,7 @@ class Parquet(Table):
         return pq.read_schema(self.file)
 
     def batches(self, n):
-        with pq.ParquetFile(self.file, pre_buffer=False) as file:
+        with parquet(self.file) as file:
             yield from file.iter_batches(n)
 
 
@@ -183,5 +191,13 @@ def is_number(text):
     return True
 
 
+def refuse_pointers(files):
+    """ValueError where one is Git LFS's pointer to it"""
+    for file in files:
+        with open(file, 'rb') as f:
+            if f.read(len(LFS)) == LFS:
+                raise ValueError(f'{file} is {LFS_CURE}')
+
+
 def first_line(error):
-    return str(error).strip().split('\n')[0]
+    return str(error).strip().split('\n')[0] or type(error).__name__
