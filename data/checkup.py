@@ -19,7 +19,7 @@ from data import metrics, pictures, redundant
 from data.archive import Archive
 from data.contract import archive_meta
 from data.importers.archives import opened_sources, survey_of, with_ends
-from data.importers.trajectories import ROUNDING
+from data.importers.checks import ROUNDING
 from data.prepared import SPLITS
 from data.samples import Contents, Reservoir
 from data.text import words
