@@ -49,7 +49,7 @@ def exported(bench, model, N, begun):
     policy = OnnxPolicy(info, TokenIds(), *graphs)
     text, obs, _, bd = noise(bench, model.config, 1, begun, N)
     obs = obs[0].numpy()  # (begun, 1, n_obs)
-    policy.reset(text.tolist(), bd[:, 0].numpy())
+    policy.begin(text.tolist(), bd[:, 0].numpy())
     for now in obs:
         policy.act(now)
 
@@ -184,7 +184,7 @@ def evaluation(bench):
     env = make_vec(n, **kwargs)
 
     def episodes():
-        policy.reset(prompts)
+        policy.begin(prompts)
         obs, _ = env.reset(seed=bench.seed)
         for _ in range(steps):
             obs, *_ = env.step(np.maximum(policy.act(obs), 0.2))

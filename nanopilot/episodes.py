@@ -1,15 +1,71 @@
 """
 Episodes that a policy acts in: what is asked, what was seen, what is planned. All but the network, and without torch:
 policy.py brings a checkpoint, onnx_policy.py an export.
+
+One environment. Observations (n_obs,) give an action as its step() takes it, (n_act,) or an int:
+
+    policy.reset([None], bd=[[200]])                 # what to reach: a return, here
+    obs, _ = env.reset(seed=0)
+    reward, over = None, False
+    while not over:
+        act = policy.act(obs, reward=reward)         # where bd is a return, rewards are counted: what is left of it?
+        obs, reward, terminated, truncated, _ = env.step(act)
+        over = terminated or truncated
+
+Many, a gymnasium.vector.VectorEnv. What a row that has ended needs is said by its metadata['autoreset_mode']:
+
+    NEXT_STEP, Gymnasium's default: the next step resets it. It takes no step, then it begins anew
+        act = policy.act(obs, reward=reward, skip=done)
+        obs, reward, terminated, truncated, _ = env.step(act)
+        policy.reset_rows(done)
+        done = terminated | truncated                # before the loop: reward = None, done = np.zeros(n, bool)
+
+    SAME_STEP: obs is of its next episode already
+        act = policy.act(obs, reward=reward)
+        obs, reward, terminated, truncated, _ = env.step(act)
+        policy.reset_rows(terminated | truncated)
+
+    DISABLED: it is reset here
+        act = policy.act(obs, reward=reward)
+        obs, reward, terminated, truncated, _ = env.step(act)
+        done = terminated | truncated
+        if done.any():
+            obs, _ = env.reset(options={'reset_mask': done})
+            policy.reset_rows(done)
 """
 
 import numpy as np
 
+from data.metrics import to_go
 from data.nearest_words import PromptReader
 from data.text import NOT_GIVEN, words
+from nanopilot.requests import check_requests
 
 FAR = 100.0  # standard deviations from the mean of training: an observation that is further off is a mistake
 MIN_STD = 0.1  # .. which are taken to be at least that large
+
+
+class ReturnsToGo:
+    """What is left of the returns that n rows are to reach, as their rewards come in; nan: none is asked."""
+
+    def __init__(self, n, discount):
+        self.discount = discount
+        self.asked = np.full((n, 1), np.nan)  # of whole episodes, when they began
+        self.bd = np.full((n, 1), np.nan)  # what is counted down ..
+        self.so_far = np.zeros((n, 1))  # .. by the rewards since then
+        self.steps = np.zeros((n, 1))
+
+    def count_from(self, rows, bd):
+        """bd (len(rows), 1) is what is left now"""
+        self.bd[rows] = bd
+        self.so_far[rows] = 0
+        self.steps[rows] = 0
+
+    def after(self, rows, reward):
+        """what is left of the returns of rows after another step that gave reward (len(rows),) -> (len(rows), 1)"""
+        self.so_far[rows] += self.discount ** self.steps[rows] * reward[:, None]
+        self.steps[rows] += 1
+        return to_go(self.bd[rows], self.so_far[rows], self.steps[rows], self.discount)
 
 
 class Episodes:
@@ -80,6 +136,8 @@ class Episodes:
 
     def check_bd(self, bd):
         low, high, names = (self.data_spec[k] for k in ('bd_low', 'bd_high', 'bd_names'))
+        if not names:
+            raise ValueError(f'this policy was trained without a bd: it cannot reach for {bd}. Leave it out')
         fine = self.within(bd) or 'discount' in self.data_spec and np.isfinite(bd).all()  # any return may be tried
         if len(bd) != len(low) or not fine:
             cure = f'Give {len(low)} numbers within: {", ".join(names)}'
@@ -89,7 +147,15 @@ class Episodes:
     # episodes
 
     def reset(self, prompts, bd=None):
-        """begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each"""
+        """
+        begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each. What cannot be
+        asked is a ValueError, what training did not show is warned of, as sample_policy.py does
+        """
+        check_requests(self, len(prompts), prompts, [None] * len(prompts) if bd is None else bd)
+        self.begin(prompts, bd)
+
+    def begin(self, prompts, bd=None):
+        """reset without its checks, as for the rows of --eval: one of them asks for nothing"""
         n, c = len(prompts), self.config
         tokens = [self.tokens(prompt) for prompt in prompts]  # refuses one before anything is begun
         self.cache = self.new_cache(n)
@@ -104,20 +170,34 @@ class Episodes:
         self.k = np.full(n, c.chunk)  # where in its plan a row is; at its end it decides anew
         self.fresh = np.ones(n, bool)  # rows without an observation yet
         self.past = [self.past_of(a) for a in (self.recent, self.plan, self.bd)]  # as they were at each decision
-        self.reset_rows(np.ones(n, bool), bd=[None] * n if bd is None else bd)
+        self.returns = ReturnsToGo(n, self.data_spec['discount']) if 'discount' in self.data_spec else None
+        self.begin_rows(np.arange(n), [None] * n if bd is None else bd)
 
     def past_of(self, a):
         """room for an array (n, ..) at every step"""
         return np.empty((len(a), self.config.max_steps, *a.shape[1:]), a.dtype)  # (n, max_steps, ..)
 
     def reset_rows(self, mask, prompts=None, bd=None):
-        """begin new episodes where mask (n,), with a new prompt and bd for each such row, or with those it had"""
+        """
+        begin new episodes where mask (n,), with a new prompt and bd for each such row, or with those it had; a return
+        that was asked for at the last reset is whole again
+        """
         rows = np.flatnonzero(mask)
+        check_requests(self, len(rows), prompts, bd)
         if prompts is not None:
             self.ask(rows, prompts)
+        self.begin_rows(rows, bd)
+
+    def begin_rows(self, rows, bd=None):
+        """new episodes in rows (n,), with bd, numbers or None each; None: those they had"""
         if bd is not None:
-            for i, row in enumerate(rows):
-                self.bd[row] = np.nan if bd[i] is None else bd[i]
+            for row, numbers in zip(rows, bd):
+                self.bd[row] = np.nan if numbers is None else numbers
+        if self.returns:
+            asked = self.returns.asked
+            asked[rows] = asked[rows] if bd is None else self.bd[rows]
+            self.bd[rows] = asked[rows]
+            self.returns.count_from(rows, asked[rows])
         self.new_bd[rows] = False  # it is read with the prompts
         self.k[rows] = self.config.chunk
         self.plan[rows] = 0
@@ -126,8 +206,6 @@ class Episodes:
 
     def ask(self, rows, prompts):
         """rows (n,) have these prompts from now on; one that cannot be read is refused before any is kept"""
-        if len(prompts) != len(rows):
-            raise ValueError(f'{len(prompts)} prompts for {len(rows)} rows. Give one for each row of the mask')
         tokens = [self.tokens(prompt) for prompt in prompts]
         for row, prompt, ids in zip(rows, prompts, tokens):
             self.prompts[row], self.prompt_tokens[row] = prompt, ids
@@ -145,6 +223,7 @@ class Episodes:
         has begun is carried out before.
         """
         rows = np.flatnonzero(mask)
+        check_requests(self, len(rows), prompts)
         steps = self.cache.t[rows]
         self.ask(rows, prompts)
         self.read(rows)
@@ -162,34 +241,105 @@ class Episodes:
         self.cache.t[rows] += 1
         return out
 
-    def act(self, obs, bd=None, skip=None, temperature=0.0, top_p=1.0, generator=None):
+    def act(self, obs, bd=None, skip=None, temperature=0.0, top_p=1.0, generator=None, reward=None):
         """
         obs (n, n_obs), what the environment showed last; columns that were not trained on may hold anything -> the
-        actions for its next step, (n, n_act) float32 or (n,) int64.
+        actions for its next step, (n, n_act) float32 or (n,) int64. Of one row, obs (n_obs,) -> (n_act,) or an int.
 
-        bd (n, n_bd): what to reach from the next decision on, such as a return to go; None: as before. skip (n,) bool:
-        rows that take no step, because their episode is over: nothing of theirs changes, and what is returned for them
-        means nothing.
+        bd (n, n_bd): what to reach from the next decision on, such as a return to go; None: as before, but what is left
+        of a return, for which reward (n,), of the last step, is needed. It does not matter where a row has just begun,
+        nor where bd is no return. skip (n,) bool: rows that take no step, because their episode is over: nothing of
+        theirs changes, and what is returned for them means nothing.
         """
         if self.cache is None:
             raise ValueError('the policy does not know yet what is asked. Call reset(prompts) first')
-        go = np.ones(len(obs), bool) if skip is None else ~np.asarray(skip, bool)
-        obs = self.check_obs(np.asarray(obs, np.float32), go)
+        n = len(self.k)
+        alone = n == 1 and np.ndim(obs) < 2  # one environment, without an axis of rows
+        go = np.ones(n, bool) if skip is None else ~np.atleast_1d(np.asarray(skip, bool))
+        obs = self.check_obs(self.as_rows(obs), go)
+        rows, bd = self.told(bd, reward, go)
+        if len(rows):
+            self.bd[rows] = bd
+            self.new_bd[rows] = True
+        self.see(obs, go)
+        rows = np.flatnonzero(go & (self.k == self.config.chunk))
+        if len(rows):
+            self.decide(rows, temperature, top_p, generator)
+        k = np.minimum(self.k, self.config.chunk - 1)
+        self.k += go
+        act = self.plan[np.arange(n), k]
+        if alone:
+            return int(act[0]) if self.discrete else act[0]
+        return act
+
+    def as_rows(self, obs):
+        """observations as one environment or n show them, labels without an axis of their own -> (n, n_obs)"""
+        obs = np.asarray(obs, np.float32)
+        labels = len(self.data_spec['obs_names']) == 1 and obs.shape == (len(self.k),)
+        if labels or len(self.k) == 1 and obs.ndim < 2:
+            return obs.reshape(len(self.k), -1)
+        return obs
+
+    def told(self, bd, reward, go):
+        """what act() is told -> rows that reach for something else from now on, bd (len(rows), n_bd) of these"""
+        if bd is not None:
+            if reward is not None:
+                raise ValueError('bd says what is left of a return, reward makes it known, too. Give one of them')
+            rows = np.flatnonzero(go)
+            bd = self.check_bds(bd, go)[rows]
+            if self.returns:
+                self.returns.count_from(rows, bd)
+            return rows, bd
+        rows = np.zeros(0, int)
+        if self.returns:
+            rows = np.flatnonzero(go & ~self.fresh & ~np.isnan(self.bd[:, 0]))
+        if not len(rows):
+            return rows, None
+        if reward is None:
+            raise ValueError(
+                'what is left of the return? Tell act() the reward of the last step: act(obs, reward=reward), '
+                'or what is left: act(obs, bd=left)'
+            )
+        return rows, self.returns.after(rows, self.check_reward(reward, rows)[rows])
+
+    def check_bds(self, bd, go):
+        """refuse bd (n, n_bd) that cannot be asked for in rows where go (n,); nan: nothing is -> as an array"""
+        bd = np.asarray(bd, np.float32)
+        n, names = len(self.k), self.data_spec['bd_names']
+        bd = np.atleast_2d(bd) if n == 1 else bd
+        if bd.shape != (n, len(names)):
+            raise ValueError(
+                f'bd has shape {bd.shape}, not {(n, len(names))}: {n} rows of {", ".join(names) or "none"}'
+            )
+        within = (np.array(self.data_spec['bd_low']) <= bd) & (bd <= np.array(self.data_spec['bd_high']))
+        if self.returns:
+            within = np.isfinite(bd)
+        fine = within.all(1) | np.isnan(bd).all(1)
+        if not fine[go].all():
+            self.check_bd(bd[np.flatnonzero(go & ~fine)[0]].tolist())
+        return bd
+
+    def check_reward(self, reward, rows):
+        """refuse a reward (n,) that is no number in some of rows -> as an array"""
+        reward = np.atleast_1d(np.asarray(reward, np.float64))
+        n = len(self.k)
+        if reward.shape != (n,):
+            raise ValueError(
+                f'reward has shape {reward.shape}, not {(n,)}. Give that of the last step, one for each row'
+            )
+        odd = rows[~np.isfinite(reward[rows])]
+        if len(odd):
+            raise ValueError(f'reward is {reward[odd[0]]} in row {odd[0]}. Give that of the last step')
+        return reward
+
+    def see(self, obs, go):
+        """keep observations (n, n_obs) of rows where go (n,)"""
         newest = np.concatenate([self.recent[:, 1:], obs[:, None]], 1)
         self.recent = np.where(go[:, None, None], newest, self.recent)
         begins = go & self.fresh
         if begins.any():
             self.recent[begins] = obs[begins, None]
             self.fresh[begins] = False
-        if bd is not None:
-            self.bd[go] = np.asarray(bd, np.float32)[go]
-            self.new_bd |= go
-        rows = np.flatnonzero(go & (self.k == self.config.chunk))
-        if len(rows):
-            self.decide(rows, temperature, top_p, generator)
-        k = np.minimum(self.k, self.config.chunk - 1)
-        self.k += go
-        return self.plan[np.arange(len(obs)), k]
 
     def check_obs(self, obs, go):
         """

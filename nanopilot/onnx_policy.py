@@ -4,7 +4,7 @@ A policy that was exported as ONNX, for robots without torch: numpy, sentencepie
     policy = OnnxPolicy.load('policy.onnx')          # $ python sample_policy.py --export=policy.onnx
     policy.reset(['go north of the fridge'])
     while driving:
-        obs = env.step(policy.act(obs[None])[0])     # all else as Policy's: rows, skip, reset_rows, change_prompts
+        obs = env.step(policy.act(obs))              # all else as Policy's: rows, rewards, skip, reset_rows, ..
 
 An episode has its keys and values in arrays that the graph of a step reads and writes in place: nothing is copied. The
 graph takes one row, so more rows cost as much as they are; for many at once there is Policy.
@@ -52,10 +52,10 @@ class OnnxPolicy(Episodes):
             tokenizer = load_tokenizer(kind, b64decode(model), info['data']['words'])
         return cls(info, tokenizer, step, prompt)
 
-    def act(self, obs, bd=None, skip=None, temperature=0.0):
+    def act(self, obs, bd=None, skip=None, temperature=0.0, reward=None):
         if temperature:
             raise ValueError(f'{temperature=}, but an exported policy draws nothing. Leave it out, or act with Policy')
-        return super().act(obs, bd, skip)
+        return super().act(obs, bd, skip, reward=reward)
 
     def new_cache(self, n):
         return OnnxCache(*self.graphs, self.config, self.info['state'], self.step_mask, n)

@@ -5,6 +5,8 @@ What a policy is asked to do: a prompt, a descriptor to reach, or both, from a c
 import json
 import sys
 
+import numpy as np
+
 from data.nearest_words import INSTALL
 
 
@@ -42,6 +44,39 @@ def check_request(policy, prompt, bd):
     """refuse what a policy cannot be asked, warn of what training did not show -> the prompt as the policy reads it"""
     if not prompt and bd is None and (policy.config.text_len or policy.config.n_bd):  # else nothing can be asked
         raise ValueError('nothing is asked. Give --prompt "go north of the fridge", --bd=150,40, or --prompts=FILE')
+    check_one(policy, prompt, bd)
+    return policy.as_read(prompt) if prompt else None
+
+
+def check_requests(policy, n, prompts=None, bds=None):
+    """
+    The same of n rows in a loop of one's own. prompts: str or None each; bds: numbers or None each; None: as before
+    """
+    if isinstance(prompts, str):
+        raise ValueError(f'prompts is one string. Give a list, a prompt for each row: [{prompts[:60]!r}]')
+    for name, given in ('prompts', prompts), ('bd', bds):
+        if given is not None and len(given) != n:
+            raise ValueError(f'{len(given)} {name} for {n} rows. Give one for each row that begins or is changed')
+    texts = [None] * n if prompts is None else list(prompts)
+    numbers = [None] * n if bds is None else [bd if bd is None else as_floats(bd) for bd in bds]
+    odd = [text for text in texts if not isinstance(text, str | None)]
+    if odd:
+        raise ValueError(f'a prompt must be a string, or None where there is none, got {odd[0]!r}. Give strings')
+    if bds is not None and None in numbers and policy.config.n_bd and not policy.config.text_len:
+        known = ', '.join(policy.data_spec['bd_names'])
+        raise ValueError(f'nothing is asked of row {numbers.index(None)}. Give a bd for each row: {known}')
+    for text, bd in dict.fromkeys(zip(texts, numbers)):  # each once
+        check_one(policy, text, bd and list(bd))
+
+
+def as_floats(bd):
+    try:
+        return tuple(np.atleast_1d(np.asarray(bd, np.float64)).tolist())
+    except (TypeError, ValueError):
+        raise ValueError(f'bd={bd!r} is not numbers. Give a list of them for each row: [[150, 40]]') from None
+
+
+def check_one(policy, prompt, bd):
     unknown = policy.check(prompt, bd)
     if bd is not None and not policy.within(bd):
         (low,), (high,) = policy.data_spec['bd_low'], policy.data_spec['bd_high']
@@ -50,7 +85,6 @@ def check_request(policy, prompt, bd):
         warn(f'{word} was never seen in training, it is ' + (f'read as {known}' if known else 'not understood'))
     if policy.reader and policy.reader.lacks_tables(unknown):
         warn(f'words never seen are read as known ones of like meaning after {INSTALL}')
-    return policy.as_read(prompt) if prompt else None
 
 
 def warn(text):

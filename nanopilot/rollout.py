@@ -59,7 +59,7 @@ class Rows:
         self.running = np.ones(len(episodes), bool)
         obs, info = self.env.reset(seed=[e.seed for e in episodes])
         self.obs = obs.reshape(len(episodes), -1)  # labels have no axis of their own
-        policy.reset([e.prompt for e in episodes], [e.bd for e in episodes])
+        policy.begin([e.prompt for e in episodes], [e.bd for e in episodes])
         for episode, bd in zip(episodes, info['bd']):
             episode.path.append(bd)
 

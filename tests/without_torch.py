@@ -19,7 +19,8 @@ def drive(policy, how):
     """
     obs, bd, skip = how['obs'], list(how['bd']), how['skip']
     has_words, has_bd = policy.config.text_len > 0, policy.config.n_bd > 0
-    bd[1] = None
+    if has_words:
+        bd[1] = None
     prompts = PROMPTS if has_words else [None] * 3
     policy.reset(prompts, bd if has_bd else None)
     actions = []
