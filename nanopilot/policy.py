@@ -11,6 +11,8 @@ A trained policy for any loop: prompts in, observations in, actions out.
         obs, _, terminated, truncated, _ = env.step(act) # its action: Gymnasium's NEXT_STEP
         policy.reset_rows(done)                      # now that row has begun a new episode
         done = terminated | truncated
+
+Other loops, of one environment, of other modes of autoreset, and of returns, which rewards count down: episodes.py.
 """
 
 import torch
