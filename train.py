@@ -94,7 +94,7 @@ threads = 0  # of the CPU, for each rank; 0: torch's own choice
 seed = 1337
 CHOICES = {'fuse': STEPS, 'head': HEADS, 'optimizer': ('adamw', 'muon'), 'dtype': ('auto', 'float32', 'bfloat16')}
 ONE = 'eval_interval eval_batches keep_last log_interval batch_size gradient_accumulation_steps bucket chunk n_layer'
-ZERO = 'rollouts keep_every max_iters n_hidden next_obs n_future n_freq grad_clip skip_nonfinite warmup_iters'
+ZERO = 'rollouts keep_every max_iters n_hidden next_obs n_future n_freq grad_clip skip_nonfinite warmup_iters threads'
 AT_LEAST = dict.fromkeys(f'{ONE} n_head n_embd n_clusters'.split(), 1) | dict.fromkeys(ZERO.split(), 0)
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
@@ -150,6 +150,7 @@ if ranks.restarts and checkpoint.steps_of(out_dir):  # begun again after a rank 
 if init_from == 'resume':
     resumed = checkpoint.resume(out_dir, *trained, model_args, obs_columns, config, train.tokenizer())
     step, best, scores = resumed['step'], resumed['best'], resumed['scores']
+    print0(*checkpoint.differences(resumed, config, data_info))  # a note, or nothing
 elif init_from != 'scratch':
     checkpoint.begin_from(init_from, raw_model, averaged.mean, model_args, obs_columns, train.tokenizer())
 else:
@@ -279,8 +280,7 @@ while True:
         if interrupt.on_any_rank():
             continue
         if not math.isfinite(val_loss):
-            last = f'the last checkpoint in {out_dir} is intact'
-            raise ValueError(f'the validation loss is {val_loss} at step {step}. Lower --learning_rate; {last}')
+            raise ValueError(f'the validation loss is {val_loss} at step {step}. {checkpoint.after_nan(out_dir)}')
         validated_at = saved_at = step
         if ranks.master:
             score = rolled.get('rollout', -val_loss)
@@ -317,7 +317,7 @@ while True:
         batch = (step - 1) * gradient_accumulation_steps
         raise ValueError(
             f'the gradient is {norm} at step {step}, batches {batch} to {batch + gradient_accumulation_steps - 1}. '
-            f'The weights and the last checkpoint in {out_dir} are intact. Lower --learning_rate, or --skip_nonfinite=3'
+            f'{checkpoint.after_nan(out_dir)}, or --skip_nonfinite=3'
         )
     for o in optimizers:
         if not skipped:
@@ -341,7 +341,7 @@ if signalled:
 else:
     if rollouts and len(scores) > 2:
         print0(loop.rank_correlation(scores))
-    print0(f'done: {out_dir}. Next: python sample_policy.py --out_dir={out_dir} --eval=test')
+    print0(f'done: {out_dir}. Next: {loop.to_evaluate(out_dir, config["data_dir"])}')
 ranks.part()
 if ranks.master:
     wandb.finish()

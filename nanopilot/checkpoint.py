@@ -25,6 +25,10 @@ from data.prepared import SPEC, is_a, lock, sync
 
 FORMAT = 3
 NEEDED = {'model', 'settings', 'dataset', 'data', 'obs_columns', 'step', 'val_loss', 'best', 'scores'}  # of the JSON
+# settings that a run may go on with and differ in, to the same bits
+NOT_OF_TRAINING = {'out_dir', 'data_dir', 'init_from', 'eval_interval', 'eval_batches', 'rollouts', 'keep_last'}
+NOT_OF_TRAINING |= {'keep_every', 'log_interval', 'wandb_log', 'wandb_project', 'wandb_run_name', 'threads', 'device'}
+NOT_OF_TRAINING |= {'dtype', 'max_iters', 'skip_nonfinite'}  # dtype stays; a run that is to be longer says so itself
 UNSEALED = b'0' * 64  # where the JSON holds its own SHA-256
 
 
@@ -249,6 +253,30 @@ def check_model(folder, info, model_args, tokenizer, cure):
             f'{folder} reads prompts with another vocabulary than that of the data. Train on the data it was trained '
             f'on, or prepare with its vocabulary: prepare.py --tokenizer_of={folder}'
         )
+
+
+def differences(info, config, data_info):
+    """
+    what differs between a checkpoint, info: its JSON, and the run that goes on from it -> lines: a note, or nothing.
+    config: the run's settings; data_info: its data
+    """
+    before, data = info['settings'], info['data']
+    said = [f'{k}={before[k]!r} before, {v!r} now' for k, v in config.items() if before.get(k, v) != v]
+    said = [text for text in said if text.partition('=')[0] not in NOT_OF_TRAINING]
+    now = data_info['data']
+    if [a.get('sha256') for a in data['archives']] != [a.get('sha256') for a in now['archives']]:
+        said.append('other archives')
+    elif any(data.get(name) != now.get(name) for name in ('normaliser', 'env_kwargs', 'words')):
+        said.append('the archives are prepared in another way')
+    if not said:
+        return []
+    return [f'note: it goes on, but not to the bit, as what it learns from or how differs: {"; ".join(said)}']
+
+
+def after_nan(out_dir):
+    """what is left of a run whose numbers went wrong, and the cure"""
+    left = f'The last checkpoint in {out_dir} is intact' if steps_of(out_dir) else 'There is no checkpoint yet'
+    return f'{left}. Lower --learning_rate'
 
 
 def resume(out_dir, model, averaged, optimizers, model_args, columns, config, tokenizer):

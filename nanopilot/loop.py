@@ -4,6 +4,7 @@ What the loop of train.py is made of: ranks, batches fetched in advance, the run
 
 import json
 import os
+import shlex
 import signal
 import threading
 import time
@@ -36,14 +37,17 @@ class Ranks:
 
     def meet(self, device):
         if self.ddp:
+            missing = [name for name in ('WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
+            if missing:
+                raise ValueError(f'RANK is set, and {", ".join(missing)} is not. Start it with torchrun, or unset RANK')
             store, *_ = next(rendezvous('env://'))
             store = dist.PrefixStore(f'attempt_{self.restarts}', store)  # it still has the addresses of lost ranks
             backend = 'nccl' if device.startswith('cuda') else 'gloo'
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.n)
 
     def print(self, *words):
-        """print once, not once a rank"""
-        if self.master:
+        """print once, not once a rank; nothing where there are no words"""
+        if self.master and words:
             print(*words, flush=True)
 
     def wrap(self, model, device):
@@ -113,6 +117,14 @@ def prefetch(f, *args):
 
     threading.Thread(target=work, daemon=True).start()
     return future
+
+
+def to_evaluate(out_dir, data_dir):
+    """-> the command that scores a run; data_dir: '' where its data are in the usual place"""
+    command = ['python', 'sample_policy.py', f'--out_dir={out_dir}', '--eval=test']
+    if data_dir:
+        command.append(f'--data_dir={data_dir}')
+    return shlex.join(command)
 
 
 # ------------------------------------------------------------------------------

@@ -11,21 +11,45 @@ from data.nearest_words import INSTALL
 
 
 def read_requests(file):
-    """a file of one prompt a line, or JSON lines with prompt and bd -> list of (prompt or None, bd or None)"""
-    with open(file, encoding='utf-8') as lines:
-        requests = [read_line(f'{file}, line {i}', line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
+    """
+    a file of one prompt a line, of JSON lines with prompt and bd, or a JSON list of either -> list of (prompt or None,
+    bd or None)
+    """
+    try:
+        with open(file, encoding='utf-8-sig') as f:
+            text = f.read()
+    except UnicodeDecodeError as e:
+        raise ValueError(
+            f'{file} is not in UTF-8: byte {e.object[e.start]:#x} at {e.start}. Save it as UTF-8'
+        ) from None
+    if text.lstrip().startswith('['):
+        rows = parsed(file, text)
+        requests = [of_row(f'{file}, prompt {i}', row) for i, row in enumerate(rows, 1)]
+    else:
+        lines = enumerate(text.splitlines(), 1)
+        requests = [read_line(f'{file}, line {i}', line.strip()) for i, line in lines if line.strip()]
     if not requests:
         raise ValueError(f'{file} holds no prompt. Write one a line')
     return requests
 
 
 def read_line(place, line):
-    if not line.startswith('{'):
-        return line, None
+    return of_row(place, parsed(place, line) if line.startswith('{') else line)
+
+
+def parsed(place, text):
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as e:
-        raise ValueError(f'{place}: not JSON ({e})') from None
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as e:
+        raise ValueError(f'{place}: not JSON ({e}). Mend it, or write one prompt a line') from None
+
+
+def of_row(place, row):
+    """a prompt, or a dict with prompt and bd -> (prompt or None, bd or None)"""
+    if isinstance(row, str):
+        return row.strip() or None, None
+    if not isinstance(row, dict):
+        raise ValueError(f'{place}: it is {row!r}. Give a prompt in quotes, or {{"prompt": .., "bd": ..}}')
     prompt, bd = row.get('prompt'), row.get('bd')
     if not isinstance(prompt, str | None):
         raise ValueError(f'{place}: the prompt must be a string, got {prompt!r}')

@@ -9,6 +9,7 @@ from test_model import make
 from data import cartpole
 from data.text import Tokenizer
 from nanopilot.policy import Policy
+from nanopilot.requests import read_requests
 from nanopilot.rollout import rollout
 
 OBS = np.zeros((1, 4), np.float32)
@@ -250,3 +251,38 @@ def test_warnings_of_reset_are_those_of_sample_policy(trained, capsys):
     policy = asked_for_returns()
     policy.reset([None] * 2, [[900]] * 2)
     assert capsys.readouterr().err == 'warning: 900 is out of the range of returns: 0 to 500\n'
+
+
+# ------------------------------------------------------------------------------
+# files of prompts
+
+
+@pytest.mark.parametrize(
+    'text, expected',
+    [
+        ('["go to the bed", "go to the sofa"]', [('go to the bed', None), ('go to the sofa', None)]),
+        ('[\n {"prompt": "go", "bd": [1, 2]},\n "stop"\n]', [('go', [1, 2]), ('stop', None)]),
+        ('go\n\n{"bd": "1,2"}\n', [('go', None), (None, [1, 2])]),
+        ('\ufeffgo', [('go', None)]),
+    ],
+)
+def test_a_file_of_prompts_is_lines_or_json(text, expected, tmp_path):
+    (tmp_path / 'prompts').write_text(text, encoding='utf-8')
+    assert read_requests(tmp_path / 'prompts') == expected
+
+
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        ('["go", 7]', 'prompt 2: it is 7. Give'),
+        ('["go"', 'not JSON'),
+        ('[]', 'holds no prompt'),
+        ('go\n{"prompt": 7}', 'line 2: the prompt must be a string'),
+        ('go to the caf\u00e9', 'not in UTF-8: byte 0xe9 at 13. Save it as UTF-8'),
+    ],
+)
+def test_a_file_of_prompts_that_is_none_is_refused_by_name(text, words, tmp_path):
+    (tmp_path / 'prompts.txt').write_text(text, encoding='latin-1')
+    with pytest.raises(ValueError, match=words) as e:
+        read_requests(tmp_path / 'prompts.txt')
+    assert 'prompts.txt' in str(e.value) and '\n' not in str(e.value)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import shutil
 import sys
 
@@ -579,6 +580,7 @@ def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to
         (['--dataset=mars'], ['mars']),
         (['--chunk=0'], ['chunk']),
         (['--eval_interval=0'], ['eval_interval']),
+        (['--threads=-1'], ['threads=-1', '0 or more']),
     ],
     ids=lambda x: ' '.join(x),
 )
@@ -592,6 +594,49 @@ def test_a_batch_that_ranks_cannot_share_is_refused(monkeypatch, refuses_to_trai
     monkeypatch.setenv('RANK', '0')
     monkeypatch.setenv('WORLD_SIZE', '3')
     refuses_to_train(words=['batch_size=8', '3 ranks'])
+
+
+def test_a_rank_alone_is_refused(monkeypatch, refuses_to_train):
+    monkeypatch.setenv('RANK', '0')
+    for name in 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT':
+        monkeypatch.delenv(name, raising=False)
+    refuses_to_train(words=['RANK is set, and WORLD_SIZE', 'torchrun'])
+
+
+def test_a_nan_before_the_first_checkpoint_speaks_of_none(prepared, refuses_to_train, tmp_path):
+    shutil.copytree(prepared, tmp_path / 'p')
+    obs = np.load(tmp_path / 'p' / 'train' / 'obs.npy', mmap_mode='r+')
+    obs[:] = np.nan
+    obs.flush()
+    refuses_to_train(f'--data_dir={tmp_path / "p"}', '--max_iters=3', words=['nan at step 1', 'There is no checkpoint'])
+
+
+def test_what_differs_when_a_run_goes_on_is_noted(train, capsys, prepared, tmp_path):
+    """once, by name; nothing is said where the same bits follow"""
+    train('o', '--max_iters=2', '--eval_interval=2')
+    capsys.readouterr()
+    train('o', '--max_iters=3', '--init_from=resume', '--eval_interval=1', '--log_interval=2')
+    assert 'note:' not in capsys.readouterr().out
+    train('o', '--max_iters=4', '--init_from=resume', '--batch_size=4', '--learning_rate=1e-5')
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith('note:')]
+    assert len(said) == 1 and 'batch_size=8 before, 4 now; ' in said[0] and 'learning_rate=' in said[0]
+    shutil.copytree(prepared, tmp_path / 'other')
+    meta = json.loads((tmp_path / 'other' / 'meta.json').read_text())
+    meta['archives'][0]['sha256'] = 'another'
+    (tmp_path / 'other' / 'meta.json').write_text(json.dumps(meta))
+    train('o', '--max_iters=5', '--init_from=resume', '--batch_size=4', f'--data_dir={tmp_path / "other"}')
+    assert 'other archives' in capsys.readouterr().out
+
+
+def test_the_next_command_can_be_typed_as_it_stands(train, capsys, prepared):
+    train('an out dir', '--max_iters=0')
+    command = capsys.readouterr().out.strip().partition('Next: ')[2]
+    assert shlex.split(command)[1:] == [
+        'sample_policy.py',
+        '--out_dir=an out dir',
+        '--eval=test',
+        f'--data_dir={prepared}',
+    ]
 
 
 def test_resuming_another_architecture_is_refused(train, refuses_to_train, trained, tmp_path):
