@@ -19,6 +19,7 @@ import config as settings  # first: it turns mistakes into one line
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from data import checkup, contract, encoders, quantize, text
 from data.archive import Archive, save
-from data.blocks import Reader, Splits, blocks_of
+from data.blocks import Reader, Splits, blocks_of, split_by_count
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
 from data.describe import LLMDescriber
 from data.disk_cache import DiskCache
@@ -96,6 +97,7 @@ archives_folder = Path(archive_dir or ROOT / 'data' / dataset / 'archives')
 # settings that do not change the data
 NOT_OF_DATA = {'out_dir', 'archive_dir', 'export', 'export_format', 'licence', 'recollect', 'check', 'suggest_k'}
 NOT_OF_DATA |= {'chunk', 'llm_at_once', 'workers', 'engine', 'scheduler'}
+FEW = 1000  # episodes: that many are split by count, if the hash of what they ask for leaves a split empty
 
 
 def main():
@@ -264,24 +266,44 @@ def training_prompts(data, kwargs, archives, policy):
 
 def write_episodes(data, kwargs, archives, describer, folder):
     """-> EpisodeWriter, closed; ValueError where a split would be empty"""
-    episodes = EpisodeWriter(folder, read_spec(data, kwargs), any('subgoal' in a.names for a in archives))
-    dropped = Counter()  # (source, reason): episodes
-    for group in kept_groups(data, kwargs, archives, dropped):
-        if describer:
-            describer.write([notes for _, notes in group])
-        for episode, notes in group:
-            episodes.append(episode, notes)
-    episodes.close()
-    n = sum(map(len, archives))
-    print(f'verified: {n - dropped.total()} of {n} episodes are kept')
-    for (source, reason), n in sorted(dropped.items()):
-        print(f'  dropped {n} of {source}: {reason}')
-    counts = {name: len(split) for name, split in episodes.splits.items()}
-    if not all(counts.values()):
+    episodes, groups = write_splits(data, kwargs, archives, describer, folder)
+    exported = any('split' in a.meta for a in archives)  # test episodes stay what they are
+    if episodes.empty() and 1 < len(groups) <= FEW and not exported:
+        print(f'{", ".join(episodes.empty())} would be empty: the {len(groups)} episodes are split by count')
+        for name in SPLITS:
+            shutil.rmtree(folder / name)
+        by_count = split_by_count(groups, val_share, test_share, seed)
+        episodes, _ = write_splits(data, kwargs, archives, describer, folder, by_count)
+    if episodes.empty():
+        counts = {name: len(split) for name, split in episodes.splits.items()}
         raise ValueError(
             f'too few episodes to split: {counts}. Collect more (--size), or raise val_share and test_share'
         )
     return episodes
+
+
+def write_splits(data, kwargs, archives, describer, folder, by_count=()):
+    """
+    by_count: {number of a kept episode: its splits}, where the hash does not say -> EpisodeWriter, closed; {number:
+    group} of the first episodes that may be in any split
+    """
+    episodes = EpisodeWriter(folder, read_spec(data, kwargs), any('subgoal' in a.names for a in archives))
+    dropped = Counter()  # (source, reason): episodes
+    groups = {}  # number of an episode: its group
+    for kept in kept_groups(data, kwargs, archives, dropped):
+        if describer:
+            describer.write([notes for _, notes in kept])
+        for episode, notes in kept:
+            for split in dict(by_count).get(notes['number'], [notes['split']]):
+                episodes.append(episode, {**notes, 'split': split})
+            if not notes['novel'] and len(groups) <= FEW:
+                groups[notes['number']] = notes['group']
+    episodes.close()
+    n = sum(map(len, archives))
+    print(f'verified: {n - dropped.total()} of {n} episodes are kept')
+    for (source, reason), count in sorted(dropped.items()):
+        print(f'  dropped {count} of {source}: {reason}')
+    return episodes, groups
 
 
 def kept_groups(data, kwargs, archives, dropped):

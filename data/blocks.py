@@ -74,9 +74,32 @@ class Splits:
         return ('val' if u < self.test_share + self.val_share else 'train'), novel
 
     def fraction(self, *key):
-        """a number in [0, 1) that depends on the seed and the key alone"""
-        text = '|'.join(map(str, (self.seed, *key)))
-        return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) / 16**12
+        return fraction(self.seed, *key)
+
+
+def fraction(*key):
+    """a number in [0, 1) that depends on the key alone"""
+    text = '|'.join(map(str, key))
+    return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) / 16**12
+
+
+def split_by_count(groups, val_share, test_share, seed):
+    """
+    groups {number of an episode: what it asks for}, at least 2 -> {number: list of its splits}. All of a group are in
+    one split, unless there are fewer than 3 groups; of two episodes one is in both val and test
+    """
+    if len(set(groups.values())) < 3:
+        groups = {number: str(number) for number in groups}
+    order = sorted(set(groups.values()), key=lambda group: fraction(seed, 'group', group))
+    if len(order) == 2:
+        of_group = {order[0]: ['val', 'test'], order[1]: ['train']}
+        return {number: of_group[group] for number, group in groups.items()}
+    n_test = min(max(1, round(test_share * len(order))), len(order) - 2)
+    n_val = min(max(1, round(val_share * len(order))), len(order) - 1 - n_test)
+    of_group = dict.fromkeys(order, ['train'])
+    of_group |= dict.fromkeys(order[:n_test], ['test'])
+    of_group |= dict.fromkeys(order[n_test : n_test + n_val], ['val'])
+    return {number: of_group[group] for number, group in groups.items()}
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,10 @@ class EpisodeWriter:
         if 'spread' in episode:
             self.spreads.setdefault(episode['source'], []).append((*episode['bd'], episode['spread']))
 
+    def empty(self):
+        """names of splits without an episode"""
+        return [name for name, split in self.splits.items() if not len(split)]
+
     def close(self):
         for split in self.splits.values():
             split.close()

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from collections import Counter
 from types import ModuleType
 
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import PREPARE, ROOT, hashes, refused, run
 
 from data import cartpole, contract, toy_nav, verify
 from data.archive import Archive, save
-from data.blocks import Splits
+from data.blocks import Splits, split_by_count
 from data.nearest_words import neighbours
 from data.prepared import SPLITS, Prepared
 from data.text import Tokenizer, words
@@ -299,6 +300,33 @@ def test_longer_descriptions_are_left_out_and_counted(demo_archive, tmp_path, sc
     assert left_out > 20 and np.diff(data.text_start).max() <= 24
 
 
+@pytest.mark.parametrize('n', [2, 3, 5, 10])
+def test_few_episodes_are_split_by_count(n):
+    groups = {number: f'asks for {number}' for number in range(1, n + 1)}
+    for seed in range(20):
+        splits = split_by_count(groups, 0.02, 0.03, seed)
+        counts = Counter(name for names in splits.values() for name in names)
+        assert counts['val'] == counts['test'] == 1 and counts['train'] == max(1, n - 2)
+        assert all(names == ['train'] or 'train' not in names for names in splits.values())
+    assert splits == split_by_count(groups, 0.02, 0.03, 19)
+
+
+def test_what_asks_for_the_same_stays_together_while_it_can():
+    groups = {number: 'abc'[number % 3] for number in range(9)}
+    splits = split_by_count(groups, 0.1, 0.1, 0)
+    assert all(splits[number] == splits[number % 3] for number in range(9))
+    alike = split_by_count(dict.fromkeys(range(9), 'a'), 0.1, 0.1, 0)
+    assert Counter(name for names in alike.values() for name in names) == {'train': 7, 'val': 1, 'test': 1}
+
+
+@pytest.mark.parametrize('n', [2, 5])
+def test_few_episodes_are_enough(n, demos, archive_meta, tmp_path, script, capsys):
+    save(tmp_path / 'few.parquet', demos[:n], archive_meta)
+    script('prepare.py', '--archive=few.parquet', '--out_dir=p', '--hold_out=0', '--val_share=0', '--seed=3')
+    assert f'would be empty: the {n} episodes are split by count' in capsys.readouterr().out
+    assert [len(Prepared(tmp_path / 'p', name)) for name in ('train', 'val', 'test')] == [max(1, n - 2), 1, 1]
+
+
 @pytest.fixture
 def there(prepared, tmp_path):
     """a copy of prepared data at p, that a mistake must leave alone"""
@@ -335,7 +363,7 @@ def test_a_mistake_is_one_line_and_leaves_the_old_data(
     (tmp_path / 'cut.parquet').write_bytes(data[: len(data) * 2 // 3])
     (tmp_path / 'text.parquet').write_text('hello')
     (tmp_path / 'holes.parquet').write_bytes(data[: len(data) // 3] + bytes(3000) + data[len(data) // 3 + 3000 :])
-    save(tmp_path / 'few.parquet', demos[:2], archive_meta)
+    save(tmp_path / 'few.parquet', demos[:1], archive_meta)
     before = {f.name for f in tmp_path.iterdir()}
     refuses('prepare.py', '--out_dir=p', *args, words=expected)
     assert hashes(tmp_path / 'p') == there
