@@ -56,6 +56,7 @@ relabel = ''  # a training run: also episodes that its policy begins and the dat
 relabel_episodes = 6000  # .. for the prompts of so many training episodes
 recollect = False  # collect again although the archives are there
 env = ''  # for --dataset=gym: an id of Gymnasium, or module:function of yours; '': there is none
+bd = ''  # .. what to reach: 'return', 'obs:0,1' (of the last observation), 'none'; '': the return, if there are rewards
 env_kwargs = '{}'  # arguments of the environment, JSON: {"scene": "my_room.json", "start_anywhere": true}
 out_dir = ''  # where the prepared data goes; '': data/<dataset>/prepared
 archive_dir = ''  # where collected archives go; '': data/<dataset>/archives
@@ -103,8 +104,10 @@ FEW = 1000  # episodes: that many are split by count, if the hash of what they a
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit('prepare.py: terminated'))  # nothing half-written stays
     data = contract.load(dataset)
+    if (env or bd) and not hasattr(data, 'of_files'):
+        raise ValueError(f'{dataset} has its own environment and bd, got {env=}, {bd=}. They are of --dataset=gym')
     if hasattr(data, 'of_files') and archive:
-        kwargs = data.of_files(archive, env, obs_keys, clip_actions)
+        kwargs = data.of_files(archive, env, obs_keys, clip_actions, bd)
     else:
         kwargs = read_env_kwargs(data, env_kwargs)
     if suggest_k:

@@ -99,7 +99,7 @@ def data_card(splits, written, name, dataset, licence, replay):
         ],
     }
     command = f'python prepare.py --dataset={data} --archive={name}' + ' --describe=keep' * language
-    if meta['env_kwargs'] != dataset.env_kwargs():
+    if not hasattr(dataset, 'of_files') and meta['env_kwargs'] != dataset.env_kwargs():
         command += f' --env_kwargs="$(cat {name}/environment.json)"'
     novel = Counter(row['novel'] for row in splits['test'].episodes(['novel']) if row['novel'])
     return render(

@@ -1,13 +1,15 @@
 """A data set made of a file: from one command to a policy, with an environment of Gymnasium or with none."""
 
 import json
+import pickle
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import SMALL, refused, run
+from conftest import SMALL, hashes, refused, run
 
 from data import gym as gym_data
+from data.gym import spaces
 
 SHARES = ['--val_share=0.2', '--test_share=0.2']
 TINY = [*SMALL, '--max_iters=4', '--eval_interval=4', '--device=cpu', '--out_dir=o']
@@ -29,6 +31,57 @@ def driven(env, n, seed=0):
                 rows[name].append(value)
             obs = after
     return {name: np.array(values) for name, values in rows.items()}
+
+
+class Reach(gym.Env):
+    """a point that several labels at once move; observed as a dict"""
+
+    observation_space = gym.spaces.Dict(
+        at=gym.spaces.Box(-9, 9, (2,)), goal=gym.spaces.Dict(x=gym.spaces.Box(-9, 9, (1,))), step=gym.spaces.Discrete(9)
+    )
+    action_space = gym.spaces.MultiDiscrete([3, 2])
+
+    def seen(self):
+        return {'at': self.at.copy(), 'goal': {'x': np.float32([4])}, 'step': self.t}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.t = self.np_random.uniform(-1, 1, 2).astype(np.float32), 0
+        return self.seen(), {'height': np.float32(0)}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.at = self.at + np.float32([action[0] - 1, action[1]])
+        self.t += 1
+        return self.seen(), 0.5, self.t == 5, False, {'height': np.float32(self.at[1] / 2)}
+
+
+gym.register('Reach-v0', Reach)
+
+
+def reached(n=20):
+    """n episodes of Reach -> dicts as of a pickle"""
+    env, rng, episodes = Reach(), np.random.default_rng(0), []
+    for i in range(n):
+        rows = {'observations/at': [], 'observations/goal/x': [], 'observations/step': [], 'actions': []}
+        rows |= {'rewards': [], 'infos/height': []}
+        obs, _ = env.reset(seed=i)
+        over = False
+        while not over:
+            act = rng.integers([3, 2])
+            after, reward, over, _, info = env.step(act)
+            values = obs['at'], obs['goal']['x'], obs['step'], act, reward, info['height']
+            for name, value in zip(rows, values):
+                rows[name].append(value)
+            obs = after
+        episodes.append({name: np.array(values) for name, values in rows.items()})
+    return episodes
+
+
+@pytest.fixture
+def reach(tmp_path):
+    (tmp_path / 'reach.pkl').write_bytes(pickle.dumps(reached()))
+    return str(tmp_path / 'reach.pkl')
 
 
 def prepared(tmp_path, file, *args):
@@ -66,6 +119,123 @@ def test_a_file_without_an_environment(tmp_path):
     process = run('train.py', 'config/gym.py', *args, '--rollouts=4', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     refused(run('sample_policy.py', '--out_dir=o', '--prompt=stop', cwd=tmp_path), 'no environment', '--env')
+
+
+def driven_by(kwargs, actions, seed=0):
+    """an episode in the data set's own environments -> obs (T + 1, n_obs), bd (T + 1, n_bd)"""
+    env = gym_data.make_vec(1, **kwargs)
+    obs, info = env.reset(seed=seed)
+    obs_log, path = [obs[0]], [info['bd'][0]]
+    for act in actions:
+        obs, _, _, _, info = env.step(act[None])
+        obs_log.append(obs[0])
+        path.append(info['bd'][0])
+    return np.array(obs_log), np.array(path)
+
+
+def test_several_labels_at_once_are_numbers_that_are_rounded(reach):
+    """what a policy gives is the nearest label; the file's own actions give the file's own observations"""
+    kwargs = gym_data.of_files(reach, 'Reach-v0')
+    spec, first = kwargs['spec'], reached(1)[0]
+    assert spec['continuous'] and spec['act_low'] == [0, 0] and spec['act_high'] == [2, 1]
+    rough = first['actions'] + np.random.default_rng(0).uniform(-0.45, 0.45, (5, 2))
+    obs, _ = driven_by(kwargs, rough.astype(np.float32))
+    assert spec['obs_names'][:2] == ['obs_0', 'obs_1'] and np.allclose(obs[:5, :2], first['observations/at'])
+    driven_by(kwargs, np.float32([[9, 9], [-9, -9]]))  # beyond is the last one
+
+
+def test_one_label_of_each_kind_of_space():
+    for space, low, high in (
+        (gym.spaces.MultiDiscrete([3, 2]), [0, 0], [2, 1]),
+        (gym.spaces.MultiDiscrete([3, 2], start=[1, -1]), [1, -1], [3, 0]),
+        (gym.spaces.MultiBinary(3), [0, 0, 0], [1, 1, 1]),
+    ):
+        found = spaces.label_bounds(space)
+        assert [bound.tolist() for bound in found] == [low, high]
+        env = gym.Env()
+        env.action_space = space
+        for act in found:
+            assert space.contains(spaces.Rounded(env).action(act))
+
+
+def test_keys_of_a_dict_are_in_the_order_they_are_named_in(reach):
+    kwargs = gym_data.of_files(reach, 'Reach-v0', 'goal/x,at')
+    assert len(kwargs['spec']['obs_names']) == 3
+    obs, _ = driven_by(kwargs, reached(1)[0]['actions'])
+    assert np.array_equal(obs[:, 0], [4] * 6) and np.allclose(obs[:5, 1:], reached(1)[0]['observations/at'])
+    with pytest.raises(ValueError, match="no observation 'far'. There is: at, goal, step. Set --obs_keys"):
+        spaces.size_of(Reach.observation_space, 'at,far')
+
+
+@pytest.mark.parametrize(
+    'bd, names, last',
+    [
+        ('return', ['return'], lambda e: [2.5]),
+        ('none', [], lambda e: []),
+        ('', ['return'], lambda e: [2.5]),
+        ('obs:1,0', ['obs_1', 'obs_0'], lambda e: e['observations/at'][-1, ::-1]),
+        ('obs:obs_1', ['obs_1'], lambda e: e['observations/at'][-1, 1:]),
+    ],
+)
+def test_bd_is_what_the_command_says(bd, names, last, reach):
+    """of a file and of an environment; that of the last observation is, in an environment, after the last action"""
+    kwargs = gym_data.of_files(reach, 'Reach-v0', bd=bd)
+    spec, first = kwargs['spec'], reached(1)[0]
+    assert spec['bd_names'] == names and ('discount' in spec) == (names == ['return'])
+    obs = np.concatenate([first['observations/at'], first['observations/goal/x']], 1)
+    episode = {'obs': obs, 'act': first['actions'], 'reward': first['rewards']}
+    found = gym_data.from_trajectory(episode, kwargs)
+    assert found['path'].shape == (6, len(names)) and np.allclose(found['bd'], last(first))
+    assert all(low <= x <= high for low, x, high in zip(spec['bd_low'], found['bd'], spec['bd_high']))
+    _, path = driven_by(kwargs, first['actions'])
+    assert np.allclose(path[:5], found['path'][:5])
+    assert 'asked for' in gym_data.report('', [1.0] * len(names), path, kwargs)['summary'] or not names
+
+
+@pytest.mark.parametrize(
+    'bd, words',
+    [
+        ('obs:7', 'no such observation. Give numbers below 4'),
+        ('obs:obs_0,z', 'obs:z'),
+        ('obs', 'not known'),
+        ('obs:2', 'the same at the end of every episode'),
+    ],
+)
+def test_a_bd_that_is_none_is_refused(bd, words, reach):
+    with pytest.raises(ValueError, match=words):
+        gym_data.of_files(reach, bd=bd)
+
+
+def test_a_return_without_rewards_is_refused(tmp_path):
+    bare = [{name: e[name] for name in ('observations/at', 'actions')} for e in reached(3)]
+    (tmp_path / 'x.pkl').write_bytes(pickle.dumps(bare))
+    with pytest.raises(ValueError, match='has no rewards'):
+        gym_data.of_files(str(tmp_path / 'x.pkl'), bd='return')
+
+
+def test_labels_as_observations(tmp_path):
+    """FrozenLake: a file of places, an environment that shows a place, from one command to an episode"""
+    np.savez(tmp_path / 'x.npz', **driven('FrozenLake-v1', 60))
+    prepared(tmp_path, 'x.npz', '--env=FrozenLake-v1')
+    process = run('train.py', 'config/gym_discrete.py', '--data_dir=p', *TINY, '--rollouts=2', cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    process = run('sample_policy.py', '--out_dir=o', '--bd=1', cwd=tmp_path)
+    assert process.returncode == 0 and 'asked for 1' in process.stdout, process.stderr
+
+
+@pytest.mark.parametrize('bd', ['obs:1,2', 'return'])
+def test_what_is_exported_is_prepared_again(bd, tmp_path):
+    """the same arrays in the same splits, without a word of what the file was"""
+    np.savez(tmp_path / 'x.npz', **driven('CartPole-v1', 30))
+    prepared(tmp_path, 'x.npz', '--env=CartPole-v1', f'--bd={bd}', '--export=hub')
+    args = ['--dataset=gym', '--archive=hub', '--out_dir=again', '--archive_dir=b']
+    process = run('prepare.py', *args, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    before, after = hashes(tmp_path / 'p'), hashes(tmp_path / 'again')
+    arrays = {name for name in before if name.endswith('.npy')}
+    assert arrays and all(before[name] == after[name] for name in arrays)
+    refused(run('prepare.py', *args, '--bd=none', cwd=tmp_path), f"bd='{bd}', not 'none'", '--bd')
+    refused(run('prepare.py', '--bd=return', cwd=tmp_path), 'toy_nav', '--dataset=gym')
 
 
 def test_a_dict_of_observations_is_flattened_by_its_sorted_keys():

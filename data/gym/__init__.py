@@ -4,9 +4,9 @@ A data set made of a file, with an environment of Gymnasium or with none: no cod
 $ python prepare.py --dataset=gym --env=Hopper-v5 --archive=hopper.hdf5
 $ python prepare.py --dataset=gym --archive=my_robot/             # nothing to replay or to drive in: a real robot
 
-Its spec comes from the environment's spaces where there is one, and from the file. bd is the return where the file has
-rewards, and else nothing; texts are the file's own. An environment of one's own, --env=my.module:make, is code: it runs
-only where a command names it, never because a checkpoint does.
+Its spec comes from the environment's spaces where there is one, and from the file (spaces.py). bd is the return where
+the file has rewards, and else nothing, unless --bd says what (descriptors.py); texts are the file's own. An environment
+of one's own, --env=my.module:make, is code: it runs only where a command names it, never because a checkpoint does.
 """
 
 import importlib
@@ -15,7 +15,10 @@ import re
 import gymnasium as gym
 import numpy as np
 
-from data.importers.archives import Options, opened_sources, returns
+from data.archive import Archive
+from data.gym.descriptors import descriptor
+from data.gym.spaces import Rounded, flat, is_labels, label_bounds, size_of
+from data.importers.archives import Options, opened_sources
 from data.importers.trajectories import Import
 
 ID = re.compile(r'[\w./-]+')  # of a registered environment; with a colon, a module is imported
@@ -26,13 +29,17 @@ class Named(str):
     """An environment that the user's command names: code of theirs may run. No file or checkpoint can hold one."""
 
 
-def env_kwargs(env='', spec=None):
-    """env: an id of Gymnasium, module:function, or ''; spec: what of_files() found"""
+def env_kwargs(env='', spec=None, obs_keys='', bd=''):
+    """
+    env: an id of Gymnasium, module:function, or ''; spec: what of_files() found; obs_keys: of a Dict of observations;
+    bd: as of --bd, '': the return if the spec has one
+    """
     if spec is None:
         raise ValueError(
             '--dataset=gym is made of a file. Name it: --archive=FILE, and its environment: --env=Hopper-v5'
         )
-    return {'env': env, 'spec': spec}
+    bd = bd or ('return' if spec['bd_names'] else 'none')
+    return {'env': env, 'spec': spec, 'obs_keys': obs_keys, 'bd': bd}
 
 
 def spec(kwargs):
@@ -56,19 +63,41 @@ def has_environment(kwargs):
 # the spec
 
 
-def of_files(names, env='', obs_keys='', clip_actions=False):
-    """files of --archive -> the arguments that env_kwargs() keeps. env: as there, named by the user"""
-    options = Options(obs_keys, clip_actions)
-    found = []
-    for path, source in opened_sources(names):
-        if source is None:
-            raise ValueError(f'{path} is an archive already. Pass its data set: --dataset')
-        found.append(Import(source, 'the first file', {'flatten': True}, options).survey())
+def of_files(names, env='', obs_keys='', clip_actions=False, bd=''):
+    """files of --archive -> the arguments that env_kwargs() keeps. env: as there, named by the user; bd: of --bd"""
     env = Named(env)
+    opened = opened_sources(names)
+    archives = [path for path, source in opened if source is None]
+    if len(archives) == len(opened):
+        return of_archives(archives, {'env': env, 'obs_keys': obs_keys, 'bd': bd})
+    if archives:
+        raise ValueError(f'{archives[0]} is an archive already, and other files are not. Prepare them one by one')
+    options = Options(obs_keys, clip_actions)
+    found = [Import(source, 'the first file', {'flatten': True}, options).survey() for _, source in opened]
     made = merged(found)
+    if not bd:
+        rewarded = all(survey.fields.reward or survey.fields.to_go for survey in found)
+        bd = 'return' if rewarded else 'none'
+    made |= descriptor(bd, made['obs_names']).spec(found)
     if env:
-        made |= of_spaces(env, made)
-    return {'env': env, 'spec': made}
+        made |= of_spaces(env, made, obs_keys)
+    return env_kwargs(env, made, obs_keys, bd)
+
+
+def of_archives(paths, given):
+    """archives of this data set, as --export writes them -> what they keep. given: settings, '' where there is none"""
+    kept = None
+    for path in paths:
+        meta = Archive(path).meta
+        if meta['dataset'] != 'gym':
+            raise ValueError(
+                f'{path} is an archive of {meta["dataset"]}. Pass its data set: --dataset={meta["dataset"]}'
+            )
+        kept = env_kwargs(**meta['env_kwargs'])
+        for name, value in given.items():
+            if value and value != kept[name]:
+                raise ValueError(f'{path} was made with {name}={kept[name]!r}, not {value!r}. Leave out --{name}')
+    return kept | {'env': given['env'] or kept['env']}  # code runs only where the command names it
 
 
 def merged(found):
@@ -90,16 +119,7 @@ def merged(found):
     }
     if discrete:
         made |= {'act_names': [str(k) for k in range(int(high[0]) + 1)], 'act_low': [0], 'act_high': [int(high[0])]}
-    return made | bd_of(found)
-
-
-def bd_of(found):
-    """the return where there are rewards, and else nothing"""
-    if not all(survey.fields.reward or survey.fields.to_go for survey in found):
-        return {'bd_names': [], 'bd_low': [], 'bd_high': []}
-    low = min(survey.returns[0] for survey in found)
-    high = max(survey.returns[1] for survey in found)
-    return {'bd_names': ['return'], 'bd_low': [low], 'bd_high': [high], 'discount': 1.0}
+    return made
 
 
 def names_of(columns, n, what):
@@ -107,10 +127,10 @@ def names_of(columns, n, what):
     return list(columns) if len(columns) == n else [f'{what}_{k}' for k in range(n)]
 
 
-def of_spaces(env, made):
+def of_spaces(env, made, obs_keys=''):
     """what an environment's spaces say, beside what the file does: a dict to change the spec by; ValueError"""
     environment = raw_env(env)
-    n = size_of(environment.observation_space)
+    n = size_of(environment.observation_space, obs_keys)
     if n != len(made['obs_names']):
         raise ValueError(f'{env} has {n} observations, and the files {len(made["obs_names"])}. Name another --env')
     said = {'max_steps': made['max_steps']}
@@ -125,9 +145,13 @@ def of_spaces(env, made):
                 f'{made["act_high"][0]:g}{", with fractions" * made["continuous"]}. Name another --env'
             )
         return said | {'act_names': [str(k) for k in range(space.n)], 'act_low': [0], 'act_high': [int(space.n) - 1]}
+    if is_labels(space):
+        low, high = label_bounds(space)
+        space = gym.spaces.Box(low, high)
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or space.shape[0] != len(made['act_low']):
         raise ValueError(
-            f'{env} has actions {space}, and the files {len(made["act_low"])} numbers a step. Name another --env'
+            f'{env} has actions {environment.action_space}, and the files {len(made["act_low"])} numbers a step. '
+            'Name another --env'
         )
     low = np.where(np.isfinite(space.low), space.low, made['act_low'])
     high = np.where(np.isfinite(space.high), space.high, made['act_high'])
@@ -155,63 +179,51 @@ def raw_env(env, render_mode=None):
     try:
         if colon and not re.search(r'-v\d+$', function):
             return getattr(importlib.import_module(module), function)()
-        return gym.make(env, render_mode=render_mode)
+        return gym.make(env, **({'render_mode': render_mode} if render_mode else {}))  # not all take one
     except (ImportError, AttributeError, gym.error.Error) as e:
         why = str(e).strip().split('\n')[0]
         raise ValueError(f'no environment {env} ({why}). Install what it is of, or name another: --env') from None
 
 
-def size_of(space):
-    """numbers of an observation; a label is one, a Dict is its parts by sorted names"""
-    if isinstance(space, gym.spaces.Dict):
-        return sum(size_of(space[key]) for key in space)
-    if isinstance(space, gym.spaces.Text):
-        return 0
-    if isinstance(space, gym.spaces.Box | gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
-        return int(np.prod(space.shape))
-    if isinstance(space, gym.spaces.Discrete):
-        return 1
-    raise ValueError(f'observations of {space} are not read. Wrap the environment: --env=my.module:make')
-
-
-def flat(space, obs):
-    """an observation -> (n_obs,) float32"""
-    if isinstance(space, gym.spaces.Dict):
-        return np.concatenate([flat(space[key], obs[key]) for key in sorted(space)])
-    if isinstance(space, gym.spaces.Text):
-        return np.zeros(0, np.float32)
-    return np.asarray(obs, np.float32).reshape(-1)
-
-
 class Flat(gym.Wrapper):
-    """Observations as one vector; info['bd'], the return so far, or nothing."""
+    """Observations as one vector; info['bd'], what the descriptor is so far."""
 
-    def __init__(self, env, n_bd):
+    def __init__(self, env, obs_keys, bd):
+        """bd: an object of descriptors.py"""
         super().__init__(env)
-        self.n_bd = n_bd
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size_of(env.observation_space),), np.float32)
-
-    def seen(self, obs, info):
-        return flat(self.env.observation_space, obs), {**info, 'bd': np.float32([self.so_far] * self.n_bd)}
+        self.keys = obs_keys
+        self.bd = bd
+        self.observation_space = gym.spaces.Box(
+            -np.inf, np.inf, (size_of(env.observation_space, obs_keys),), np.float32
+        )
 
     def reset(self, **how):
-        self.so_far = 0.0
-        return self.seen(*self.env.reset(**how))
+        obs, info = self.env.reset(**how)
+        obs = flat(self.env.observation_space, obs, self.keys)
+        return obs, {**info, 'bd': self.bd.begin(obs, info)}
 
     def step(self, action):
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self.so_far += float(reward)
-        obs, info = self.seen(obs, info)
-        return obs, reward, terminated, truncated, info
+        obs = flat(self.env.observation_space, obs, self.keys)
+        return obs, reward, terminated, truncated, {**info, 'bd': self.bd.step(obs, reward, info)}
 
 
-def make_env(render_mode=None, env='', spec=None):
-    limited = gym.wrappers.TimeLimit(raw_env(env, render_mode), spec['max_steps'])
-    return Flat(limited, len(spec['bd_names']))
+def make_env(render_mode=None, **kwargs):
+    kwargs = env_kwargs(**kwargs)
+    env = gym.wrappers.TimeLimit(raw_env(kwargs['env'], render_mode), kwargs['spec']['max_steps'])
+    if is_labels(env.action_space):
+        env = Rounded(env)
+    return Flat(env, kwargs['obs_keys'], bd_of(kwargs))
 
 
-def make_vec(n, env='', spec=None):
-    return gym.vector.SyncVectorEnv([lambda: make_env(env=env, spec=spec)] * n)
+def make_vec(n, **kwargs):
+    return gym.vector.SyncVectorEnv([lambda: make_env(**kwargs)] * n)
+
+
+def bd_of(kwargs):
+    """what bd is, as an object"""
+    kwargs = env_kwargs(**kwargs)
+    return descriptor(kwargs['bd'], kwargs['spec']['obs_names'])
 
 
 # ------------------------------------------------------------------------------
@@ -224,19 +236,19 @@ def describe(episode, rng, kwargs, n):
 
 
 def from_trajectory(episode, kwargs):
-    if kwargs['spec']['bd_names']:
-        return returns(episode['reward'], kwargs['spec']['discount'])
-    T = len(episode['act'])
-    return {'bd': np.zeros(0, np.float32), 'path': np.zeros((T + 1, 0), np.float32)}
+    return bd_of(kwargs).of_episode(episode)
 
 
 def report(prompt, bd, path, kwargs):
-    """the return that was asked for, and the one achieved"""
-    if not len(path[-1]):
+    """where it ends, or its return, and what was asked for"""
+    names = kwargs['spec']['bd_names']
+    if not names:
         return {'summary': f'{len(path) - 1} steps', 'visits': [], 'verdict': {}, 'ok': None}
-    achieved = float(path[-1, 0])
-    summary = f'return {achieved:.4g}' + (f', asked for {bd[0]:g}' if bd is not None else '')
-    return {'summary': summary, 'visits': [], 'verdict': {'return': achieved}, 'ok': None}
+    achieved = {name: float(x) for name, x in zip(names, path[-1])}
+    summary = ', '.join(f'{name} {x:.4g}' for name, x in achieved.items())
+    if bd is not None:
+        summary += f', asked for {", ".join(f"{x:g}" for x in bd)}'
+    return {'summary': summary, 'visits': [], 'verdict': achieved, 'ok': None}
 
 
 def config_file(kwargs):
