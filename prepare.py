@@ -56,7 +56,7 @@ relabel = ''  # a training run: also episodes that its policy begins and the dat
 relabel_episodes = 6000  # .. for the prompts of so many training episodes
 recollect = False  # collect again although the archives are there
 env = ''  # for --dataset=gym: an id of Gymnasium, or module:function of yours; '': there is none
-bd = ''  # .. what to reach: 'return', 'obs:0,1' (of the last observation), 'none'; '': the return, if there are rewards
+bd = ''  # .. what to reach: 'return', 'obs:0,1' (of the last one), 'info:KEY', 'none'; '': the return, if there is any
 env_kwargs = '{}'  # arguments of the environment, JSON: {"scene": "my_room.json", "start_anywhere": true}
 out_dir = ''  # where the prepared data goes; '': data/<dataset>/prepared
 archive_dir = ''  # where collected archives go; '': data/<dataset>/archives

@@ -174,6 +174,7 @@ def test_keys_of_a_dict_are_in_the_order_they_are_named_in(reach):
         ('none', [], lambda e: []),
         ('', ['return'], lambda e: [2.5]),
         ('obs:1,0', ['obs_1', 'obs_0'], lambda e: e['observations/at'][-1, ::-1]),
+        ('info:height', ['height'], lambda e: e['infos/height'][-1:]),
         ('obs:obs_1', ['obs_1'], lambda e: e['observations/at'][-1, 1:]),
     ],
 )
@@ -183,12 +184,12 @@ def test_bd_is_what_the_command_says(bd, names, last, reach):
     spec, first = kwargs['spec'], reached(1)[0]
     assert spec['bd_names'] == names and ('discount' in spec) == (names == ['return'])
     obs = np.concatenate([first['observations/at'], first['observations/goal/x']], 1)
-    episode = {'obs': obs, 'act': first['actions'], 'reward': first['rewards']}
+    episode = {'obs': obs, 'act': first['actions'], 'reward': first['rewards'], 'info': first['infos/height'][:, None]}
     found = gym_data.from_trajectory(episode, kwargs)
     assert found['path'].shape == (6, len(names)) and np.allclose(found['bd'], last(first))
     assert all(low <= x <= high for low, x, high in zip(spec['bd_low'], found['bd'], spec['bd_high']))
     _, path = driven_by(kwargs, first['actions'])
-    assert np.allclose(path[:5], found['path'][:5])
+    assert np.allclose(path[1:5], found['path'][1:5])
     assert 'asked for' in gym_data.report('', [1.0] * len(names), path, kwargs)['summary'] or not names
 
 
@@ -198,12 +199,33 @@ def test_bd_is_what_the_command_says(bd, names, last, reach):
         ('obs:7', 'no such observation. Give numbers below 4'),
         ('obs:obs_0,z', 'obs:z'),
         ('obs', 'not known'),
+        ('info:depth', 'no column infos/depth, info/depth or depth. There are: .*infos/height'),
         ('obs:2', 'the same at the end of every episode'),
     ],
 )
 def test_a_bd_that_is_none_is_refused(bd, words, reach):
     with pytest.raises(ValueError, match=words):
         gym_data.of_files(reach, bd=bd)
+
+
+def test_a_row_more_of_what_an_environment_tells_is_of_the_start(tmp_path):
+    episodes = [{**e, 'infos/height': np.append(0.25, e['infos/height'])} for e in reached(5)]
+    (tmp_path / 'x.pkl').write_bytes(pickle.dumps(episodes))
+    kwargs = gym_data.of_files(str(tmp_path / 'x.pkl'), 'Reach-v0', bd='info:height')
+    found = gym_data.from_trajectory({'act': np.zeros(5), 'info': episodes[0]['infos/height'][:, None]}, kwargs)
+    assert found['path'][0] == 0.25 and found['bd'] == episodes[0]['infos/height'][-1]
+    for told in episodes[0]['infos/height'][:3], ['high'] * 5:
+        (tmp_path / 'x.pkl').write_bytes(pickle.dumps([episodes[1], {**episodes[0], 'infos/height': told}]))
+        with pytest.raises(ValueError, match='infos/height'):
+            gym_data.of_files(str(tmp_path / 'x.pkl'), bd='info:height')
+
+
+def test_an_environment_that_does_not_tell_is_refused(reach):
+    kwargs = gym_data.of_files(reach, 'Reach-v0', bd='info:height')
+    env = gym_data.make_env(**{**kwargs, 'bd': 'info:depth'})
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="tells no 'depth' .*, but height. Set --bd"):
+        env.step(np.float32([1, 1]))
 
 
 def test_a_return_without_rewards_is_refused(tmp_path):

@@ -73,12 +73,13 @@ def of_files(names, env='', obs_keys='', clip_actions=False, bd=''):
     if archives:
         raise ValueError(f'{archives[0]} is an archive already, and other files are not. Prepare them one by one')
     options = Options(obs_keys, clip_actions)
-    found = [Import(source, 'the first file', {'flatten': True}, options).survey() for _, source in opened]
+    wanted = {'flatten': True, 'info': bd.removeprefix('info:') if bd.startswith('info:') else ''}
+    found = [Import(source, 'the first file', wanted, options).survey() for _, source in opened]
     made = merged(found)
     if not bd:
         rewarded = all(survey.fields.reward or survey.fields.to_go for survey in found)
         bd = 'return' if rewarded else 'none'
-    made |= descriptor(bd, made['obs_names']).spec(found)
+    made |= descriptor(bd, made).spec(found)
     if env:
         made |= of_spaces(env, made, obs_keys)
     return env_kwargs(env, made, obs_keys, bd)
@@ -223,7 +224,7 @@ def make_vec(n, **kwargs):
 def bd_of(kwargs):
     """what bd is, as an object"""
     kwargs = env_kwargs(**kwargs)
-    return descriptor(kwargs['bd'], kwargs['spec']['obs_names'])
+    return descriptor(kwargs['bd'], kwargs['spec'])
 
 
 # ------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """
 What bd is, where a data set is made of a file, --bd: 'return', where there are rewards; 'obs:0,1', columns of the last
-observation, by number or by name; 'none'. Files and environments are asked the same.
+observation, by number or by name; 'info:KEY', what the environment tells under this key in the last step; 'none'. Files
+and environments are asked the same.
 
 A class has `names` of its numbers; `of_episode(episode)`, bd and path of one of a file; `spec(imports)`, its part of
 a spec, of all of them; `begin(obs, info)` and `step(obs, reward, info)`, what it is in an environment so far.
@@ -11,16 +12,18 @@ import numpy as np
 from data.importers.archives import returns
 
 
-def descriptor(bd, obs_names):
-    """--bd -> its object; ValueError. obs_names: of the data set"""
+def descriptor(bd, spec):
+    """--bd -> its object; ValueError. spec: the data set's, as far as it is known"""
     kind, _, what = bd.partition(':')
     if bd == 'return':
         return Return()
     if bd == 'none':
         return Nothing()
     if kind == 'obs' and what:
-        return OfObs(what, obs_names)
-    raise ValueError(f"bd={bd!r} is not known. Set it to 'return', 'obs:0,1' or 'none'")
+        return OfObs(what, spec['obs_names'])
+    if kind == 'info' and what:
+        return OfInfo(what, spec.get('bd_names', ()))
+    raise ValueError(f"bd={bd!r} is not known. Set it to 'return', 'obs:0,1', 'info:KEY' or 'none'")
 
 
 class Nothing:
@@ -109,3 +112,43 @@ def column_of(name, obs_names):
         known = ', '.join(obs_names[:20])
         raise ValueError(f'bd=obs:{name}: no such observation. Give numbers below {len(obs_names)}, or names: {known}')
     return int(name)
+
+
+class OfInfo(Measured):
+    """
+    What the environment tells under a key at every step. A file has it in a column infos/KEY, info/KEY or KEY, a row
+    for each action, or one more before them, of the start. Where the start has none, it is that of the first step in a
+    file, and nan in an environment.
+    """
+
+    def __init__(self, key, names):
+        self.key = key
+        self.names = names
+
+    def of_episode(self, episode):
+        told = episode['info'] if 'info' in episode else episode['path']  # the latter: prepared, to be exported
+        path = np.asarray(told, np.float32)
+        if len(path) == len(episode['act']):
+            path = np.concatenate([path[:1], path])
+        return {'bd': path[-1], 'path': path}
+
+    def spec(self, imports):
+        for found in imports:
+            episode = next(iter(found.episodes()))
+            n = episode['info'].shape[1]
+            names = [self.key] if n == 1 else [f'{self.key}_{k}' for k in range(n)]
+            if self.names and self.names != names:
+                raise ValueError(f'{found.source.file}: {self.key} has {n} numbers, others {len(self.names)}')
+            self.names = names
+        return {'info': self.key, **super().spec(imports)}
+
+    def begin(self, obs, info):
+        if self.key not in info:
+            return np.full(len(self.names), np.nan, np.float32)
+        return np.asarray(info[self.key], np.float32).reshape(-1)
+
+    def step(self, obs, reward, info):
+        if self.key not in info:
+            there = ', '.join(info) or 'nothing'
+            raise ValueError(f'the environment tells no {self.key!r} in the info of a step, but {there}. Set --bd')
+        return np.asarray(info[self.key], np.float32).reshape(-1)

@@ -34,10 +34,11 @@ class Fields:
     starts: str | None = None
     text: str | None = None
     timestep: str | None = None
+    info: str | None = None  # what an environment tells of a step, which bd is made of
     ends: list = field(default_factory=list)
 
     def columns(self):
-        one = (self.reward, self.to_go, self.episode, self.starts, self.text, self.timestep)
+        one = (self.reward, self.to_go, self.episode, self.starts, self.text, self.timestep, self.info)
         return [*self.obs, *self.act, *(name for name in one if name), *self.ends]
 
     def say_where_episodes_end(self):
@@ -68,7 +69,19 @@ def fields_of(source, piece, spec, options):
     ends = [key for key in ENDS if key in piece and not is_text(piece[key]) and piece[key].ndim]
     if names['episode']:  # says all of it
         ends = []
-    return Fields(obs, act, text=texts[0] if texts else None, ends=ends, **names)
+    info = info_column(source, piece, spec.get('info'))
+    return Fields(obs, act, text=texts[0] if texts else None, ends=ends, info=info, **names)
+
+
+def info_column(source, piece, key):
+    """-> the column of what an environment tells under this key; None where none is asked for"""
+    if not key:
+        return None
+    spelt = [name for name in (f'infos/{key}', f'info/{key}', f'env_infos/{key}', key) if name in piece]
+    if not spelt:
+        there = listed(name for name in piece if not is_text(piece[name]))
+        raise ValueError(f'{source.file}: no column infos/{key}, info/{key} or {key}. There are: {there}. Set --bd')
+    return spelt[0]
 
 
 def refuse_unread(source, piece, found):

@@ -148,6 +148,8 @@ class Import:
         if 'reward' in episode:
             total = float(episode['reward'].sum())
             self.returns = (min(self.returns[0], total), max(self.returns[1], total))
+        if self.fields.info:
+            episode['info'] = self.told(where, piece[self.fields.info], T)
         if self.fields.text:
             episode['text'] = [self.text(piece[self.fields.text])]
         return episode
@@ -156,6 +158,13 @@ class Import:
         """-> (T, width), the columns of these names side by side"""
         flatten = bool(self.options.obs_keys)
         return checks.side_by_side(where, piece, names, T, self.fields.act[0], one_more, flatten)
+
+    def told(self, where, column, T):
+        """what the environment told -> (T, width), of each step, or (T + 1, width), of the start, too"""
+        name, column = self.fields.info, np.asarray(column)
+        if column.dtype.kind not in 'biuf' or not column.ndim or len(column) not in (T, T + 1):
+            raise ValueError(f'{where}, {name}: {column.shape} {column.dtype}. Save {T} or {T + 1} rows of numbers')
+        return column.reshape(len(column), -1)
 
     def actions(self, where, piece, T):
         """(T, n_act), as they stand; words become the place among the data set's act_names"""
@@ -229,6 +238,7 @@ class Import:
         parts += [f'rewards {fields.reward}'] * bool(fields.reward)
         ends = [*fields.ends, *filter(None, (fields.starts, fields.episode))]
         parts += [f'ends {", ".join(ends)}'] * bool(ends)
+        parts += [f'info {fields.info}'] * bool(fields.info)
         parts += [f'text {fields.text} ({len(self.texts)} distinct)'] * bool(fields.text)
         ignored = [*self.ignored, *filter(self.is_ignored, self.source.unread)]
         parts += [f'ignored {listed(ignored)}'] * bool(ignored)
