@@ -260,13 +260,13 @@ def differences(info, config, data_info):
     what differs between a checkpoint, info: its JSON, and the run that goes on from it -> lines: a note, or nothing.
     config: the run's settings; data_info: its data
     """
-    before, data = info['settings'], info['data']
+    before = info['settings']
     said = [f'{k}={before[k]!r} before, {v!r} now' for k, v in config.items() if before.get(k, v) != v]
     said = [text for text in said if text.partition('=')[0] not in NOT_OF_TRAINING]
-    now = data_info['data']
-    if [a.get('sha256') for a in data['archives']] != [a.get('sha256') for a in now['archives']]:
+    then, now = info['data'], data_info['data']
+    if [a.get('sha256') for a in then['archives']] != [a.get('sha256') for a in now['archives']]:
         said.append('other archives')
-    elif any(data.get(name) != now.get(name) for name in ('normaliser', 'env_kwargs', 'words')):
+    elif any(then.get(name) != now.get(name) for name in ('normaliser', 'env_kwargs', 'words')):
         said.append('the archives are prepared in another way')
     if not said:
         return []
