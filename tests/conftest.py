@@ -44,6 +44,8 @@ def pytest_collection_modifyitems(items):
         'test_prepare.py',
         'test_bench.py',
         'test_onnx.py',
+        'test_offline.py',
+        'test_exports.py',
         'test_dreams.py',
         'test_cartpole.py',
         'test_hub.py',

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from conftest import ROOT
 from conftest import SMALL as SMALL_MODEL
@@ -69,7 +71,26 @@ def test_the_readmes_commands_run(folder):
     for command in written:
         if 'mine.parquet' in command:
             python(folder, '-c', code('README.md', 1))
+        if 'cartpole.npz' in command:
+            random_cartpole(folder / 'cartpole.npz')
         python(folder, *small(command))
+
+
+def random_cartpole(file):
+    """some episodes of CartPole with random actions, in the layout of D4RL"""
+    env = gym.make('CartPole-v1')
+    env.action_space.seed(0)
+    rows = []
+    for seed in range(20):
+        obs, _ = env.reset(seed=seed)
+        terminated = False
+        while not terminated:
+            act = env.action_space.sample()
+            after, reward, terminated, _, _ = env.step(act)
+            rows.append((obs, act, reward, terminated))
+            obs = after
+    names = 'observations', 'actions', 'rewards', 'terminals'
+    np.savez(file, **dict(zip(names, map(np.array, zip(*rows)))))
 
 
 def test_the_loop_of_the_readme_runs(trained, folder):
