@@ -224,6 +224,10 @@ class Episodes:
         """
         rows = np.flatnonzero(mask)
         check_requests(self, len(rows), prompts)
+        self.go_on(rows, prompts)
+
+    def go_on(self, rows, prompts):
+        """change_prompts of rows (n,) without its checks"""
         steps = self.cache.t[rows]
         self.ask(rows, prompts)
         self.read(rows)

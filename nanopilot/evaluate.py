@@ -233,8 +233,10 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampli
         shuffled = [episodes[i] for i in rng.permutation(len(episodes))]
         of_source = [e for e in shuffled if e['source'] == source]
         ways[source] = ways_of_asking(policy, of_source, n_episodes, seed, rng)
-    free = free_sentences(policy, split.split)
-    others = [OFFLINE, *environments] + ['returns'] * has_returns + [free.name] * bool(free.episodes)
+    free = [free_sentences(policy, split.split)]
+    if split.split == 'test':
+        free.append(free_sentences(policy, 'last', 'free sentences, the last'))
+    others = [OFFLINE, *environments] + ['returns'] * has_returns + [way.name for way in free if way.episodes]
     check_rows(only, [w.name for some in ways.values() for w in some] + others)
 
     asked = [(source, way) for source in sources for way in ways[source] if way.episodes]
@@ -247,8 +249,9 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampli
             first = [with_rollout(e, path[0], verdict[0]) for e, path, verdict in zip(way.episodes, paths, verdicts)]
             kinds[source] = dict(Counter(r['kind'] for r in first if r['kind']).most_common())
             drawn += first
-    if not only or free.name in only:
-        rows += score_kinds(policy, free, samples, **sampling)
+    for way in free:
+        if not only or way.name in only:
+            rows += score_kinds(policy, way, samples, **sampling)
     # where nothing but a seed is asked, the test's seeds are not those that train.py has logged scores of
     fresh = {**sampling, 'seed': seed + TEST_SEEDS} if split.split == 'test' else sampling
     measured_rows = []

@@ -76,9 +76,7 @@ class Rows:
         """rows that have come to the step from which on something else is asked"""
         due = [row for row in np.flatnonzero(self.running) if self.episodes[row].is_due()]
         if due:
-            mask = np.zeros(len(self.episodes), bool)
-            mask[due] = True
-            self.policy.change_prompts(mask, [self.episodes[row].change[1] for row in due])
+            self.policy.go_on(np.array(due), [self.episodes[row].change[1] for row in due])
 
     def step(self, **sampling):
         """a step of all rows that run"""

@@ -91,14 +91,18 @@ def ways_in_words(policy, known, longer, n, seed, rng):
     return ways
 
 
-def free_sentences(policy, split):
-    """what people typed, all that the data set has for a split and the policy can read; no episode shows it done"""
+def free_sentences(policy, split, name='free sentences'):
+    """
+    what people typed, all that the data set has for a split; no episode shows it done. One that is too long for the
+    policy is driven without a prompt: it is not carried out, and counts
+    """
     dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
     sentences = []
     if policy.config.text_len and hasattr(dataset, 'free_sentences'):
         sentences = dataset.free_sentences(split, kwargs)
+    prompts = [s['text'] if policy.fits(s['text']) else None for s in sentences]
     unknown = {'bd': None, 'path': None, 'seed': 0}
-    return Way('free sentences', [{**s, **unknown, 'prompt': s['text']} for s in sentences if policy.fits(s['text'])])
+    return Way(name, [{**s, **unknown, 'prompt': prompt} for s, prompt in zip(sentences, prompts)])
 
 
 def readable_episodes(split, policy):

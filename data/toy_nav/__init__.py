@@ -30,7 +30,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
 
 COLLECT_VERSION = 5  # raised when collect() makes other episodes than before: older archives are made again
 VARIANTS = {'random starts': {'start_anywhere': True}}  # other environments to score a policy in
-FREE_SENTENCES = Path(__file__).parent / 'free_sentences.jsonl'  # of people, with what is meant; 'dev' and 'test'
+FREE_SENTENCES = Path(__file__).parent / 'free_sentences.jsonl'  # of people, with what they mean: 'dev', 'test', 'last'
 CHANGED_AT = (50, 100)  # steps between which a row of --eval asks for something else: there are 300 left to do it
 QD_SOURCE = 'elites'  # which of the sources is a quality-diversity archive
 SCORES = {  # of score(): column heads
@@ -156,15 +156,15 @@ def loosened(request):
 
 def free_sentences(split, kwargs):
     """
-    what people typed, of the half that a split is scored with: 'val' for choosing, 'test' -> list of {'text',
-    'request', 'kind'}; without those that name what the room does not have
+    what people typed, of the set that a split is scored with: 'val' for choosing, 'test', and 'last', written when all
+    else was done -> list of {'text', 'request', 'kind'}; without those that name what the room does not have
     """
-    half = {'val': 'dev', 'test': 'test'}[split]
+    which = {'val': 'dev'}.get(split, split)
     names = {*places(kwargs).objects, *places(kwargs).tiles}
     found = []
     for sentence in map(json.loads, FREE_SENTENCES.read_text().splitlines()):
         meant = {place[part] for place in sentence['asked'] for part in ('name', 'other', 'tile') if part in place}
-        if sentence['split'] == half and meant <= names:
+        if sentence['split'] == which and meant <= names:
             request = json.dumps(sentence['asked'])
             found.append({'text': sentence['text'], 'request': request, 'kind': sentence['kind']})
     return found
