@@ -2,7 +2,8 @@
 Archives of episodes: one Parquet file, one row an episode, readable by pandas, polars and DuckDB too.
 
 Columns, flat lists of float32: obs (T * n_obs), act (T * n_act), bd (n_bd), path ((T + 1) * n_bd), reward (T), policy,
-taught (T, 0 where the action is not to be imitated), subgoal (T * n_bd, nan where there is none). Others: text, a list
+taught (T, 0 where the action is not to be imitated), subgoal (T * n_bd, nan where there is none). Where all
+observations are ids (obs_kinds of the metadata), obs is of uint8, or uint16 if there are more. Others: text, a list
 of descriptions; asked and visits, JSON; seed; source; hard, how difficult the episode is, from 0 to 1, for a
 curriculum. The schema's metadata holds format version, data set, environment arguments and shapes. Nothing in an
 archive is ever executed.
@@ -80,10 +81,29 @@ def batched(items, n):
         yield group
 
 
+def obs_dtype(meta):
+    """the type that observations are kept in, by a data set's spec: of ids the smallest that holds them all"""
+    kinds = meta.get('obs_kinds', [])
+    if not kinds or not all(kinds):
+        return np.dtype(np.float32)
+    return np.min_scalar_type(max(kinds) - 1)
+
+
+def flat_numbers(episode, name, dtype):
+    """an array of an episode, flat, of this type; ValueError for an id that is none"""
+    given = np.asarray(episode[name])
+    kept = given.astype(dtype).reshape(-1)
+    if dtype.kind == 'u' and (kept != given.reshape(-1)).any():
+        raise ValueError(f'{name} of the episode with seed {episode["seed"]} has a number that is no id. See obs_kinds')
+    return kept
+
+
 def to_table(episodes, meta):
     names = [name for name in COLUMNS if name in episodes[0] and meta.get(WIDTH.get(name), 1)]  # not what has no width
+    dtypes = {name: np.dtype(np.float32) for name in names if COLUMNS[name] == LIST} | {'obs': obs_dtype(meta)}
+    types = {name: pa.list_(pa.from_numpy_dtype(dtype)) for name, dtype in dtypes.items()}
     schema = pa.schema(
-        [(name, COLUMNS[name]) for name in names],
+        [(name, types.get(name, COLUMNS[name])) for name in names],
         metadata={'nanopilot': json.dumps({'version': VERSION, **meta})},
     )
     columns = []
@@ -91,9 +111,9 @@ def to_table(episodes, meta):
         if not all(name in e for e in episodes):
             raise ValueError(f'some episodes have {name!r} and some do not. An archive needs it of all, or of none')
         values = [e[name] for e in episodes]
-        if COLUMNS[name] == LIST:
-            values = [np.asarray(v, dtype=np.float32).reshape(-1) for v in values]
-        columns.append(pa.array(values, COLUMNS[name]))
+        if name in dtypes:
+            values = [flat_numbers(e, name, dtypes[name]) for e in episodes]
+        columns.append(pa.array(values, schema.field(name).type))
     return pa.table(columns, schema=schema)
 
 

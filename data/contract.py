@@ -121,6 +121,12 @@ def read_spec(dataset, kwargs):
     missing = [name for name in SPEC if name not in spec]
     if missing:
         raise ValueError(f'{folder_of(dataset)}: spec(kwargs) lacks {", ".join(missing)}. Add it: see data/README.md')
+    kinds, n = spec.get('obs_kinds', []), len(spec['obs_names'])
+    if kinds and (len(kinds) != n or not all(isinstance(k, int) and k >= 0 for k in kinds)):
+        raise ValueError(
+            f'{folder_of(dataset)}: obs_kinds of spec(kwargs) has to say of each of {n} observations how many kinds '
+            f'there are, 0: it is a number. It is {str(kinds)[:60]}. See data/README.md'
+        )
     return spec
 
 

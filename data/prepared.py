@@ -2,7 +2,8 @@
 Prepared data: flat arrays that training opens as memory maps, `data/<name>/prepared/{train,val,test}/`, written by
 data/writing.py.
 
-    obs.npy (steps, n_obs)  act.npy (steps, n_act)  path.npy (steps, n_bd) after each step
+    obs.npy (steps, n_obs), uint8 or uint16 where all are ids  act.npy (steps, n_act)
+    path.npy (steps, n_bd) after each step
     taught.npy (steps) bool, False where the action is not to be imitated
     subgoal.npy (steps, n_bd) what each step heads for, nan: not known; where an archive says it
     bd.npy (episodes, n_bd)  start.npy (episodes + 1) where each one begins
@@ -184,6 +185,8 @@ class Prepared:
         }
         if self.subgoal is not None:
             args['subgoal'] = True
+        if any(self.meta.get('obs_kinds', [])):
+            args['obs_kinds'] = [self.meta['obs_kinds'][column] for column in view.columns]
         return args
 
     def first_text(self):
@@ -194,7 +197,7 @@ class Prepared:
 
     def data_spec(self):
         """what a checkpoint says of the data that it was trained on, a dict"""
-        optional = ('normaliser', 'discount', 'obs_period', 'text_encoder', 'neighbours')
+        optional = ('normaliser', 'discount', 'obs_period', 'obs_kinds', 'text_encoder', 'neighbours')
         return {k: self.meta[k] for k in (*SPEC, *optional) if k in self.meta}
 
     def episodes(self, columns=None):

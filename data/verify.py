@@ -53,6 +53,10 @@ def check_values(episode, spec):
     act = episode['act']
     if (act < np.array(spec['act_low'])).any() or (act > np.array(spec['act_high'])).any():
         return 'action out of range'
+    kinds = np.array(spec.get('obs_kinds') or 0)
+    obs = episode['obs']
+    if ((kinds > 0) & ((obs < 0) | (obs >= kinds) | (obs % 1 != 0))).any():
+        return 'an id out of range'
     return None
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from data.archive import obs_dtype
 from data.prepared import SPLITS, Rows
 from data.workers import in_order
 
@@ -144,7 +145,7 @@ class EpisodeWriter:
         """spec: the data set's; subgoal: do some of the episodes have one?"""
         bd = (len(spec['bd_names']),)
         width = {'obs': (len(spec['obs_names']),), 'act': (), 'bd': bd, 'path': bd, 'taught': (), 'hard': ()}
-        dtype = {'act': np.int64, 'taught': bool}
+        dtype = {'obs': obs_dtype(spec), 'act': np.int64, 'taught': bool}
         if subgoal:
             width['subgoal'] = bd
         moments = ['obs', 'bd']
