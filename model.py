@@ -21,7 +21,7 @@ import torch.nn as nn
 from torch.nn import functional as F
 
 from data import quantize
-from nanopilot import attention, bins, checkpoint, optim
+from nanopilot import attention, bins, checkpoint, observations, optim
 from nanopilot.auxiliary import FutureBD, HiddenMarkov, NextObs, StateEstimator, fourier
 from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
@@ -41,6 +41,8 @@ class GPTConfig:
     past_actions: bool = False  # among the tokens? Imitators may repeat them (1905.11979)
     obs_stack: int = 1  # newest observations in a step; 0: all of the chunk
     n_obs: int = 9
+    obs_kinds: tuple = ()  # of each one that is an id, how many kinds there are; 0: a number; (): all are numbers
+    look: int = 0  # heads of attention from the prompt to observations that are ids; 0: none
     n_privileged: int = 0  # observations that only training has: the policy estimates them
     n_act: int = 2  # dimensions of a continuous action, or number of discrete ones
     n_bd: int = 2  # 0: no behaviour descriptor
@@ -65,6 +67,7 @@ class GPTConfig:
         refuse(self.n_future and not self.n_bd, f'n_future={self.n_future}, but there is no bd. Set --n_future=0')
         refuse(not 0 <= self.obs_stack <= self.chunk, f'obs_stack={self.obs_stack} is not in 0 to chunk={self.chunk}')
         bins.check(self)
+        observations.check(self)
         self.n_slots = STEPS[self.fuse].slots(self)  # tokens in a step
         self.window = (self.block_size - self.text_len) // self.n_slots  # K, steps in view
         refuse(self.window < 1, f'block_size={self.block_size} holds no step beside text_len={self.text_len}. Raise it')
@@ -143,21 +146,14 @@ class StepEmbedding(nn.Module):
         self.bd_norm = Normalizer(config.n_bd)
 
     def add_inputs(self, config):
-        n_waves = 2 * config.n_freq
-        self.n_stack = config.obs_stack or config.chunk
-        n_features = config.n_obs * (self.n_stack + n_waves) + config.n_privileged * (1 + n_waves)
-        self.obs = nn.Linear(n_features, config.n_embd)
+        self.obs = observations.reader(config)
         self.act = None
         if config.past_actions:
             self.act = nn.Linear(config.chunk * config.n_act, config.n_embd)
 
     def embed_obs(self, obs, estimate):
         """obs (B, S, chunk, n_obs), estimate (B, S, n_privileged) or None -> (B, S, C)"""
-        obs = self.obs_norm(obs[..., : self.n_obs])
-        features = [obs[:, :, -self.n_stack :].flatten(2), fourier(obs[:, :, -1], self.frequencies)]
-        if estimate is not None:
-            features += [estimate, fourier(estimate, self.frequencies)]
-        return self.obs(torch.cat(features, dim=-1))
+        return self.obs(obs[..., : self.n_obs], self.obs_norm, self.frequencies, estimate)
 
     def embed_bd(self, bd):
         """bd (B, S, n_bd), nan: not given -> (B, S, C), None where there is no bd"""
@@ -354,6 +350,9 @@ class GPT(nn.Module):
             if name.endswith('c_proj.weight'):  # scaled init of the residual projections, as in GPT-2
                 nn.init.normal_(p, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layer))
         # created after self.apply: these parts keep their own initialisation
+        self.look = None
+        if config.look:
+            self.look = observations.Look(config)
         self.recurrent = nn.ModuleDict()  # what carries a state from step to step
         if config.n_hidden:
             self.recurrent['hidden'] = HiddenMarkov(config.n_hidden, C)
@@ -385,12 +384,16 @@ class GPT(nn.Module):
             x = x + self.text_states(text[..., 1:])
         return x
 
-    def embed_steps(self, obs, prev_act, bd_emb, has_prev, t, state=None):
+    def asked(self, text):
+        """text, as of embed_text -> what its prompts look for in observations (B, C); None where they do not look"""
+        return self.look and self.look.asked(text, self.embed_text(text))
+
+    def embed_steps(self, obs, prev_act, bd_emb, has_prev, t, state=None, asked=None):
         """
         THE place where a step becomes tokens, for training (S steps at once) and for acting (S = 1, the cache).
         obs (B, S, chunk, n_obs), raw; prev_act (B, S, chunk * n_act), encoded; bd_emb (B, S or 1, C), from embed_bd;
         has_prev (B, S) bool: is there an action before, in this episode or segment of one? t (B, S) int64, the time in
-        the episode; state {name: (B, n)}: what the recurrent parts carry into the first of these steps
+        the episode; state {name: (B, n)}: what the recurrent parts carry into the first of these steps; asked (B, C)
         -> tokens (B, S, n_slots, C), the state after each step
         """
         before, after, estimate = state or {}, {}, None
@@ -399,6 +402,8 @@ class GPT(nn.Module):
             after['estimate'] = self.recurrent['estimate'](self.steps.obs_norm(obs), prev_act, before.get('estimate'))
             estimate = after['estimate'].detach()  # no gradient from the policy's loss
         x = self.steps(obs, prev_act, bd_emb, has_prev, t, estimate)
+        if self.look is not None:
+            x = torch.cat([x[:, :, :-1], x[:, :, -1:] + self.look(obs, asked)[:, :, None]], dim=2)
         if 'hidden' in self.recurrent:
             x, after['hidden'] = self.recurrent['hidden'](x, has_prev, self.steps.first_slot, before.get('hidden'))
         return x, after
@@ -412,12 +417,12 @@ class GPT(nn.Module):
         """
         B, S = obs.shape[:2]
         assert self.config.max_steps >= S, f'{S} steps, but {self.config.max_steps=}'
-        # embed: a step begins with the action before it; the very first step has none
-        act = self.head.encode(act)  # (B, S, chunk, n_act)
+        act = self.head.encode(act)  # (B, S, chunk, n_act); a step begins with the one before it, the first has none
         prev_act = F.pad(act.flatten(2)[:, :-1], (0, 0, 1, 0))  # (B, S, chunk * n_act)
         i = torch.arange(S, device=obs.device).expand(B, S)
         t = i + torch.as_tensor(start, device=obs.device).view(-1, 1)
-        x, state = self.embed_steps(obs, prev_act, self.steps.embed_bd(bd), i > 0, t)  # (B, S, n_slots, C)
+        bd_emb, asked = self.steps.embed_bd(bd), self.asked(text)
+        x, state = self.embed_steps(obs, prev_act, bd_emb, i > 0, t, asked=asked)  # (B, S, n_slots, C)
         x = x.flatten(1, 2)[:, self.steps.first_slot :]
         plan = attention.plan(self, text, S, kernel, loss_mask)
         x = plan.pack(self.drop(torch.cat([self.embed_text(text), x], dim=1)))  # (B, T, C)

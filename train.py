@@ -65,6 +65,7 @@ fuse = 'sum'  # 'sum': one token a step; 'interleave': act, bd and obs are token
 n_bins = 10  # of each observation, with fuse='bins'
 n_hidden = 0  # states of a hidden Markov model that follows the tokens; 0: none
 past_actions = False  # are past actions among the tokens? Imitators that see how they moved tend to repeat it
+look = 0  # heads of attention from the prompt to observations that are ids; 0: none
 obs_stack = 1  # newest observations in a step; 0: all of the chunk. 1 shows no motion to go on with
 head = 'mse'  # 'mse', 'kmeans' (continuous actions), 'ce' (discrete ones) or 'tokens' (with fuse='bins')
 n_clusters = 64  # of the kmeans head
@@ -95,7 +96,7 @@ seed = 1337
 CHOICES = {'fuse': STEPS, 'head': HEADS, 'optimizer': ('adamw', 'muon'), 'dtype': ('auto', 'float32', 'bfloat16')}
 ONE = 'eval_interval eval_batches keep_last log_interval batch_size gradient_accumulation_steps bucket chunk n_layer'
 ZERO = 'rollouts keep_every max_iters n_hidden next_obs n_future n_freq grad_clip skip_nonfinite warmup_iters threads'
-AT_LEAST = dict.fromkeys(f'{ONE} n_head n_embd n_clusters'.split(), 1) | dict.fromkeys(ZERO.split(), 0)
+AT_LEAST = dict.fromkeys(f'{ONE} n_head n_embd n_clusters'.split(), 1) | dict.fromkeys(f'{ZERO} look'.split(), 0)
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 wandb = loop.load_wandb(wandb_log)
@@ -253,8 +254,7 @@ if ranks.master:
     lock_fd = checkpoint.open_out_dir(out_dir, resumed)
     wandb.init(project=wandb_project, name=wandb_run_name or out_dir, config=config)
     log = loop.Log(os.path.join(out_dir, 'log.jsonl'), step, wandb)
-interrupt = loop.Interrupt()
-interrupt.install()
+interrupt = loop.Interrupt().install()
 bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5, disable=ranks.no_bar)
 first_step = step
 skipped = 0  # steps in a row

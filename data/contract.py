@@ -83,6 +83,18 @@ def part(dataset, name, cure=''):
     return getattr(dataset, name)
 
 
+def told(dataset, info):
+    """info of its vector environment's step -> what the data set TELLS, {name: (n,)}; ValueError where it lacks"""
+    names = getattr(dataset, 'TELLS', ())
+    for name in names:
+        if name not in info:
+            raise ValueError(
+                f"{folder_of(dataset)}: the environments of make_vec(n, **kwargs) give no info['{name}'], "
+                'which TELLS names. Add it, or take it out: see data/README.md'
+            )
+    return {name: info[name] for name in names}
+
+
 def has_environment(dataset, kwargs):
     """is there something to act in?"""
     asked = getattr(dataset, 'has_environment', None)

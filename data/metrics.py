@@ -59,15 +59,19 @@ def lcs_f1(reference, candidate):
     return 2 * row[-1] / (len(reference) + len(candidate))  # 2 P R / (P + R), the common share of either
 
 
-def derange(groups, seed=0):
-    """for each episode another one to take the prompt of, from another group -> indices (n,)"""
+def derange(groups, seed=0, requests=None):
+    """
+    for each episode another one to take the prompt of, from another group and with another request (None: a group's
+    own) -> indices (n,)
+    """
     rng = np.random.default_rng(seed)
     groups = np.asarray(groups)
-    if len(set(groups.tolist())) < 2:
+    requests = groups if requests is None else np.asarray(requests)
+    if min(len(set(groups.tolist())), len(set(requests.tolist()))) < 2:
         raise ValueError('all episodes ask for the same: there is no other prompt to swap in')
     other = rng.permutation(len(groups))
-    for i in np.flatnonzero(groups[other] == groups):
-        other[i] = rng.choice(np.flatnonzero(groups != groups[i]))
+    for i in np.flatnonzero((groups[other] == groups) | (requests[other] == requests)):
+        other[i] = rng.choice(np.flatnonzero((groups != groups[i]) & (requests != requests[i])))
     return other
 
 

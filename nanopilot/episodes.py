@@ -89,6 +89,8 @@ class Episodes:
         self.obs_columns = np.array(info['obs_columns'])
         self.obs_mean, self.obs_std = obs_mean, obs_std
         self.obs_far = FAR * np.maximum(obs_std, MIN_STD)
+        all_kinds = np.array(self.data_spec.get('obs_kinds') or [0] * len(self.data_spec['obs_names']))
+        self.obs_kinds = all_kinds[self.obs_columns]  # (n_obs,), of ids; 0: a number
         self.discrete = discrete
         self.cache = None
 
@@ -355,7 +357,8 @@ class Episodes:
         if obs.shape != (n, len(names)):
             raise ValueError(f'obs has shape {obs.shape}, not {(n, len(names))}: {n} rows of {", ".join(names)}')
         obs = obs[:, columns]
-        sane = np.abs(obs - self.obs_mean) < self.obs_far  # nor nan, nor inf
+        self.check_ids(obs[go])
+        sane = (np.abs(obs - self.obs_mean) < self.obs_far) | (self.obs_kinds > 0)  # nor nan, nor inf
         if not sane[go].all():
             row, i = np.argwhere(go[:, None] & ~sane)[0]
             trained = f'{self.obs_mean[i]:.3g} +- {self.obs_std[i]:.3g}'
@@ -364,6 +367,17 @@ class Episodes:
                 'Are the units, the order, the environment the same?'
             )
         return obs
+
+    def check_ids(self, obs):
+        """refuse observations (n, n_obs) of which some should be ids and are none"""
+        kinds = self.obs_kinds
+        odd = (kinds > 0) & ~((obs >= 0) & (obs < kinds) & (obs % 1 == 0))
+        if odd.any():
+            row, i = np.argwhere(odd)[0]
+            name = self.data_spec['obs_names'][self.obs_columns[i]]
+            raise ValueError(
+                f'{name} is {obs[row, i]:g}, and no id of 0 to {kinds[i] - 1}. Is the environment the same?'
+            )
 
     def decide(self, rows, temperature, top_p, generator):
         """new plans for rows (n,)"""

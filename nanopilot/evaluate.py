@@ -46,28 +46,36 @@ def score(policy, way, samples=1, **sampling):
 def score_ways(policy, ways, samples=1, **sampling):
     """
     yields for each way of asking, of its rollouts, or of the episodes themselves: a dict of scores, each a dict of
-    metrics.py; for each episode and sample what the data set's score says of it, {} where nothing does; the paths
+    metrics.py; for each episode and sample what the data set's score says of it, {} where nothing does; the rollouts,
+    or of the episodes themselves their paths
     """
     jobs = [(way.requests(samples), way.env_kwargs) for way in ways if way.prompt_of]
     done = rollouts(policy, jobs, **sampling)
     for way in ways:
-        paths = [[e['path']] for e in way.episodes]
+        driven = [[{'path': e['path'], 'told': {}}] for e in way.episodes]
         if way.prompt_of:
-            driven = [r['path'] for r in next(done)]
-            paths = [driven[i : i + samples] for i in range(0, len(driven), samples)]
-        yield score_paths(policy, way.episodes, paths)
+            rolled = next(done)
+            driven = [rolled[i : i + samples] for i in range(0, len(rolled), samples)]
+        paths, told = ([[r[name] for r in some] for some in driven] for name in ('path', 'told'))
+        scores, verdicts, _ = score_paths(policy, way.episodes, paths, told)
+        yield scores, verdicts, driven
 
 
-def score_paths(policy, episodes, paths):
-    """paths: those of each episode's samples -> scores, verdicts and paths, as of score_ways"""
+def score_paths(policy, episodes, paths, told=None):
+    """
+    paths: those of each episode's samples; told: what the environment said of each, dicts, None: it says nothing
+    -> scores, verdicts, as of score_ways, and paths
+    """
+    told = told or [[{}] * len(some) for some in paths]
     dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
     scores = end_scores(policy, episodes, paths)
     verdicts = [[{} for _ in some] for some in paths]
     if episodes[0]['request'] and hasattr(dataset, 'score'):
         verdicts = []
-        for e, some in zip(episodes, paths):
+        for e, some, said in zip(episodes, paths, told):
             begins = e['change'][0] if 'change' in e else 0  # what it was asked before does not count
-            verdicts.append([dataset.score(e['request'], path[begins:], e['path'], kwargs) for path in some])
+            pairs = zip(some, said)
+            verdicts.append([dataset.score(e['request'], p[begins:], e['path'], kwargs, **s) for p, s in pairs])
         scores |= request_scores(verdicts)
     if not scores:
         part(dataset, 'score')
@@ -243,10 +251,10 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampli
     asked = [(source, way) for source, way in asked if not only or way.name in only]
     rows, kinds, drawn = [], {}, []
     scored = score_ways(policy, [way for _, way in asked], samples, **sampling)
-    for (source, way), (scores, verdicts, paths) in zip(asked, scored):
+    for (source, way), (scores, verdicts, driven) in zip(asked, scored):
         rows.append({'name': f'{source}: {way.name}', **scores})
         if way.name == 'prompt':
-            first = [with_rollout(e, path[0], verdict[0]) for e, path, verdict in zip(way.episodes, paths, verdicts)]
+            first = [with_rollout(e, some[0], verdict[0]) for e, some, verdict in zip(way.episodes, driven, verdicts)]
             kinds[source] = dict(Counter(r['kind'] for r in first if r['kind']).most_common())
             drawn += first
     for way in free:
@@ -290,12 +298,12 @@ def check_rows(only, known):
         raise ValueError(f'rows={", ".join(only)}: there is no {unknown[0]!r}. There are: {known}')
 
 
-def with_rollout(episode, path, verdict):
+def with_rollout(episode, rolled, verdict):
     """an episode of a split and a rollout for its prompt -> what pictures and judges need of both"""
     return {
+        **rolled,
         'prompt': episode['prompt'],
         'bd': None,
-        'path': path,
         'reference': episode['path'],
         'kind': verdict.get('kind'),
         'verdict': verdict,
@@ -423,10 +431,10 @@ def recover(policy, folder, pictures, **sampling):
     elites = [elites[i] for i in one_a_cell]
     for e in elites:
         e['prompt'] = one_of(e['text'], rng) if e['text'] else None
-    scores, _, paths = score(policy, Way('archive', elites, its_prompt, True), **sampling)
+    scores, _, driven = score(policy, Way('archive', elites, its_prompt, True), **sampling)
 
     asked = np.array([e['bd'] for e in elites])
-    reached = np.array([path[0][-1] for path in paths])
+    reached = np.array([some[0]['path'][-1] for some in driven])
     asked_cells = dataset.cells(asked, kwargs)
     close = (np.abs(dataset.cells(reached, kwargs) - asked_cells) <= 1).all(1)
     held_out = np.array([tuple(cell) not in trained for cell in asked_cells])

@@ -187,6 +187,7 @@ class Interrupt:
             self.group = dist.new_group(backend='gloo')  # not worth waiting for a GPU
         for s in signal.SIGTERM, signal.SIGINT:
             signal.signal(s, self.handle)
+        return self
 
     def handle(self, signum, frame):
         self.signum = self.signum or signum

@@ -35,6 +35,7 @@ class Episode:
     obs: list = field(default_factory=list)
     act: list = field(default_factory=list)
     path: list = field(default_factory=list)  # the descriptor, were this the end: at the start, and after each step
+    told: dict = field(default_factory=dict)  # of what the environment TELLS (data/README.md): was it so at any step?
 
     def is_due(self):
         """is something else asked from this step on?"""
@@ -46,6 +47,7 @@ class Episode:
             'act': np.array(self.act),  # (T, n_act), or (T,) of discrete ones
             'path': np.array(self.path),  # (T + 1, n_bd)
             'seed': int(self.seed),
+            'told': self.told,
         }
 
 
@@ -55,7 +57,8 @@ class Rows:
     def __init__(self, policy, episodes, env_kwargs):
         self.policy = policy
         self.episodes = episodes
-        self.env = contract.environments(dataset_of(policy), len(episodes), env_kwargs)
+        self.data = dataset_of(policy)
+        self.env = contract.environments(self.data, len(episodes), env_kwargs)
         self.running = np.ones(len(episodes), bool)
         obs, info = self.env.reset(seed=[e.seed for e in episodes])
         self.obs = obs.reshape(len(episodes), -1)  # labels have no axis of their own
@@ -83,11 +86,14 @@ class Rows:
         self.change_prompts()
         act = self.policy.act(self.obs, self.to_go(), skip=~self.running, **sampling)
         obs, _, terminated, truncated, info = self.env.step(act)
+        told = contract.told(self.data, info)
         for row in np.flatnonzero(self.running):
             episode = self.episodes[row]
             episode.obs.append(self.obs[row])
             episode.act.append(act[row])
             episode.path.append(info['bd'][row])
+            for name, values in told.items():
+                episode.told[name] = episode.told.get(name, False) or bool(values[row])
         self.obs = obs.reshape(len(obs), -1)
         self.running &= ~(terminated | truncated)
 
@@ -98,7 +104,7 @@ def rollout(policy, prompts, bds, seeds, desc='rollouts', env_kwargs=None, **sam
 
     prompts: str or None each; bds: n_bd numbers or None each; seeds: of the environments; env_kwargs: another
     environment than that of training; sampling: as of rollouts -> list of {'obs' (T, n_obs), 'act' (T, ...), 'path'
-    (T + 1, n_bd), 'seed'}
+    (T + 1, n_bd), 'seed', 'told'}
     """
     episodes = [Episode(prompt, bd, int(s)) for prompt, bd, s in zip(prompts, bds, seeds)]
     return next(rollouts(policy, [(episodes, env_kwargs)], desc, **sampling))

@@ -66,7 +66,9 @@ def ways_in_words(policy, known, longer, n, seed, rng):
     rephrased = [{**e, 'prompt': one_of(e['held_out'], rng)} for e in some if e['held_out']]
     mistyped = [{**e, 'prompt': mistype(e['prompt'], rng)} for e in some]
     ways = [
-        Way('themselves', some, None),
+        Way(
+            'themselves', [] if hasattr(dataset, 'TELLS') else some, None
+        ),  # what only an environment tells is not known
         Way('prompt', some),
         Way('no prompt', some, no_prompt),
         Way('swapped prompt', swapped(some, seed)),
@@ -138,10 +140,11 @@ def with_prompts(episodes, rng):
 
 
 def swapped(episodes, seed):
-    """each with another's prompt"""
-    if len(episodes) < 2:
+    """each with another's prompt, of another group, that asks for something else; none where all ask for the same"""
+    asked = [e['request'] or e['group'] for e in episodes]
+    if len(set(asked)) < 2:
         return []
-    others = metrics.derange([e['group'] for e in episodes], seed)
+    others = metrics.derange([e['group'] for e in episodes], seed, asked)
     return [{**e, 'prompt': episodes[i]['prompt']} for e, i in zip(episodes, others)]
 
 

@@ -11,6 +11,7 @@ from data.babyai.env import ACTIONS, OBS_KINDS, BabyAI, BabyAIVec, env_kwargs  #
 from data.babyai.views import SIZE
 
 SCORES = {'success': 'carried out'}
+TELLS = ('success',)  # what the environment alone knows of an episode
 OBS_NAMES = [f'cell {i // SIZE} {i % SIZE}' for i in range(SIZE**2)] + ['direction']  # from the left, from afar
 
 make_env, make_vec = BabyAI, BabyAIVec
@@ -52,9 +53,9 @@ def describe(episode, rng, kwargs, n):
     }
 
 
-def score(request, path, reference, kwargs, success=True):
-    """success: what the environment said of a rollout; the bot's own episodes are kept where it succeeds"""
-    return {'success': bool(success), 'kind': 'carried out' if success else 'not carried out'}
+def score(request, path, reference, kwargs, success):
+    """success: what minigrid said of a rollout"""
+    return {'success': success, 'kind': 'carried out' if success else 'not carried out'}
 
 
 def report(prompt, bd, path, kwargs):

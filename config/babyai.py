@@ -1,0 +1,20 @@
+# BabyAI's GoToLocal: go to the thing that is named, in one room. The prompt looks into what the agent sees.
+# $ python prepare.py --dataset=babyai --test_share=0.06
+# $ python train.py config/babyai.py
+# $ python sample_policy.py --out_dir=out-babyai --eval=test --eval_episodes=512
+out_dir = 'out-babyai'
+dataset = 'babyai'
+source_weights = ''
+drop_bd = 0.0
+text_len = 16
+block_size = 16 + 8  # 8 steps
+chunk = 1
+head = 'ce'
+look = 4
+n_layer = 2
+n_future = 0
+batch_size = 96
+bucket = 16
+max_iters = 2000
+eval_interval = 500
+rollouts = 100

@@ -1,0 +1,116 @@
+"""
+How observations become part of a step: numbers by a linear map of them and of sines (Numbers), ids by an embedding of
+each (Ids). And a prompt that looks into observations that are ids (Look).
+"""
+
+import torch
+import torch.nn as nn
+from torch.nn import functional as F
+
+from nanopilot.attention import PAD, token_ids
+from nanopilot.auxiliary import fourier
+from nanopilot.layers import refuse
+
+NEAR = 5  # words: what a prompt looks for depends on so many next to each other
+
+
+def check(config):
+    """Refuse settings of a GPT that do not go with observations that are ids, or with numbers."""
+    ids = any(config.obs_kinds)
+    more = config.n_privileged or config.next_obs or config.fuse == 'bins' or config.obs_stack != 1
+    cure = "Set --privileged_obs='' --next_obs=0 --obs_stack=1 and another fuse than 'bins'"
+    refuse(ids and more, f'observations that are ids are neither estimated, predicted nor stacked. {cure}')
+    refuse(config.look and not ids, f'look={config.look}, but no observation is an id. Set --look=0')
+    refuse(config.look and not config.text_len, f'look={config.look}, but there is no prompt to look. Set --look=0')
+    odd = config.look and config.n_embd % config.look
+    refuse(odd, f'n_embd={config.n_embd} is no multiple of look={config.look}. Change one')
+
+
+def reader(config):
+    """-> what reads a step's observations: forward(obs, norm, frequencies, estimate) -> (B, S, C)"""
+    if any(config.obs_kinds):
+        return Ids(config)
+    return Numbers(config, config.n_obs)
+
+
+class Numbers(nn.Linear):
+    """The newest obs_stack observations of a step, normalised, and sin and cos of the newest."""
+
+    def __init__(self, config, n):
+        """n: how many of a step's observations it reads"""
+        n_waves, n_stack = 2 * config.n_freq, config.obs_stack or config.chunk
+        super().__init__(n * (n_stack + n_waves) + config.n_privileged * (1 + n_waves), config.n_embd)
+        self.n_stack = n_stack
+
+    def forward(self, obs, norm, frequencies, estimate=None):
+        """obs (B, S, chunk, n); norm, its Normalizer; estimate (B, S, n_privileged) or None -> (B, S, C)"""
+        obs = norm(obs)
+        features = [obs[:, :, -self.n_stack :].flatten(2), fourier(obs[:, :, -1], frequencies)]
+        if estimate is not None:
+            features += [estimate, fourier(estimate, frequencies)]
+        return super().forward(torch.cat(features, dim=-1))
+
+
+class Ids(nn.Module):
+    """The newest observations of a step: the sum of an embedding for each id of each column; and the numbers."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.columns = [i for i, kinds in enumerate(config.obs_kinds) if kinds]
+        self.others = [i for i, kinds in enumerate(config.obs_kinds) if not kinds]
+        kinds = torch.tensor(config.obs_kinds)[self.columns]
+        self.register_buffer('first', kinds.cumsum(0) - kinds, persistent=False)  # row of each column's id 0
+        self.table = nn.Embedding(int(kinds.sum()), config.n_embd)
+        self.numbers = Numbers(config, len(self.others)) if self.others else None
+
+    def forward(self, obs, norm, frequencies, estimate=None):
+        """as Numbers'"""
+        ids = obs[:, :, -1, self.columns].long() + self.first  # (B, S, n_ids)
+        x = self.table(ids).sum(2)
+        if self.numbers is not None:
+            x = x + self.numbers(norm(obs)[..., self.others], nn.Identity(), frequencies)
+        return x
+
+
+class Look(nn.Module):
+    """
+    Attention from the prompt to the ids that a step shows, in n heads: which kinds are where? A key is the sum of what
+    an id is and of the column it stands in, and so is a value: what is in view is scored kind by kind and column by
+    column, and no key is ever made. Columns with as many kinds share them.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.n_head, C = config.look, config.n_embd
+        self.columns = [i for i, kinds in enumerate(config.obs_kinds) if kinds]
+        kinds = [config.obs_kinds[i] for i in self.columns]
+        sorts = sorted(set(kinds))  # numbers of kinds: columns of one share the rows of it
+        first = [sum(sorts[: sorts.index(k)]) for k in kinds]
+        self.register_buffer('first', torch.tensor(first), persistent=False)
+        self.ln_words = nn.LayerNorm(C, bias=config.bias)
+        self.phrases = nn.Conv1d(C, C, NEAR, padding=NEAR // 2)
+        self.ln_asked = nn.LayerNorm(C, bias=config.bias)
+        self.query = nn.Linear(C, C)
+        shape = self.n_head, C // self.n_head
+        self.kind_key, self.kind_value = (nn.Parameter(torch.randn(shape[0], sum(sorts), shape[1])) for _ in range(2))
+        self.place_key, self.place_value = (nn.Parameter(torch.randn(shape[0], len(kinds), shape[1])) for _ in range(2))
+        self.out = nn.Linear(C, C)
+
+    def asked(self, text, words):
+        """text (B, N) ids, or with states; words (B, N, C), embedded -> (B, C), what a prompt looks for"""
+        is_word = (token_ids(text) != PAD)[..., None]
+        x = self.phrases((self.ln_words(words) * is_word).mT).mT  # (B, N, C)
+        x = (F.relu(x) * is_word).sum(1) / is_word.sum(1)
+        return self.query(self.ln_asked(x))
+
+    def forward(self, obs, asked):
+        """obs (B, S, chunk, n_obs), asked (B, C) -> (B, S, C), to be added to the token of the observation"""
+        ids = obs[:, :, -1, self.columns].long() + self.first  # (B, S, n)
+        q = asked.unflatten(1, (self.n_head, 1, -1)) * self.kind_key.shape[2] ** -0.5  # (B, nh, 1, hs)
+        index = ids.flatten(1)[:, None].expand(-1, self.n_head, -1)  # (B, nh, S * n)
+        scores = (q @ self.kind_key.mT)[:, :, 0].gather(2, index).unflatten(2, ids.shape[1:])
+        p = torch.softmax(scores + q @ self.place_key.mT, 3)  # (B, nh, S, n)
+        of_kind = torch.zeros(*p.shape[:3], self.kind_key.shape[1], dtype=p.dtype, device=p.device)
+        of_kind = of_kind.scatter_add(3, ids[:, None].expand_as(p), p)
+        seen = of_kind @ self.kind_value + p @ self.place_value  # (B, nh, S, hs)
+        return self.out(seen.transpose(1, 2).flatten(2))
