@@ -246,8 +246,9 @@ def check_resumable(folder, info, model_args, columns, config, tokenizer):
 def check_model(folder, info, model_args, tokenizer, cure):
     """ValueError where a checkpoint's model is another one than that of model_args, or reads another vocabulary"""
     for name, value in model_args.items():
-        if info['model'].get(name) != value:
-            raise ValueError(f'{folder} has {name}={info["model"].get(name)!r}, this run {value!r}. {cure}')
+        was = info['model'].get(name, type(value)())  # what is newer than the checkpoint was off
+        if was != value:
+            raise ValueError(f'{folder} has {name}={was!r}, this run {value!r}. {cure}')
     if tokenizer and read_file(folder, 'tokenizer.model', info) != tokenizer.model:
         raise ValueError(
             f'{folder} reads prompts with another vocabulary than that of the data. Train on the data it was trained '

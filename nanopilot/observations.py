@@ -58,9 +58,10 @@ class Ids(nn.Module):
         super().__init__()
         self.columns = [i for i, kinds in enumerate(config.obs_kinds) if kinds]
         self.others = [i for i, kinds in enumerate(config.obs_kinds) if not kinds]
-        kinds = torch.tensor(config.obs_kinds)[self.columns]
-        self.register_buffer('first', kinds.cumsum(0) - kinds, persistent=False)  # row of each column's id 0
-        self.table = nn.Embedding(int(kinds.sum()), config.n_embd)
+        kinds = [config.obs_kinds[i] for i in self.columns]
+        first = [sum(kinds[:i]) for i in range(len(kinds))]  # row of each column's id 0
+        self.register_buffer('first', torch.tensor(first), persistent=False)
+        self.table = nn.Embedding(sum(kinds), config.n_embd)
         self.numbers = Numbers(config, len(self.others)) if self.others else None
 
     def forward(self, obs, norm, frequencies, estimate=None):

@@ -1,14 +1,22 @@
 """BabyAI: minigrid's own levels, views and success; observations that are ids, from the archive to the action."""
 
 import io
+import json
 from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
+import torch
+from conftest import SMALL, refused, run
+from test_model import batch, last, make
 
-from data import archive, babyai, contract
+from data import archive, babyai, contract, metrics
 from data.archive import obs_dtype
 from data.verify import verify
+from nanopilot.kv_cache import KVCache
+from nanopilot.observations import Ids, Look
+from nanopilot.policy import Policy
+from nanopilot.rollout import rollout
 
 pytest.importorskip('minigrid', reason="minigrid is not installed: pip install '.[babyai]'")
 
@@ -17,6 +25,7 @@ from data.babyai.env import BabyAIVec, make_level
 from data.babyai.views import TRIPLES, visible
 
 LEVELS = ['GoToLocal', 'PutNextLocal', 'GoToSeq', 'BossLevel', 'Unlock', 'KeyCorridor', 'BlockedUnlockPickup']
+SPEC = babyai.spec({'max_steps': 64})
 SOMETIMES = [0.2, 0.2, 0.3, 0.1, 0.1, 0.1, 0]  # how often a random agent does each action
 
 
@@ -145,4 +154,158 @@ def test_kinds_that_do_not_fit_are_refused(monkeypatch):
             contract.read_spec(babyai, kwargs)
 
 
-SPEC = babyai.spec({'max_steps': 64})
+# ------------------------------------------------------------------------------
+# the model
+
+KINDS = [5, 0, 5, 3]  # of four observations; the second is a number
+OF_IDS = dict(
+    n_obs=4,
+    obs_kinds=KINDS,
+    look=2,
+    n_embd=16,
+    chunk=1,
+    n_bd=0,
+    n_future=0,
+    text_len=6,
+    head='ce',
+    n_act=3,
+    obs_stack=1,
+)
+
+
+def with_ids(model, B=3, S=9, **options):
+    """batch() of a model whose observations are those of KINDS"""
+    text, obs, act, bd = batch(model, B, S, **options)
+    ids = torch.randint(0, 3, obs.shape, generator=torch.Generator().manual_seed(2)).float()
+    is_id = torch.tensor(KINDS) > 0
+    return text, torch.where(is_id, ids, obs), act, bd
+
+
+def test_an_id_is_its_own_columns_row():
+    ids = Ids(make(**OF_IDS).config)
+    obs = torch.tensor([4.0, 0.7, 1.0, 2.0]).view(1, 1, 1, 4)
+    table, number = ids.table.weight, torch.tensor([[[[0.7]]]])
+    expected = table[4] + table[5 + 1] + table[10 + 2] + ids.numbers(number, torch.nn.Identity(), torch.ones(2))[0, 0]
+    assert torch.allclose(ids(obs, torch.nn.Identity(), torch.ones(2))[0, 0], expected, atol=1e-6)
+
+
+def test_looking_is_attention_with_keys_and_values_written_out():
+    config = make(**OF_IDS).config
+    look, asked = Look(config), torch.randn(1, 16)
+    obs = torch.tensor([4.0, 0.7, 1.0, 2.0]).view(1, 1, 1, 4)
+    rows = [3 + 4, 3 + 1, 2]  # columns of 5 kinds share their rows, after those of 3
+    q, n = asked.view(2, 1, 8), range(3)
+    keys = torch.stack([look.kind_key[:, rows[i]] + look.place_key[:, i] for i in n], 1)
+    values = torch.stack([look.kind_value[:, rows[i]] + look.place_value[:, i] for i in n], 1)
+    seen = torch.nn.functional.scaled_dot_product_attention(q, keys, values)  # (2, 1, 8)
+    assert torch.allclose(look(obs, asked)[0, 0], look.out(seen.flatten()), atol=1e-6)
+
+
+@pytest.mark.parametrize('fuse', ['sum', 'interleave'])
+@pytest.mark.parametrize('past_actions', [False, True])
+def test_the_cache_looks_as_the_forward_does(fuse, past_actions):
+    n_slots = 1 + past_actions if fuse == 'interleave' else 1
+    model = make(**OF_IDS, fuse=fuse, past_actions=past_actions, block_size=6 + 4 * n_slots)
+    text, obs, act, bd = with_ids(model)
+    text[1, 2:] = 0  # a shorter prompt
+    expected = last(model(text, obs, act, bd)[0])
+    cache = KVCache(model, 3)
+    cache.read(np.arange(3), [row[row != 0].tolist() for row in text])
+    for s in range(9):
+        out = cache.step(obs[:, s], act[:, s - 1] if s else torch.zeros_like(act[:, 0]))
+        assert torch.allclose(last(out)[:, 0], expected[:, s], atol=1e-5)
+        cache.t += 1
+
+
+def test_what_is_asked_changes_what_is_seen_and_padding_does_not():
+    model = make(**OF_IDS)
+    text, obs, act, bd = with_ids(model, B=1)
+    asked = model.asked(text)
+    assert torch.allclose(model.asked(torch.nn.functional.pad(text, (0, 1))), asked, atol=1e-6)
+    assert (model.asked(text.flip(1)) - asked).abs().max() > 0.01  # the order of words counts
+    assert (model.look(obs, asked) - model.look(obs, -asked)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    'changes, words',
+    [
+        (dict(obs_kinds=()), 'no observation is an id'),
+        (dict(text_len=0), 'no prompt'),
+        (dict(look=3), 'no multiple of look=3'),
+        (dict(next_obs=0.1), 'neither estimated, predicted nor stacked'),
+        (dict(obs_stack=0), 'neither estimated, predicted nor stacked'),
+    ],
+)
+def test_what_does_not_go_with_ids_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        make(**{**OF_IDS, **changes})
+
+
+# ------------------------------------------------------------------------------
+# from the archive to the table
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('babyai')
+    held_out = json.dumps({'level': 'GoToLocal', 'held_out': ['green key']})
+    small = ['--size=0.02', f'--env_kwargs={held_out}', '--test_share=0.2', '--val_share=0.1', '--out_dir=p']
+    process = run('prepare.py', '--dataset=babyai', *small, f'--archive_dir={folder / "a"}', cwd=folder)
+    assert process.returncode == 0, process.stderr
+    tiny = [*SMALL, '--max_iters=3', '--eval_interval=3', '--log_interval=1', '--rollouts=2', '--dtype=float32']
+    process = run('train.py', 'config/babyai.py', *tiny, '--data_dir=p', '--out_dir=out', cwd=folder)
+    assert process.returncode == 0, process.stderr
+    return folder
+
+
+def test_ids_stay_bytes_and_held_out_things_are_for_testing(trained):
+    assert np.load(trained / 'p/train/obs.npy').dtype == np.uint8
+    meta = json.loads((trained / 'p/meta.json').read_text())
+    assert meta['obs_kinds'] == [39] * 49 + [4]
+    rows = {
+        split: archive.pq.read_table(trained / f'p/{split}/episodes.parquet').to_pylist() for split in meta['counts']
+    }
+    assert not any('green key' in row['asked'] for split in ('train', 'val') for row in rows[split])
+    assert any(row['novel'] == 'combination' for row in rows['test'])
+
+
+def test_success_is_what_minigrid_says_and_swapped_prompts_ask_for_something_else(trained):
+    process = run('sample_policy.py', '--out_dir=out', '--data_dir=p', '--eval=test', '--eval_episodes=20', cwd=trained)
+    assert process.returncode == 0, process.stderr
+    scores = json.loads((trained / 'out/eval_test.json').read_text())
+    rows = {row['name']: row for row in scores['rows']}
+    assert {'GoToLocal: prompt', 'GoToLocal: swapped prompt', 'GoToLocal: no prompt'} <= set(rows)
+    assert rows['GoToLocal: prompt']['success']['n'] == 20 and 'GoToLocal: themselves' not in rows
+    assert (trained / 'out/eval_test.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_rollouts_keep_what_the_environment_tells(trained):
+    policy = Policy.load(trained / 'out')
+    episodes = rollout(policy, ['go to the red ball'] * 6, [None] * 6, range(6))
+    env = BabyAIVec(1, **policy.data_spec['env_kwargs'])
+    for e in episodes:
+        _, info = env.reset(seed=[e['seed']])
+        for act in e['act']:
+            *_, info = env.step([act])
+        assert e['told'] == {'success': info['success'][0]}
+    policy.reset(['go to the red ball'])
+    with pytest.raises(ValueError, match='cell 0 0 is 39, and no id of 0 to 38'):
+        policy.act(np.full(50, 39))
+
+
+def test_a_policy_that_looks_is_not_exported(trained):
+    refused(run('sample_policy.py', '--out_dir=out', '--export=policy.onnx', cwd=trained), '--look=0')
+
+
+def test_what_the_environment_does_not_tell_is_named(monkeypatch):
+    monkeypatch.setattr(babyai, 'TELLS', ('success', 'luck'))
+    with pytest.raises(ValueError, match="no info\\['luck'\\]"):
+        contract.told(babyai, {'success': np.zeros(2, bool)})
+
+
+def test_another_group_that_asks_for_the_same_is_no_other_prompt():
+    groups, requests = list('abcdef'), list('xxxyyx')
+    other = metrics.derange(groups, 0, requests)
+    assert all(requests[i] != requests[j] for i, j in enumerate(other))
+    with pytest.raises(ValueError, match='the same'):
+        metrics.derange(groups, 0, ['x'] * 6)

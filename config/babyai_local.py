@@ -1,0 +1,20 @@
+# BabyAI's GoToLocal, PickupLoc and PutNextLocal in one policy: go to, pick up, put next to, in one room.
+# $ python prepare.py --dataset=babyai --size=2 --env_kwargs='{"level": "GoToLocal,PickupLoc,PutNextLocal"}'
+# $ python train.py config/babyai_local.py
+# $ python sample_policy.py --out_dir=out-babyai-local --eval=test --eval_episodes=512
+out_dir = 'out-babyai-local'
+dataset = 'babyai'
+source_weights = 'GoToLocal=0.2,PickupLoc=0.3,PutNextLocal=0.5'
+drop_bd = 0.0
+text_len = 16
+block_size = 16 + 16  # 16 steps
+chunk = 1
+head = 'ce'
+look = 8
+n_layer = 3
+n_future = 0
+batch_size = 96
+bucket = 16
+max_iters = 6000
+eval_interval = 1000
+rollouts = 100
