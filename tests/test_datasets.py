@@ -18,6 +18,7 @@ from conftest import ROOT, SMALL, refused, run
 from gymnasium.utils.env_checker import check_env
 
 from data import archive
+from data.prepared import Prepared
 
 NAMES = sorted({p.parent.name for p in (ROOT / 'data').glob('*/__init__.py')} - {'gym'})  # made of a file: test_gym.py
 SIZE = {'toy_nav': 0.01}.get  # of what collect() makes by default
@@ -107,11 +108,10 @@ def test_it_trains_goes_on_and_acts(dataset, folder, out, name):
     )
     assert process.returncode == 0, process.stderr
     spec = dataset.spec(dataset.env_kwargs())
-    asked = (
-        ['--bd=' + ','.join(str((a + b) / 2) for a, b in zip(spec['bd_low'], spec['bd_high']))]
-        if spec['bd_names']
-        else []
-    )
+    sentence = Prepared(folder / 'prepared', 'val').first_text()
+    asked = [f'--prompt={sentence}'] if sentence else []
+    if spec['bd_names']:
+        asked = ['--bd=' + ','.join(str((a + b) / 2) for a, b in zip(spec['bd_low'], spec['bd_high']))]
     process = run('sample_policy.py', '--out_dir=out', *asked, '--json=done.json', cwd=folder)
     assert process.returncode == 0, process.stderr
     episode = json.loads((folder / 'done.json').read_text())[0]
