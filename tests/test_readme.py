@@ -24,6 +24,7 @@ MORE = {  # .. of those that have this in them
     '--dataset': ['--size=0.01'],  # toy_nav is the largest
     'cartpole_bins --': ['--size=0.05'],
     'out-swingup --eval': ['--rows=unseen starts'],
+    'sample_policy.py --eval=test --': ['--rows=prompt'],  # people's sentences are many
     '--eval=test --eval_episodes': ['--rows=prompt,prompt and bd'],
 }
 
