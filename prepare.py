@@ -363,10 +363,11 @@ def make_tokenizer(texts):
         return encoders.learn(text_encoder, texts, vocab_size, gpt2_ranks, bert_model)
     from nanopilot.policy import Policy  # imports torch
 
-    given = Policy.load(tokenizer_of, bert_model=bert_model if text_encoder == 'bert' else '').tokenizer
+    bert = bert_model if text_encoder == 'bert' else ''
+    given = Policy.load(tokenizer_of, bert_model=bert).tokenizer
     if not isinstance(given, encoders.ENCODERS[text_encoder]):
         raise ValueError(f'{tokenizer_of} reads no prompts with text_encoder={text_encoder!r}. Set its own')
-    return type(given)(given.model, given.words.union(text.corpus(texts)[1]))
+    return encoders.load_tokenizer(text_encoder, given.model, given.words.union(text.corpus(texts)[1]), bert)
 
 
 # ------------------------------------------------------------------------------

@@ -54,8 +54,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
 
 
+def alone(command):
+    """an evaluation in one process, unless the test says how many: the tests themselves are two at a time"""
+    words = list(map(str, command))
+    scored = words[0].endswith('sample_policy.py') and any(word.startswith('--eval') for word in words)
+    return words + ['--workers=1'] * (scored and not any(word.startswith('--workers') for word in words))
+
+
 def run(*command, cwd, env=()):
     """a script of the project, or a module as 'bench.speed', as a user runs it -> CompletedProcess with text"""
+    command = alone(command)
     command = [str(ROOT / c) if c.endswith('.py') and (ROOT / c).exists() else str(c) for c in command]
     if command[0].startswith('bench.'):
         command = ['-m', *command]
@@ -95,7 +103,7 @@ def script(monkeypatch, tmp_path):
     def call(file, *args, name='__main__'):
         monkeypatch.chdir(tmp_path)
         args = [str(ROOT / a) if a.startswith('config/') else str(a) for a in args]
-        monkeypatch.setattr(sys, 'argv', [str(ROOT / file), *args])
+        monkeypatch.setattr(sys, 'argv', alone([str(ROOT / file), *args]))
         # runpy would empty its names on return, and functions would find nothing
         names = {'__name__': name, '__file__': str(ROOT / file), '__package__': str(Path(file).parent).strip('.')}
         handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}

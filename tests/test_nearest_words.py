@@ -156,5 +156,5 @@ def test_the_tables_know_synonyms():
     if not nearest_words.tables():
         pytest.skip(f'there are no tables of word vectors: {nearest_words.INSTALL}')
     reader = PromptReader(Tokenizer.train(TEXTS, 120), neighbours(TEXTS))
-    said = {'walk': 'go', 'oven': 'stove', 'xylophone': None, 'icebox': 'fridge'}
-    assert reader.read('Walk to the oven, then stop at the xylophone, north of the icebox')[1] == said
+    said = {'oven': 'stove', 'xylophone': None, 'refrigerator': 'fridge', 'zzzqx': None}
+    assert reader.read('Go to the oven, then stop at the xylophone, north of the refrigerator, zzzqx')[1] == said

@@ -13,7 +13,7 @@ from conftest import ROOT
 from conftest import SMALL as SMALL_MODEL
 
 SMALL = {  # what makes a command of each script take seconds
-    'prepare.py': ['--size=0.01', '--val_share=0.1', '--test_share=0.1'],
+    'prepare.py': ['--size=0.004', '--val_share=0.1', '--test_share=0.1'],
     'train.py': [*SMALL_MODEL, '--max_iters=2', '--rollouts=2', '--device=cpu', '--init_from=scratch'],
     'sample_policy.py': ['--eval_episodes=4', '--workers=1'],
     'bench.speed': ['--only=environment', '--pairs=1', '--force'],
@@ -21,9 +21,10 @@ SMALL = {  # what makes a command of each script take seconds
     'bench.house': [],
 }
 MORE = {  # .. of those that have this in them
+    '--dataset': ['--size=0.01'],  # toy_nav is the largest
     'cartpole_bins --': ['--size=0.05'],
-    '--text_encoder': ['--size=0.004'],
     'out-swingup --eval': ['--rows=unseen starts'],
+    'sample_policy.py --eval=test --': ['--rows=prompt'],  # people's sentences are many
     '--eval=test --eval_episodes': ['--rows=prompt,prompt and bd'],
 }
 

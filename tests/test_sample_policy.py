@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 from conftest import ROOT, flip, refused, run
 from PIL import Image
 
+from data import toy_nav
 from nanopilot import evaluate as evaluation
 from nanopilot.checkpoint import read_checkpoint
 
@@ -67,8 +69,6 @@ def test_a_prompt_drives_says_draws_and_writes(out, tmp_path):
 
 
 def test_the_written_actions_drive_the_written_path(sample, kwargs):
-    from data import toy_nav
-
     (done,) = sample(f'--prompt={PROMPT}')
     env = toy_nav.make_env(**kwargs)
     _, info = env.reset(seed=1337)
@@ -301,7 +301,7 @@ WAYS = [
     'prompt and bd',
 ]
 FREE = ['', ': terse', ': verbs', ': order', ': other words', ': prohibition', ': several sentences']
-FREE = [f'free sentences{kind}' for kind in FREE]
+FREE = [f'{name}{kind}' for name in ('free sentences', 'free sentences, the last') for kind in FREE]
 REQUEST_SCORES = {'success', 'at_destination', 'stopped', 'in_order', 'landmark_f1', 'colour_f1'}
 END_SCORES = {'bd_error', 'bd_error_median', 'within_5', 'within_10'}
 
@@ -324,7 +324,8 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     prompted = rows['demonstrations: prompt']
     assert prompted['success']['n'] == 12
     assert prompted['bd_error'] != rows['demonstrations: random starts']['bd_error']
-    check_free_sentences([rows[name] for name in FREE], process.stdout)
+    check_free_sentences([rows[name] for name in FREE[:7]], process.stdout, 'test')
+    check_free_sentences([rows[name] for name in FREE[7:]], process.stdout, 'last')
     # 60 steps of training have taught it nothing
     assert 'WARNING: the policy may be ignoring the prompt' in process.stdout
     assert 'warning: ' not in process.stderr
@@ -349,21 +350,26 @@ def check_row(name, row):
     assert 'kept_off' in row or 'avoid' not in name
 
 
-def check_free_sentences(rows, printed):
+def check_free_sentences(rows, printed, split):
     """all that people typed, however few the episodes are; no episode shows it, so nothing is compared with one"""
+    sentences = toy_nav.free_sentences(split, toy_nav.env_kwargs())
+    n = Counter(s['kind'] for s in sentences)
     whole, *kinds = rows
-    assert whole['success']['n'] == 120 and all(row['success']['n'] == 20 for row in kinds)
+    assert whole['success']['n'] == len(sentences)
+    assert [row['success']['n'] for row in kinds] == list(n.values())
     for score in 'success', 'in_order', 'at_destination':
-        assert whole[score]['mean'] == pytest.approx(np.mean([row[score]['mean'] for row in kinds]))
+        of_kinds = [row[score]['mean'] for row in kinds]
+        assert whole[score]['mean'] == pytest.approx(np.average(of_kinds, weights=list(n.values())))
+    for row, kind in zip(kinds, n):
+        forbids = all('"avoid": true' in s['request'] for s in sentences if s['kind'] == kind)
+        scores = {'success', 'in_order', 'at_destination', 'stopped'} | ({'kept_off'} if forbids else set())
+        assert set(row) - {'name'} == scores
     for row in rows:
-        forbids = {'kept_off'} if row['name'] == 'free sentences: prohibition' else set()
-        assert set(row) - {'name'} == {'success', 'in_order', 'at_destination', 'stopped'} | forbids
         assert f'| {row["name"]} | {row["success"]["n"]} |' in printed
 
 
 def test_each_half_of_the_free_sentences_is_of_one_split(trained, monkeypatch):
     """what is driven is what the data set has for the split that is scored, from the start, prompt by prompt"""
-    import data.toy_nav as toy_nav
     from nanopilot.policy import Policy
     from nanopilot.ways import free_sentences
 
@@ -437,14 +443,14 @@ def test_any_number_of_processes_gives_the_same_figures(out, prepared, tmp_path)
             f'--data_dir={prepared}',
             '--eval_episodes=5',
             '--batch_size=2',
-            '--rows=prompt,random starts,prompt and bd,free sentences',
+            '--rows=prompt,random starts,prompt and bd',
             f'--workers={workers}',
             cwd=tmp_path,
         )
         assert process.returncode == 0, process.stderr
         scored.append(json.loads((out / 'eval_test.json').read_text()))
         assert scored[-1].pop('settings')['workers'] == workers
-    assert scored[0] == scored[1] and len(scored[0]['rows']) == 3 + len(FREE)
+    assert scored[0] == scored[1] and len(scored[0]['rows']) == 3
 
 
 # ------------------------------------------------------------------------------
@@ -452,7 +458,6 @@ def test_any_number_of_processes_gives_the_same_figures(out, prepared, tmp_path)
 
 def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, monkeypatch, capsys):
     """a cell counts where the episode ends in it or beside it; an archive there must be"""
-    import data.toy_nav as toy_nav
     from nanopilot.policy import Policy
 
     policy = Policy.load(trained)
