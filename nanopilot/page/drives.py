@@ -22,6 +22,7 @@ class Drive:
     def __init__(self, row, env):
         self.row, self.env = row, env
         self.prompt = self.bd = None
+        self.read = None  # the prompt in the words that it is read as
         self.seed = 0
         self.episode = 0
         self.asked, self.read_as = {}, {}
@@ -55,27 +56,32 @@ class Drives:
         self.free.append(drive.row)
 
     def check(self, prompt, bd):
-        """refuse what cannot be asked -> words never seen, and what each is read as"""
-        policy = self.policy
+        """refuse what cannot be asked"""
         if prompt is None and bd is None and self.needs_request:
             raise ValueError('nothing is asked. Type what to do')
         if prompt and len(prompt) > MAX_PROMPT:
             raise ValueError(f'the prompt has {len(prompt)} characters, {MAX_PROMPT} are read. Shorten it')
-        return policy.check(prompt, bd)
+        self.policy.check(prompt, bd)
 
     def ask(self, drive, prompt, bd):
         """
         from now on: an episode with the new request that begins where the robot is, where the data set can do so. Of
         200 prompts changed after 30 to 100 steps that carries out 81%, policy.change_prompts 65%, in 300 steps each
         """
-        read_as = self.check(prompt, bd)
-        drive.prompt, drive.bd, drive.read_as = prompt, bd, read_as
+        self.check(prompt, bd)
+        self.request(drive, prompt, bd)
         if self.page.can_put:
             self.begin(drive, drive.seed, self.page.state(drive.env))
         elif drive.over:
             self.begin(drive, drive.seed)
         else:
-            drive.asked = self.page.request(prompt, bd)
+            drive.asked = self.page.request(drive.read, bd)
+
+    def request(self, drive, prompt, bd):
+        """what its next episode is asked. None and None are refused by `check` alone"""
+        unknown = self.policy.check(prompt, bd)
+        drive.prompt, drive.bd, drive.read_as = prompt, bd, unknown
+        drive.read = self.policy.as_read(prompt) if prompt else None
 
     def begin(self, drive, seed=0, start=()):
         """an episode with the request as it is, from a seed's start, or from these numbers of Page.put"""
@@ -91,7 +97,7 @@ class Drives:
         self.obs[drive.row] = obs.reshape(-1)
         drive.act, drive.future, drive.over = [], [], False
         drive.seed, drive.start = seed, self.page.state(drive.env)
-        drive.asked = self.page.request(drive.prompt, drive.bd)
+        drive.asked = self.page.request(drive.read, drive.bd)
         drive.episode += 1
 
     def to_go(self, drives):

@@ -56,6 +56,7 @@ function begin(found) {
   $('beside-box').hidden = !takes.prompt
   $('gif').hidden = !takes.gif
   $('bd-row').hidden = !hello.bd
+  $('examples-box').open = innerWidth > 800
   if (hello.bd) {
     $('bd').min = hello.bd.low
     $('bd').max = hello.bd.high
@@ -172,7 +173,7 @@ function showPanel(robot, asked) {
   })
   asked.avoid.forEach((goal, i) => {
     const entered = progress.entered[i]
-    goals.push([entered ? `✗ keep off ${goal}: entered` : `✓ keep off ${goal}`, entered ? 'wrong' : ''])
+    goals.push([entered ? `✗ keep off ${goal}: entered` : `✓ keep off ${goal}`, entered ? 'off wrong' : 'off'])
   })
   list('goals', goals)
   const read = Object.entries(asked.read_as).map(([word, known]) => {
@@ -285,6 +286,10 @@ function shapes(p, list) {
       context.font = `${Math.max(shape.size * scale, 7)}px system-ui, sans-serif`
       context.textAlign = 'center'
       context.textBaseline = 'middle'
+      context.strokeStyle = '#ffffff'
+      context.lineWidth = 3 * devicePixelRatio
+      context.lineJoin = 'round'
+      context.strokeText(shape.text, ...at(shape.x, shape.y))
       context.fillText(shape.text, ...at(shape.x, shape.y))
       continue
     }

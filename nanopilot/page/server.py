@@ -274,7 +274,7 @@ class Site:
     def annotated(self, drive):
         act, path = np.array(drive.act), np.array(drive.path)
         T = min(len(act), len(path) - 1)  # a step may be going on
-        episode = {'prompt': drive.prompt, 'bd': drive.bd, 'act': act[:T], 'path': path[: T + 1]}
+        episode = {'prompt': drive.read, 'bd': drive.bd, 'act': act[:T], 'path': path[: T + 1]}
         return annotated(self.sessions.drives.policy, [episode])[0]
 
     def episode(self, drive):

@@ -142,8 +142,7 @@ class Session:
     def start_beside(self):
         if self.beside is None:
             return
-        self.beside.prompt = self.beside_prompt
-        self.beside.read_as = self.drives.check(self.beside_prompt, None) if self.beside_prompt else {}
+        self.drives.request(self.beside, self.beside_prompt, None)
         self.drives.begin(self.beside, self.drive.seed, self.drive.start)
         self.beside.over = self.drive.over
 
@@ -155,7 +154,7 @@ class Session:
         page = self.drives.page
         robots = []
         for drive in self.robots():
-            progress = page.progress(drive.prompt, drive.bd, np.array(drive.path))
+            progress = page.progress(drive.read, drive.bd, np.array(drive.path))
             robots.append(
                 {
                     'episode': drive.episode,
