@@ -33,6 +33,15 @@ def as_lists(points):
     return [[round(float(x), 3), round(float(y), 3)] for x, y in points]
 
 
+def cart_and_pole(x, tip_x, tip_y, track):
+    """a cart at x on a track from -track to track, and the tip of its pole: of metres"""
+    rail = line([[-track, 0], [track, 0]], '#4a5264', 3)
+    ends = [line([[end, -0.1], [end, 0.1]], '#4a5264', 3) for end in (-track, track)]
+    cart = box(x - 0.25, -0.12, x + 0.25, 0.12, fill='#7fb0da', edge='#1d2433')
+    pole = line([[x, 0], [tip_x, tip_y]], '#d8175f', 7)
+    return [rail, *ends, cart, pole, circle(x, 0, 0.05, fill='#1d2433')]
+
+
 class Page:
     """Of one environment's kwargs. env: a vector environment of one, as make_vec(1) returns it."""
 
@@ -61,10 +70,10 @@ class Page:
         """
         return {'goals': [], 'avoid': [], 'notes': [], 'shapes': []}
 
-    def progress(self, prompt, bd, path):
+    def progress(self, env, prompt, bd, path):
         """
-        how far a path (t + 1, n_bd) has come -> {'steps': when each goal was reached, None where it was not;
-        'entered': for each of 'avoid', was it done?; 'ok': were this the end, is the request carried out? None:
+        how far an episode has come, with path (t + 1, n_bd) -> {'steps': when each goal was reached, None where it was
+        not; 'entered': for each of 'avoid', was it done?; 'ok': were this the end, is the request carried out? None:
         nobody knows; 'readings': [[name, value], ..] for a person, strings}
         """
         return {'steps': [], 'entered': [], 'ok': None, 'readings': []}

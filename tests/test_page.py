@@ -20,6 +20,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from data import contract
+from model import GPT, GPTConfig
+from nanopilot import Policy
+from nanopilot.page.drives import Drives
+from nanopilot.page.sessions import Session, news
+
 try:
     from playwright import sync_api as api
 except ImportError:
@@ -344,6 +350,65 @@ def test_a_port_that_is_taken_is_said_in_one_line(server):
     process = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert process.returncode != 0 and process.stderr.count('\n') == 1
     assert 'Choose another --port' in process.stderr
+
+
+# ------------------------------------------------------------------------------
+# every data set, with a policy that has learned nothing
+
+SIZES = {'n_obs': 4, 'n_act': 2, 'n_bd': 0, 'n_layer': 1, 'n_head': 2, 'n_embd': 16, 'block_size': 60, 'chunk': 1}
+OTHERS = {
+    'cartpole': {'head': 'ce', 'n_bd': 1},
+    'swingup': {'n_act': 1},
+    'cartpole_bins': {'head': 'tokens', 'fuse': 'bins', 'past_actions': True},
+}
+
+
+def untrained(name, **changes):
+    dataset = contract.load(name)
+    kwargs = dataset.env_kwargs()
+    data = contract.archive_meta(dataset, kwargs)
+    config = GPTConfig(text_len=0, n_future=0, max_steps=data['max_steps'], **{**SIZES, **changes})
+    return Policy(GPT(config).eval(), {'dataset': name, 'data': data, 'obs_columns': [0, 1, 2, 3]})
+
+
+@pytest.mark.parametrize('name', OTHERS)
+def test_every_data_set_is_driven_and_pushed(name):
+    drives = Drives(untrained(name, **OTHERS[name]), 2)
+    session = Session(drives)
+    bd = [100.0] * len(drives.policy.data_spec['bd_names'])
+
+    def obeys(**command):
+        session.take(json.dumps(command))
+        session.obey()
+        assert session.error == ''
+
+    obeys(do='ask', bd=bd or None)
+    drives.step(session.on_the_way())
+    session.publish()
+    before = session.published['robots'][0]
+    obeys(do='push', at=[before['shapes'][0]['points'][1][0], 0])  # from the left to the right end of the track
+    drives.step(session.on_the_way())
+    drives.step(session.on_the_way())
+    session.publish()
+    message, _ = news(session.published, [])
+    after = json.loads(json.dumps(message))['robots'][0]  # it is JSON
+    assert after['shapes'] != before['shapes'] and after['progress']['readings']
+    while session.on_the_way():
+        drives.step(session.on_the_way())
+    obeys(do='another')
+    assert session.on_the_way() and session.drive.seed > 0
+
+
+def test_what_is_left_of_a_return_is_told_to_the_policy(monkeypatch):
+    drives = Drives(untrained('cartpole', **OTHERS['cartpole']), 2)
+    session = Session(drives)
+    told = []
+    act = drives.policy.act
+    monkeypatch.setattr(drives.policy, 'act', lambda obs, bd, **rest: told.append(bd) or act(obs, bd, **rest))
+    for bd in 50, 50, 20:
+        session.ask(bd=[bd])
+        drives.step(session.on_the_way())
+    assert [bd[session.drive.row, 0] for bd in told] == [50, 49, 18]
 
 
 # ------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class Page(page.Page):
         goals, avoid = list(map(str, itinerary.places)), list(map(str, itinerary.avoid))
         return {'goals': goals, 'avoid': avoid, 'notes': notes, 'shapes': shapes}
 
-    def progress(self, prompt, bd, path):
+    def progress(self, env, prompt, bd, path):
         readings = []
         if bd is not None:
             readings.append(['from the point asked for', f'{np.hypot(*(path[-1] - np.array(bd))):.1f} units'])

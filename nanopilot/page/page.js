@@ -52,7 +52,7 @@ function begin(found) {
   say('connection', 'connected')
   say('title', hello.title)
   const takes = hello.takes
-  $('prompt').disabled = !takes.prompt
+  $('prompt').hidden = $('prompt-label').hidden = !takes.prompt
   $('beside-box').hidden = !takes.prompt
   $('gif').hidden = !takes.gif
   $('bd-row').hidden = !hello.bd
@@ -68,7 +68,7 @@ function begin(found) {
   const keys = []
   if (takes.point) keys.push('Click: end there.')
   if (takes.put) keys.push('Drag: put the robot there.')
-  if (takes.push) keys.push('Click: push it from the other side.')
+  if (takes.push) keys.push('Click beside it: something pushes it that way.')
   if (takes.point) keys.push('On the keyboard: arrows move a cross, Enter: end there, P: put it there.')
   if (takes.push) keys.push('On the keyboard: left and right push.')
   keys.push('Space: pause.')

@@ -154,7 +154,7 @@ class Session:
         page = self.drives.page
         robots = []
         for drive in self.robots():
-            progress = page.progress(drive.read, drive.bd, np.array(drive.path))
+            progress = page.progress(drive.env, drive.read, drive.bd, np.array(drive.path))
             robots.append(
                 {
                     'episode': drive.episode,
