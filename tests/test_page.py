@@ -14,11 +14,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from importlib import metadata
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from data import contract
 from model import GPT, GPTConfig
@@ -350,6 +353,80 @@ def test_a_port_that_is_taken_is_said_in_one_line(server):
     process = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert process.returncode != 0 and process.stderr.count('\n') == 1
     assert 'Choose another --port' in process.stderr
+
+
+def test_no_other_site_frames_it(server):
+    _, headers, _ = get(server)
+    assert headers['X-Frame-Options'] == 'DENY' and "script-src 'self'" in headers['Content-Security-Policy']
+
+
+# ------------------------------------------------------------------------------
+# a folder for a container
+
+ALONE = """
+import json, runpy, sys
+
+absent = set(json.loads(sys.argv[1]))
+
+class Finder:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *rest):
+        return None if name in absent else self.finder.find_spec(name, *rest)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path = [Finder(finder) for finder in sys.meta_path]
+sys.argv = ['sample_policy.py', '--serve', '--port=0', '--out_dir=policy']
+sys.path.insert(0, '.')
+runpy.run_path('sample_policy.py', run_name='__main__')
+"""
+
+
+def distributions(names):
+    """installed packages of these names, and all that they need"""
+    found, left = set(), [canonicalize_name(Requirement(name).name) for name in names]
+    while left:
+        name = left.pop()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            needs = map(Requirement, metadata.requires(name) or [])
+        except metadata.PackageNotFoundError:  # of another system
+            continue
+        left += [canonicalize_name(r.name) for r in needs if not r.marker or r.marker.evaluate({'extra': ''})]
+    return found
+
+
+def test_an_export_is_all_that_a_container_needs(tmp_path):
+    """it runs from its folder alone, where there is no package but those that its requirements bring"""
+    command = [sys.executable, ROOT / 'sample_policy.py', f'--export_space={tmp_path}/space']
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120).returncode == 0
+    folder = tmp_path / 'space'
+    card, dockerfile = (folder / 'README.md').read_text(), (folder / 'Dockerfile').read_text()
+    port = re.search(r'app_port: (\d+)', card)[1]
+    assert 'sdk: docker' in card and f'--port={port}' in dockerfile and '--host=0.0.0.0' in dockerfile
+    assert sum(file.stat().st_size for file in folder.rglob('*')) < 10e6
+
+    brought = distributions((folder / 'requirements.txt').read_text().splitlines())
+    absent = [
+        module
+        for module, packages in metadata.packages_distributions().items()
+        if not brought & {canonicalize_name(package) for package in packages}
+    ]
+    assert {'pytest', 'playwright'} <= set(absent) and 'uvicorn' not in absent
+    env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    command = [sys.executable, '-c', ALONE, json.dumps(absent)]
+    process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    url = process.stdout.readline().strip()
+    assert url, process.communicate()[1]
+    assert session(url.split()[0], lambda client: client.do(do='ask', prompt='go to the bed')) is None
+    assert ended(process) == ''
+    again = subprocess.run([sys.executable, ROOT / 'sample_policy.py', f'--export_space={folder}'], capture_output=True)
+    assert again.returncode != 0 and b'there already' in again.stderr
 
 
 # ------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ FILES = {
 }
 HEADERS = {
     'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'",
     'X-Content-Type-Options': 'nosniff',
     'Referrer-Policy': 'no-referrer',
     'Cross-Origin-Resource-Policy': 'same-origin',
@@ -154,8 +154,10 @@ class OwnPagesOnly:
 class Site:
     """what the server answers"""
 
-    def __init__(self, sessions, title):
+    def __init__(self, sessions, title, hosts):
         self.sessions = sessions
+        # one that anybody may call may be in a frame, as Spaces are; one of this machine may not
+        self.headers = HEADERS if hosts is None else {**HEADERS, 'X-Frame-Options': 'DENY'}
         page = sessions.drives.page
         self.hello = {
             'title': title,
@@ -181,7 +183,7 @@ class Site:
         content = (Path(__file__).parent / name).read_bytes()
 
         async def answer(request):
-            return Response(content, media_type=kind, headers=HEADERS)
+            return Response(content, media_type=kind, headers=self.headers)
 
         return answer
 
@@ -314,7 +316,7 @@ def make_app(policy, title, limit, hosts):
         sessions.scribe.shutdown(cancel_futures=True)
 
     own = Middleware(OwnPagesOnly, hosts=hosts)
-    return Starlette(routes=Site(sessions, title).routes(), middleware=[own], lifespan=lifespan)
+    return Starlette(routes=Site(sessions, title, hosts).routes(), middleware=[own], lifespan=lifespan)
 
 
 def ended(clock):
