@@ -37,7 +37,8 @@ except ImportError:
 websockets = pytest.importorskip('websockets', reason="the page's server is not installed: pip install '.[page]'")
 pytest.importorskip('starlette', reason="the page's server is not installed: pip install '.[page]'")
 pytest.importorskip('uvicorn', reason="the page's server is not installed: pip install '.[page]'")
-pytest.importorskip('contourpy')
+from nanopilot.page.server import Sessions  # noqa: E402, after what it needs was looked for
+
 SECOND = 1000  # of Playwright's times
 
 
@@ -474,6 +475,23 @@ def test_every_data_set_is_driven_and_pushed(name):
         drives.step(session.on_the_way())
     obeys(do='another')
     assert session.on_the_way() and session.drive.seed > 0
+
+
+def test_what_fails_stops_the_robots_and_not_the_server(monkeypatch, capsys):
+    def breaks(drives):
+        raise RuntimeError('/a/path/of/the/server')
+
+    sessions = Sessions(untrained('swingup', **OTHERS['swingup']), 1)
+    session = asyncio.run(sessions.enter())
+    session.take('{"do": "ask"}')
+    with monkeypatch.context() as broken:
+        broken.setattr(sessions.drives, 'step', breaks)
+        sessions.tick([session])
+    assert '/a/path' in capsys.readouterr().err
+    assert 'failed' in session.published['error'] and '/a/path' not in json.dumps(session.published['error'])
+    session.take('{"do": "restart"}')
+    sessions.tick([session])
+    assert session.published['error'] == '' and session.published['robots'][0]['steps'] == 1
 
 
 def test_what_is_left_of_a_return_is_told_to_the_policy(monkeypatch):

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import sys
 import tempfile
 import time
 import traceback
@@ -105,28 +104,37 @@ class Sessions:
         while True:
             sessions = [s for s in self.by_id.values() if s.commands or s.on_the_way() and not s.paused]
             if sessions:
-                for session in await self.compute(self.tick, sessions):
+                await self.compute(self.tick, sessions)
+                for session in sessions:
                     session.news.set()
             due = max(due + 1 / RATE, loop.time())
             await asyncio.sleep(due - loop.time())
 
     def tick(self, sessions):
-        """obey, step, publish -> the sessions, all that have something new"""
+        """obey, step, publish; what fails is told here, not on the page, and the server goes on"""
         sessions = [s for s in sessions if s.id in self.by_id]  # those that left meanwhile are closed
-        started = time.monotonic()
-        for session in sessions:
-            session.obey()
+        try:
+            started = time.monotonic()
+            for session in sessions:
+                session.obey()
+            self.step(sessions, until=started + 1 / RATE)
+            for session in sessions:
+                session.publish()
+        except Exception:
+            traceback.print_exc()
+            for session in sessions:
+                session.fail()
+
+    def step(self, sessions, until):
+        """the steps that are due; none begins after that time: the fast ones must not stop the slow"""
         left = {session: session.due() for session in sessions}
-        while any(left.values()) and time.monotonic() < started + 1 / RATE:  # the fast ones must not stop the slow
+        while any(left.values()) and time.monotonic() < until:
             drives = []
             for session in [s for s in sessions if left[s]]:
                 left[session] -= 1
                 drives += session.on_the_way()
             if drives:
                 self.drives.step(drives)
-        for session in sessions:
-            session.publish()
-        return sessions
 
 
 class OwnPagesOnly:
@@ -309,7 +317,6 @@ def make_app(policy, title, limit, hosts):
     @contextlib.asynccontextmanager
     async def lifespan(app):
         clock = asyncio.ensure_future(sessions.run())
-        clock.add_done_callback(ended)
         yield
         clock.cancel()
         sessions.worker.shutdown(cancel_futures=True)
@@ -317,13 +324,6 @@ def make_app(policy, title, limit, hosts):
 
     own = Middleware(OwnPagesOnly, hosts=hosts)
     return Starlette(routes=Site(sessions, title, hosts).routes(), middleware=[own], lifespan=lifespan)
-
-
-def ended(clock):
-    """nothing moves any more: that is said here, not on the page"""
-    if not clock.cancelled() and clock.exception():
-        traceback.print_exception(clock.exception())
-        print('the robots stand: end this with Ctrl-C and start anew', file=sys.stderr)
 
 
 def serve(policy, title, host='127.0.0.1', port=8000, limit=32):

@@ -7,6 +7,7 @@ import json
 import random
 import secrets
 from collections import deque
+from inspect import signature
 
 import numpy as np
 
@@ -60,6 +61,11 @@ class Session:
             raise ValueError('the message is not JSON') from None
         if not isinstance(command, dict) or command.get('do') not in COMMANDS:
             raise ValueError(f'no such command. There are: {", ".join(COMMANDS)}')
+        try:
+            arguments = {name: value for name, value in command.items() if name != 'do'}
+            signature(COMMANDS[command['do']]).bind(self, **arguments)
+        except TypeError as e:
+            raise ValueError(f'the command has other arguments than it takes: {e}') from None
         if len(self.commands) >= MAX_COMMANDS:
             raise ValueError('too many commands at once. Wait a moment')
         self.commands.append(command)
@@ -73,8 +79,13 @@ class Session:
                 self.error = ''
             except ValueError as e:
                 self.error = str(e)
-            except TypeError:
-                self.error = 'the command has other arguments than it takes'
+
+    def fail(self):
+        """something went wrong that no command could: its robots stand"""
+        self.commands.clear()
+        for drive in self.robots():
+            drive.over = True
+        self.published = {**self.published, 'error': 'Something failed on the server, and the robot stands. Restart'}
 
     def ask(self, prompt='', bd=None, seed=None, start=None):
         """a new request, from where the robot is; or from a start, as a permalink holds it"""
