@@ -1,4 +1,5 @@
 # make demo: from nothing to a robot that follows a sentence.   make test: lint, format and every test.
+# make page: steer the policy in the box by words, in a browser.
 # make torture: runs that are killed, files that are damaged.
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +11,9 @@ demo: $(VENV)/installed
 	$(BIN)/python train.py config/toy_nav_cpu.py
 	$(BIN)/python sample_policy.py --out_dir=out-toy-nav-cpu --prompts=data/toy_nav/prompts.txt --gif
 	$(BIN)/python sample_policy.py --out_dir=out-toy-nav-cpu --eval=test --eval_episodes=200
+
+page: $(VENV)/installed
+	$(BIN)/python sample_policy.py --serve
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -31,4 +35,4 @@ $(VENV)/installed: requirements.lock
 clean:
 	rm -rf out* data/*/prepared data/*/archives
 
-.PHONY: demo test lint torture venv clean
+.PHONY: demo page test lint torture venv clean

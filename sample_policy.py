@@ -11,6 +11,8 @@ $ python sample_policy.py --out_dir=out-gym --env=my.module:make  # act in an en
 $ python sample_policy.py --eval=archive                          # how much of a quality-diversity archive it recovers
 $ python sample_policy.py --eval=test --judge=gpt-4o-mini --human # .. by a language model, and by you (judge.py)
 $ python sample_policy.py --export=policy.onnx                    # for a robot without torch (nanopilot/onnx_policy.py)
+$ python sample_policy.py --serve                                 # a page in the browser: type, watch, type again
+$ python sample_policy.py --export_space=space                    # that page as a folder for a container, or the hub
 $ python sample_policy.py --out_dir=out-mine --export=mine        # the weights alone in half precision
 """
 
@@ -32,6 +34,7 @@ from nanopilot import checkpoint as checkpoints
 from nanopilot import dreams, onnx_export
 from nanopilot import evaluate as evaluation
 from nanopilot import judge as judging
+from nanopilot.page import space
 from nanopilot.policy import Policy
 from nanopilot.requests import check_request, numbers, read_requests, warn
 from nanopilot.rollout import BATCH_SIZE, annotated, dataset_of, draw, rollout
@@ -55,6 +58,11 @@ rows = ''  # of the tables of --eval, separated by commas: 'prompt,prompt and bd
 judge = ''  # also a language model of this name scores rollouts of --eval; where it is: OPENAI_BASE_URL, OPENAI_API_KEY
 judge_episodes = 50  # that it scores, or a person
 export = ''  # write the policy instead: as ONNX to a file (policy.onnx) and beside it, or what acts of it to a folder
+serve = False  # a page to steer it by words while it drives, until Ctrl-C (nanopilot/page/)
+host = '127.0.0.1'  # of that page. '0.0.0.0': whoever reaches this machine may use it
+port = 8000
+sessions = 32  # browsers at once; as many more may wait
+export_space = ''  # write a folder instead that is the page with this policy: a Space of the Hugging Face hub
 human = False  # also a page for a person to score them, blind: human.html
 data_dir = ''  # for --eval and --dream; '': data/<dataset>/prepared
 batch_size = BATCH_SIZE  # episodes at once, at most, in each process
@@ -65,7 +73,7 @@ workers = 0  # processes that share --eval, one thread each; the figures are the
 seed = 1337
 CHOICES = {'eval': ('', 'test', 'val', 'archive')}
 AT_LEAST = {'dream': 0, 'num_samples': 1, 'temperature': 0, 'batch_size': 1, 'eval_episodes': 0, 'threads': 0}
-AT_LEAST['workers'] = 0
+AT_LEAST |= {'workers': 0, 'port': 0, 'sessions': 1}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST, {'json': 'json_file'})
 globals().update(config)
 only = [name.strip() for name in rows.split(',') if name.strip()]
@@ -159,6 +167,8 @@ def check():
         raise ValueError('a dream is asked nothing. Leave out --eval, --prompt, --bd and --prompts, or --dream')
     if export and (dream or eval or prompt or bd or prompts or device != 'cpu'):
         raise ValueError('--export drives nothing. Leave out --eval, --dream, --prompt, --bd, --prompts and --device')
+    if (serve or export_space) and (export or dream or eval or prompt or bd or prompts):
+        raise ValueError('the page asks for requests. Leave out --export, --eval, --dream, --prompt, --bd, --prompts')
     if judge or human:
         if eval not in ('test', 'val') or only and 'prompt' not in only:
             raise ValueError(
@@ -186,6 +196,15 @@ def main():
     if env:
         name_environment(policy)
     check_policy(policy)
+    if export_space:
+        space.export(checkpoints.find_checkpoint(source, checkpoint), export_space, policy.info['dataset'])
+        print(f'written: {export_space}. Next: hf upload you/nanopilot {export_space} --repo-type=space')
+        return
+    if serve:
+        from nanopilot.page.server import serve as serve_page  # needs packages that nothing else does
+
+        serve_page(policy, f'{policy.info["dataset"]}, step {policy.info["step"]}', host, port, sessions)
+        return
     if not export:
         out.mkdir(exist_ok=True)
     if Path(export).suffix:

@@ -46,6 +46,7 @@ CALLS = {
     'can_end': 'can_end(low, high)',
     'cells': 'cells(bd, kwargs)',
     'draw_recovery': 'draw_recovery(file, asked, reached, close, kwargs)',
+    'Page': 'Page(kwargs)',
 }  # for messages: how a part is called
 
 

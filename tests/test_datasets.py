@@ -139,6 +139,7 @@ FILES = [
     'sample_policy.py',
     'train.py',
     'nanopilot/*.py',
+    'nanopilot/page/*.py',
     'data/*.py',
     'data/importers/*.py',
     'bench/*.py',

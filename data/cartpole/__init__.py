@@ -11,6 +11,7 @@ from functools import partial
 import gymnasium as gym
 import numpy as np
 
+from data import page
 from data.pictures import panels
 from data.workers import ranges_in_order
 
@@ -166,6 +167,31 @@ def report(prompt, bd, path, kwargs):
     if bd is not None:
         summary += f', asked for {bd[0]:g}'
     return {'summary': summary, 'visits': [], 'verdict': {'return': achieved}, 'ok': None}
+
+
+class Page(page.Page):
+    """the cart; a slider asks for a return, a click pushes"""
+
+    view = (-2.6, -0.5, 2.6, 1.5)
+    can_push = True
+    push_speed = 0.5  # m/s that a push adds
+
+    def shapes(self, env):
+        x, _, theta, _ = env.envs[0].unwrapped.state
+        return page.cart_and_pole(x, x + np.sin(theta), np.cos(theta), 2.4)
+
+    def progress(self, env, prompt, bd, path):
+        so_far = float(path[-1, 0])
+        readings = [['return so far', f'{so_far:.0f}']]
+        if bd is not None:
+            readings += [['asked for', f'{bd[0]:g}'], ['left of it', f'{bd[0] - so_far:.0f}']]
+        return {**super().progress(env, prompt, bd, path), 'readings': readings}
+
+    def push(self, env, x, y):
+        cart = env.envs[0].unwrapped
+        state = np.array(cart.state)
+        state[1] += self.push_speed * np.sign(x - state[0])
+        cart.state = tuple(state)
 
 
 def draw_episodes(file, episodes, kwargs):

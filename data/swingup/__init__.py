@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from data import page
 from data.pictures import panels
 from data.swingup.env import SwingUp, SwingUpVec, env_kwargs  # noqa: F401, env_kwargs is of the contract
 from data.swingup.physics import DT, FORCE, RANGES, STEPS, TRACK, Teacher, upright
@@ -228,6 +229,30 @@ def mean_or_nan(values):
 
 def report(prompt, bd, path, kwargs):
     return {'summary': f'{(len(path) - 1) * DT:g} seconds', 'visits': [], 'verdict': {}, 'ok': None}
+
+
+class Page(page.Page):
+    """the cart, with the system that the policy is not shown; another start has another system, a click pushes"""
+
+    view = (-4.2, -1.6, 4.2, 1.6)
+    can_push = True
+    push_speed = 1.0  # m/s that a push adds
+
+    def shapes(self, env):
+        x, _, theta, _ = env.state[0]
+        length = 2 * env.system[0, 2]
+        return page.cart_and_pole(x, x - length * np.sin(theta), length * np.cos(theta), TRACK)
+
+    def progress(self, env, prompt, bd, path):
+        cart, pole, half = env.system[0]
+        system = f'cart {cart:.2f} kg, pole {pole:.2f} kg, 2 x {half:.2f} m'
+        up = 'yes' if upright(env.state)[0] else 'no'
+        readings = [['system', system], ['upright', up], ['seconds', f'{(len(path) - 1) * DT:.1f}']]
+        return {**super().progress(env, prompt, bd, path), 'readings': readings}
+
+    def push(self, env, x, y):
+        env.state = env.state.copy()
+        env.state[0, 1] += self.push_speed * np.sign(x - env.state[0, 0])
 
 
 def draw_episodes(file, episodes, kwargs):

@@ -3,7 +3,7 @@ toy_nav: a robot in a furnished room, steered by words. What a data set offers (
 
 The parts: world.py physics, env.py environments, places.py landmarks, itinerary.py what is asked and scored, phrases.py
 and reading.py words for it and back, noise.py and rewording.py other words, driver.py and qd.py what sources.py
-collects, llm.py what language models are asked and told, reports.py and draw.py what people read and see.
+collects, llm.py what language models are asked and told, reports.py, draw.py and page.py what people read and see.
 """
 
 import json
@@ -233,6 +233,13 @@ def animate(file, episode, kwargs):
     from data.toy_nav.draw import animation
 
     animation(file, World(kwargs['scene']), panel(episode, kwargs))
+
+
+def Page(kwargs):
+    """what the page of sample_policy.py --serve shows: page.Page"""
+    from data.toy_nav import page
+
+    return page.Page(kwargs, places(kwargs))
 
 
 def draw_recovery(file, asked, reached, close, kwargs):
