@@ -222,14 +222,10 @@ class Episodes:
         """
         Ask for something else in the middle of an episode, of the rows where mask (n,). What happened before is
         computed anew under the new prompt: they go on exactly as if it had been asked from the start. A plan that
-        has begun is carried out before.
+        has begun is carried out before. To forget what happened, as toy_nav does better: reset_rows(mask, prompts).
         """
         rows = np.flatnonzero(mask)
         check_requests(self, len(rows), prompts)
-        self.go_on(rows, prompts)
-
-    def go_on(self, rows, prompts):
-        """change_prompts of rows (n,) without its checks"""
         steps = self.cache.t[rows]
         self.ask(rows, prompts)
         self.read(rows)

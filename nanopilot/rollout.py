@@ -76,10 +76,11 @@ class Rows:
         return metrics.to_go(returns, so_far, steps, self.policy.data_spec['discount'])
 
     def change_prompts(self):
-        """rows that have come to the step from which on something else is asked"""
+        """rows that have come to the step from which on something else is asked begin an episode where they are"""
         due = [row for row in np.flatnonzero(self.running) if self.episodes[row].is_due()]
         if due:
-            self.policy.go_on(np.array(due), [self.episodes[row].change[1] for row in due])
+            self.policy.ask(due, [self.episodes[row].change[1] for row in due])
+            self.policy.begin_rows(np.array(due))
 
     def step(self, **sampling):
         """a step of all rows that run"""
