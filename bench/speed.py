@@ -1,7 +1,7 @@
 """
 How fast is it? Each figure is a ratio of two things that run in turn in this process, A B A B ..: the pairs' median.
 
-$ python -m bench.speed                            # from the checkout's root: one table, about 15 minutes on 2 cores
+$ python -m bench.speed                            # from the checkout's root: one table, about 20 minutes on 2 cores
 $ python -m bench.speed --only=rollout,attention   # some parts: rollout, attention, training, environment, evaluation,
                                                    # prepare, files, workers, ranks, start, busy, gpu
 $ python -m bench.speed --nanogpt=../nanoGPT       # also against a checkout of nanoGPT; with `pip install '.[bench]'`

@@ -6,10 +6,13 @@ $ python -m pytest tests/test_model.py -k window --durations=10
 """
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -61,14 +64,42 @@ def alone(command):
     return words + ['--workers=1'] * (scored and not any(word.startswith('--workers') for word in words))
 
 
-def run(*command, cwd, env=()):
-    """a script of the project, or a module as 'bench.speed', as a user runs it -> CompletedProcess with text"""
+def run(*command, cwd, env=None):
+    """
+    a script of the project, or a module as 'bench.speed', as a user runs it -> CompletedProcess with text; env: further
+    variables of the environment. With them, or with '-c', Python itself begins anew
+    """
     command = alone(command)
     command = [str(ROOT / c) if c.endswith('.py') and (ROOT / c).exists() else str(c) for c in command]
     if command[0].startswith('bench.'):
         command = ['-m', *command]
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), **dict(env)}
-    return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300, env=env)
+    variables = {**os.environ, 'PYTHONPATH': str(ROOT), **(env or {})}
+    if env is None and command[0] != '-c':
+        return python(command, cwd, variables)
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300, env=variables
+    )
+
+
+@cache
+def warm_python():
+    """warm.py, which ends with this process"""
+    return subprocess.Popen(
+        [sys.executable, ROOT / 'tests' / 'warm.py'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def python(args, cwd, env):
+    """`python *args` in another process that has loaded torch and the like already -> CompletedProcess with text"""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: os.path.join(folder, name) for name in ('stdout', 'stderr')}
+        for file in files.values():
+            Path(file).touch()
+        job = {'args': list(map(str, args)), 'cwd': str(cwd), 'env': env, 'seconds': 300, **files}
+        print(json.dumps(job), file=warm_python().stdin, flush=True)
+        status = int(warm_python().stdout.readline())
+        said = {name: Path(file).read_text() for name, file in files.items()}
+    return subprocess.CompletedProcess(args, status, **said)
 
 
 def refused(process, *words):

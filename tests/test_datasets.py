@@ -231,7 +231,7 @@ def spoken(tmp_path_factory):
     }
     printed = []
     for _, script, *args in readme_code('One with words')[1]:
-        process = run(str(folder / script), *args, *small[script], cwd=folder, env={'PYTHONPATH': str(folder)})
+        process = run(str(folder / script), *args, *small[script], cwd=folder)
         assert process.returncode == 0, (script, process.stderr)
         printed.append(process.stdout)
     return folder, printed
@@ -272,7 +272,6 @@ def test_a_data_set_without_it_ends_in_one_line(missing, args, spoken):
             '--workers=1',
             *args,
             cwd=folder,
-            env={'PYTHONPATH': str(folder)},
         )
     finally:
         file.write_text(whole)

@@ -1,15 +1,14 @@
 """Every command and example of README.md, CONTRIBUTING.md and data/README.md runs, small."""
 
+import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python
 from conftest import SMALL as SMALL_MODEL
 
 SMALL = {  # what makes a command of each script take seconds
@@ -49,8 +48,8 @@ def folder(tmp_path_factory):
     return copy
 
 
-def python(folder, *args):
-    process = subprocess.run([sys.executable, *args], cwd=folder, capture_output=True, text=True, timeout=300)
+def succeeds(folder, *args):
+    process = python(args, folder, dict(os.environ))
     assert process.returncode == 0, (args, process.stdout[-500:], process.stderr[-2000:])
 
 
@@ -71,10 +70,10 @@ def test_the_readmes_commands_run(folder):
     assert [command.split()[1] for command in written[:4]] == scripts
     for command in written:
         if 'mine.parquet' in command:
-            python(folder, '-c', code('README.md', 1))
+            succeeds(folder, '-c', code('README.md', 1))
         if 'cartpole.npz' in command:
             random_cartpole(folder / 'cartpole.npz')
-        python(folder, *small(command))
+        succeeds(folder, *small(command))
 
 
 def random_cartpole(file):
@@ -95,7 +94,7 @@ def random_cartpole(file):
 
 
 def test_the_loop_of_the_readme_runs(trained, folder):
-    python(folder, '-c', code('README.md').replace("'out-toy-nav-cpu'", repr(str(trained))))
+    succeeds(folder, '-c', code('README.md').replace("'out-toy-nav-cpu'", repr(str(trained))))
 
 
 def test_the_smallest_data_set_is_one(folder):
@@ -113,14 +112,14 @@ def test_the_smallest_data_set_is_one(folder):
     ]
     assert len(written) == 4
     for _, script, *args in written:
-        python(folder, script, *args, *few[script])
+        succeeds(folder, script, *args, *few[script])
     assert (folder / 'out-mine' / 'eval_test_returns.png').is_file()
 
 
 def test_the_example_of_data_readme_runs(folder):
-    python(folder, '-c', code('data/README.md', 2))
+    succeeds(folder, '-c', code('data/README.md', 2))
     shares = ['--val_share=0.2', '--test_share=0.2']
-    python(folder, 'prepare.py', '--archive=mine.parquet', '--out_dir=p', *shares)
+    succeeds(folder, 'prepare.py', '--archive=mine.parquet', '--out_dir=p', *shares)
 
 
 def test_make_runs_what_the_readme_shows():

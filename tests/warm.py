@@ -1,0 +1,79 @@
+"""
+A Python that has loaded the packages, and forks for each script that it is asked to run: most of what a small run takes
+is their import. The project's own modules are loaded anew by each script, as are its settings.
+
+It reads lines of JSON: {args, cwd, env, stdout, stderr, seconds}, and answers each with an exit status.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import signal
+import sys
+import types
+
+PACKAGES = [
+    'torch',
+    'torch._dynamo',
+    'numpy',
+    'pyarrow.parquet',
+    'matplotlib.figure',
+    'sklearn.cluster',
+    'scipy.ndimage',
+    'scipy.sparse.csgraph',
+    'gymnasium',
+    'joblib',
+    'safetensors.torch',
+    'sentencepiece',
+    'tqdm',
+]
+
+
+def become(args, cwd, env, stdout, stderr, seconds):
+    """this process is now a new one of `python *args`, as far as a script can tell; it ends after so many seconds"""
+    for number, file, mode in (0, os.devnull, os.O_RDONLY), (1, stdout, os.O_WRONLY), (2, stderr, os.O_WRONLY):
+        os.dup2(os.open(file, mode), number)
+    signal.alarm(seconds)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    first = os.path.dirname(args[0]) if args[0].endswith('.py') else cwd
+    sys.path[0] = os.path.abspath(os.path.join(cwd, first))
+    sys.path[1:1] = filter(None, env.get('PYTHONPATH', '').split(os.pathsep))
+
+
+def execute(args):
+    if args[0] == '-m':
+        sys.argv = args[1:]
+        runpy.run_module(args[1], run_name='__main__', alter_sys=True)
+        return
+    main = sys.modules['__main__'] = types.ModuleType('__main__')
+    if args[0] == '-c':
+        sys.argv = ['-c', *args[2:]]
+        text, name = args[1], '<string>'
+    else:
+        sys.argv = args
+        main.__file__ = name = os.path.abspath(args[0])
+        with open(name) as f:
+            text = f.read()
+    exec(compile(text, name, 'exec'), vars(main))
+
+
+def next_job():
+    """-> what to become, in a process of its own; None at the end, in the one that was asked"""
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            return json.loads(line)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    return None
+
+
+for package in PACKAGES:
+    importlib.import_module(package)
+job = next_job()
+if job:
+    become(**job)
+    execute(job['args'])
