@@ -50,7 +50,7 @@ class Page(page.Page):
             shapes.append(text(x, y - 9, name, 5))
         return shapes
 
-    def shapes(self, env):
+    def shapes(self, env, obs):
         x, y, c, s = env.state[0]
         r = self.world.radius
         body = circle(x, y, r, fill=END, edge='#ffffff', width=2)
