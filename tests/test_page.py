@@ -34,6 +34,8 @@ from data import contract
 from data import gym as gym_data
 from model import GPT, GPTConfig
 from nanopilot import Policy
+from nanopilot.checkpoint import find_checkpoint
+from nanopilot.page import space
 from nanopilot.page.drives import Drives
 from nanopilot.page.sessions import Session, news
 
@@ -45,7 +47,7 @@ except ImportError:
 websockets = pytest.importorskip('websockets', reason="the page's server is not installed: pip install '.[page]'")
 pytest.importorskip('starlette', reason="the page's server is not installed: pip install '.[page]'")
 pytest.importorskip('uvicorn', reason="the page's server is not installed: pip install '.[page]'")
-from nanopilot.page.server import LOOPBACK, UVICORN, Sessions, make_app, uvicorn  # noqa: E402, after what it needs was looked for
+from nanopilot.page.server import LOOPBACK, UVICORN, Sessions, make_app, serve, uvicorn  # noqa: E402, after what it needs was looked for
 
 SECOND = 1000  # of Playwright's times
 
@@ -61,25 +63,37 @@ def started(*args):
 
 
 def ended(process):
-    """as by Ctrl-C -> what it printed on stderr"""
+    """as by Ctrl-C -> what it printed on stderr, its exit code"""
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    return errors
+    return errors, process.returncode
 
 
 @pytest.fixture(scope='module')
 def server():
+    """in the end Ctrl-C ends it, while a robot is on its way in a browser"""
     process, url = started()
     yield url
-    assert ended(process) == ''
+
+    async def talk(client):
+        await client.do(do='ask', prompt='go to the bed')
+        await client.until(lambda m: m['robots'][0]['steps'] > 3)
+        return await asyncio.to_thread(ended, process)
+
+    assert session(url, talk) == ('', 0)
 
 
-@pytest.fixture(scope='module')
-def small():
-    """room for two, and for two that wait"""
-    process, url = started('--sessions=2')
-    yield url
-    assert ended(process) == ''
+@contextlib.contextmanager
+def served(policy, limit=2):
+    """the page of a policy, by a thread -> its address"""
+    with socket.create_server(('127.0.0.1', 0)) as listening:
+        web = uvicorn.Server(uvicorn.Config(make_app(policy, 'untrained', limit, LOOPBACK), **UVICORN))
+        thread = threading.Thread(target=web.run, kwargs={'sockets': [listening]})
+        thread.start()
+        yield f'http://127.0.0.1:{listening.getsockname()[1]}'
+        web.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 # ------------------------------------------------------------------------------
@@ -307,14 +321,14 @@ def test_downloads(server):
     assert gif_status == 200 and gif.startswith(b'GIF89a') and 'attachment' in headers['Content-Disposition']
 
 
-def test_a_third_waits_a_fifth_is_refused_and_who_goes_makes_room(small):
-    async def run():
-        clients = [await Client(small).__aenter__() for _ in range(2)]
+def test_a_third_waits_a_fifth_is_refused_and_who_goes_makes_room():
+    async def run(url):
+        clients = [await Client(url).__aenter__() for _ in range(2)]
         for client in clients:
             await client.until(lambda m: 'robots' in m)
-        waiting = [await Client(small).__aenter__() for _ in range(2)]
+        waiting = [await Client(url).__aenter__() for _ in range(2)]
         assert [(await client.receive())['waiting'] for client in waiting] == [1, 2]
-        async with Client(small) as fifth:
+        async with Client(url) as fifth:
             assert (await fifth.receive()) == {'full': 2}
         await waiting[0].__aexit__()
         await clients[0].__aexit__()
@@ -322,8 +336,9 @@ def test_a_third_waits_a_fifth_is_refused_and_who_goes_makes_room(small):
         for client in clients[1], waiting[1]:
             await client.__aexit__()
 
-    for _ in range(3):  # every time the same: no seat is lost
-        asyncio.run(run())
+    with served(untrained('swingup'), limit=2) as url:
+        for _ in range(3):  # every time the same: no seat is lost
+            asyncio.run(run(url))
 
 
 def test_20_browsers_at_once_take_10_steps_a_second_each(server):
@@ -345,23 +360,10 @@ def test_20_browsers_at_once_take_10_steps_a_second_each(server):
     assert min(rates) >= 10, rates
 
 
-def test_it_ends_at_ctrl_c_with_a_browser_connected():
-    process, url = started()
-
-    async def talk(client):
-        await client.do(do='ask', prompt='go to the bed')
-        await client.until(lambda m: m['robots'][0]['steps'] > 3)
-        return await asyncio.to_thread(ended, process)
-
-    assert session(url, talk) == ''
-    assert process.returncode == 0
-
-
 def test_a_port_that_is_taken_is_said_in_one_line(server):
-    command = [sys.executable, ROOT / 'sample_policy.py', '--serve', f'--port={urlsplit(server).port}']
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert process.returncode != 0 and process.stderr.count('\n') == 1
-    assert 'Choose another --port' in process.stderr
+    with pytest.raises(OSError, match='Choose another --port') as e:
+        serve(None, '', port=urlsplit(server).port)
+    assert '\n' not in str(e.value)
 
 
 def test_no_other_site_frames_it(server):
@@ -412,9 +414,8 @@ def distributions(names):
 
 def test_an_export_is_all_that_a_container_needs(tmp_path):
     """it runs from its folder alone, where there is no package but those that its requirements bring"""
-    command = [sys.executable, ROOT / 'sample_policy.py', f'--export_space={tmp_path}/space']
-    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120).returncode == 0
-    folder = tmp_path / 'space'
+    policy, folder = find_checkpoint(ROOT / 'data' / 'toy_nav' / 'policy', 'best'), tmp_path / 'space'
+    space.export(policy, folder, 'toy_nav')
     card, dockerfile = (folder / 'README.md').read_text(), (folder / 'Dockerfile').read_text()
     port = re.search(r'app_port: (\d+)', card)[1]
     assert 'sdk: docker' in card and f'--port={port}' in dockerfile and '--host=0.0.0.0' in dockerfile
@@ -433,9 +434,9 @@ def test_an_export_is_all_that_a_container_needs(tmp_path):
     url = process.stdout.readline().strip()
     assert url, process.communicate()[1]
     assert session(url.split()[0], lambda client: client.do(do='ask', prompt='go to the bed')) is None
-    assert ended(process) == ''
-    again = subprocess.run([sys.executable, ROOT / 'sample_policy.py', f'--export_space={folder}'], capture_output=True)
-    assert again.returncode != 0 and b'there already' in again.stderr
+    assert ended(process) == ('', 0)
+    with pytest.raises(ValueError, match='there already'):
+        space.export(policy, folder, 'toy_nav')
 
 
 # ------------------------------------------------------------------------------
@@ -854,19 +855,6 @@ def test_who_wants_no_motion_sees_a_picture_a_second(opened):
         page = opened('/?prompt=go to the bed, then to the cactus', reduced_motion=motion)
         counts.append(page.evaluate(counting))
     assert counts[0] > 20 and 1 <= counts[1] <= 3, counts
-
-
-@contextlib.contextmanager
-def served(policy):
-    """its page, by a thread -> its address"""
-    with socket.create_server(('127.0.0.1', 0)) as listening:
-        web = uvicorn.Server(uvicorn.Config(make_app(policy, 'untrained', 2, LOOPBACK), **UVICORN))
-        thread = threading.Thread(target=web.run, kwargs={'sockets': [listening]})
-        thread.start()
-        yield f'http://127.0.0.1:{listening.getsockname()[1]}'
-        web.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 COLOURS = """id => {

@@ -10,6 +10,7 @@ of one's own, --env=my.module:make, is code: it runs only where a command names 
 """
 
 import importlib
+import os
 import re
 import sys
 
@@ -254,6 +255,7 @@ def that_draws(kwargs):
 
 def first_frame(kwargs):
     """a picture (h, w, 3) uint8, None where there is none; why drawing fails is said"""
+    os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')  # pictures, no windows
     env = that_draws(kwargs)
     if env.render_mode != 'rgb_array':
         return None

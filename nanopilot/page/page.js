@@ -183,7 +183,7 @@ function update(message) {
   })
   say('error', message.error)
   const [robot] = message.robots
-  suggest(message.suggestions)
+  suggest(hello.takes.prompt ? message.suggestions : [])
   showPanel(robot, robots[0].asked)
   if ($('beside-figure').hidden !== message.robots.length < 2) {
     $('beside-figure').hidden = message.robots.length < 2
