@@ -230,6 +230,17 @@ def test_words_never_seen_are_said(server):
     assert asked['goals'] == ['the fridge']  # it is judged as it is read
 
 
+def test_a_point_in_a_wall_is_said(server):
+    async def talk(client):
+        await client.do(do='ask', bd=[4, 4])
+        wall = await client.until(has_begun(2))
+        await client.do(do='ask', bd=[100, 60])
+        return wall, await client.until(has_begun(3))
+
+    wall, floor = session(server, talk)
+    assert 'in a wall' in wall['robots'][0]['asked']['notes'][0] and floor['robots'][0]['asked']['notes'] == []
+
+
 def test_mistakes_are_said_in_one_line_and_the_drive_goes_on(server):
     async def talk(client):
         await client.do(do='ask', prompt='go to the bed')
@@ -879,7 +890,9 @@ def test_what_an_environment_draws_is_seen(opened):
         shows(page, '#asked', 'return 70')
         shows(page, '#readings', 'asked for 70')
         assert page.locator('#bd-0').input_value() == '70'
-        page.wait_for_function(f'({COLOURS})("picture") > 50')
+        deadline = time.monotonic() + 20
+        while page.evaluate(COLOURS, 'picture') < 50:
+            assert time.monotonic() < deadline
         page.locator('#bd-0').focus()
         page.keyboard.press('ArrowRight')
         shows(page, '#asked', 'return 71')

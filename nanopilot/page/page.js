@@ -52,7 +52,9 @@ function begin(found) {
   say('connection', 'connected')
   say('title', hello.title)
   const takes = hello.takes
-  $('prompt').hidden = $('prompt-label').hidden = !takes.prompt
+  $('prompt').hidden = !takes.prompt
+  $('prompt-label').hidden = !takes.prompt && hello.bd.length
+  if (!takes.prompt) say('prompt-label', 'Nothing is asked: it does what it has learned')
   showBeside(takes)
   $('gif').hidden = !takes.gif
   $('bds').hidden = !hello.bd.length
