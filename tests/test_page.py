@@ -658,6 +658,7 @@ def test_a_level_suggests_its_mission_and_no_other_is_judged():
     assert page.progress(env, mission, None, path)['ok'] is False
     env.success[0] = True
     assert page.progress(env, mission, None, path)['ok'] is True
+    assert page.progress(env, f'{mission.capitalize()}.', None, path)['ok'] is True
     assert page.progress(env, 'go to the moon', None, path)['ok'] is None
     env.reset(seed=[6])
     assert page.progress(env, page.suggestions(env)[0], None, path)['ok'] is False

@@ -26,6 +26,7 @@ class Page(page.Frames):
 
     def progress(self, env, prompt, bd, path):
         mission = env.missions[0]
-        ok = bool(env.success[0]) if prompt == mission else None
-        readings = [['mission of this level, the only one that is judged', mission]]
-        return {**super().progress(env, prompt, bd, path), 'ok': ok, 'readings': readings}
+        told = super().progress(env, prompt, bd, path)
+        if prompt and prompt.lower().strip(' .!') == mission:
+            return {**told, 'ok': bool(env.success[0])}
+        return {**told, 'readings': [['only the mission of this level is judged', mission]] if prompt else []}
