@@ -151,22 +151,25 @@ class Bars(Page):
         self.columns, self.mean, self.std = columns[:MOST_BARS], mean, std
         self.names = [spec['obs_names'][column] for column in self.columns]
         self.bd_names = spec['bd_names']
-        self.view = (-5.5, -1.5, 4.5, max(len(self.names), 5))
+        self.n = len(self.names)
+        self.wide = max(self.n / 8, 1)  # a deviation, in heights of a bar: no picture is much higher than wide
+        self.view = (-6 * self.wide, -1.5, 5 * self.wide, max(self.n, 5))
 
     def background(self):
-        n = len(self.names)
-        lines = [line([[x, -0.3], [x, n]], '#d5d9e0', dashed=x != 0) for x in (-3, -2, -1, 0, 1, 2, 3)]
-        marks = [text(x, -0.6, f'{x:+d}' if x else 'mean', 0.35) for x in (-3, -2, -1, 0, 1, 2, 3)]
-        names = [text(-4.3, n - k - 0.5, name[:24], 0.35) for k, name in enumerate(self.names)]
-        return [box(*self.view, fill='#ffffff'), *lines, *marks, *names, text(0, -1.1, 'deviations of training', 0.35)]
+        w, shapes = self.wide, [box(*self.view, fill='#ffffff')]
+        for x in range(-3, 4):
+            shapes.append(line([[w * x, -0.3], [w * x, self.n]], '#d5d9e0', dashed=x != 0))
+            shapes.append(text(w * x, -0.6, f'{x:+d}' if x else 'mean', 0.3))
+        shapes.append(text(0, -1.1, 'standard deviations in training', 0.3))
+        return shapes + [text(-4.5 * w, self.n - k - 0.5, name[:24], 0.3) for k, name in enumerate(self.names)]
 
     def shapes(self, env, obs):
-        shapes = []
+        shapes, w = [], self.wide
         for k, x in enumerate(obs[self.columns]):
-            y = len(self.names) - k - 0.5
-            length = np.clip((x - self.mean[k]) / max(self.std[k], 1e-9), -3, 3)
+            y = self.n - k - 0.5
+            length = w * np.clip((x - self.mean[k]) / max(self.std[k], 1e-9), -3, 3)
             shapes.append(box(min(length, 0), y - 0.3, max(length, 0), y + 0.3, fill='#7fb0da', edge='#3d3fa8'))
-            shapes.append(text(3.8, y, f'{x:.3g}', 0.35))
+            shapes.append(text(4 * w, y, f'{x:.3g}', 0.3))
         return shapes
 
 
