@@ -5,6 +5,15 @@ A picture is a list of shapes from back to front, dicts that become JSON, in uni
 in CSS: '#1d2433'.
 """
 
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+MOST_BARS = 40  # observations that are drawn
+MOST_PIXELS = 480  # of a picture's longer side
+
 
 def polygon(points, fill='', edge='', width=1):
     """points: [[x, y], ..]; width: of the edge, in pixels"""
@@ -29,6 +38,30 @@ def text(x, y, words, size, fill='#1d2433'):
     return {'kind': 'text', 'x': float(x), 'y': float(y), 'text': words, 'size': size, 'fill': fill}
 
 
+def image(pixels, width, height):
+    """pixels (h, w, 3) uint8, as large as fits into 0, 0 to width, height; they are sent as JPEG, 480 a side at most"""
+    h, w = pixels.shape[:2]
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((MOST_PIXELS, MOST_PIXELS))
+    file = io.BytesIO()
+    picture.save(file, 'jpeg', quality=90, subsampling=0)
+    scale = min(width / w, height / h)
+    x, y = (width - scale * w) / 2, (height - scale * h) / 2
+    data = 'data:image/jpeg;base64,' + base64.b64encode(file.getvalue()).decode()
+    return {'kind': 'image', 'x': x, 'y': y, 'width': scale * w, 'height': scale * h, 'data': data}
+
+
+def reached(names, bd, path):
+    """what a descriptor of these names is so far, beside what was asked for -> [[name, value], ..], for `progress`"""
+    found = []
+    for k, name in enumerate(names):
+        value = f'{path[-1][k]:.4g}'
+        if bd is not None:
+            value += f', asked for {bd[k]:.4g}, {bd[k] - path[-1][k]:.4g} to go'
+        found.append([name, value])
+    return found
+
+
 def as_lists(points):
     return [[round(float(x), 3), round(float(y), 3)] for x, y in points]
 
@@ -43,24 +76,35 @@ def cart_and_pole(x, tip_x, tip_y, track):
 
 
 class Page:
-    """Of one environment's kwargs. env: a vector environment of one, as make_vec(1) returns it."""
+    """Of one environment's kwargs. env: a vector environment of one, as `environment` makes it."""
 
     view = (0, 0, 1, 1)  # what the picture shows: x and y at its lower left, x and y at its upper right
     examples = ()  # prompts to try
     seeds = (0, 2**31)  # of `another start`: from the first on, below the second
+    speed = 1  # at first, one of 0.25, 1, 2, 4, 8; 1: 25 steps a second
     bd_is_point = False  # is bd a point of the picture? Then a click asks for it, and the path is drawn
     can_put = False  # can an episode begin in any state, as `put` does?
     can_push = False
+    can_dream = False  # does `shapes` need observations alone? Then it draws what a model makes up, where it does
+    bd_names = ()  # of the descriptor, for its readings
 
     def __init__(self, kwargs):
         self.kwargs = kwargs
+
+    def environment(self, make):
+        """-> a vector environment of one. make(n): the data set's own of n"""
+        return make(1)
 
     def background(self):
         """shapes that stay as they are"""
         return []
 
-    def shapes(self, env):
-        """.. of its state now"""
+    def shapes(self, env, obs):
+        """.. of its state now, at which it shows obs (n_obs,). env: None in a dream"""
+        return []
+
+    def suggestions(self, env):
+        """prompts that go with where this episode began"""
         return []
 
     def request(self, prompt, bd):
@@ -76,7 +120,7 @@ class Page:
         not; 'entered': for each of 'avoid', was it done?; 'ok': were this the end, is the request carried out? None:
         nobody knows; 'readings': [[name, value], ..] for a person, strings}
         """
-        return {'steps': [], 'entered': [], 'ok': None, 'readings': []}
+        return {'steps': [], 'entered': [], 'ok': None, 'readings': reached(self.bd_names, bd, path)}
 
     def state(self, env):
         """-> numbers with which `put` begins where env is now"""
@@ -92,3 +136,54 @@ class Page:
     def push(self, env, x, y):
         """something else pushes towards a point of the picture, in mid-episode"""
         raise ValueError('nothing can be pushed here')
+
+
+class Bars(Page):
+    """
+    The observations, a bar each, where a data set draws nothing: how far each is from its mean in training, in standard
+    deviations, to 3 on both sides. spec: the data set's; columns, mean, std: of what was trained on
+    """
+
+    can_dream = True
+
+    def __init__(self, kwargs, spec, columns, mean, std):
+        super().__init__(kwargs)
+        self.columns, self.mean, self.std = columns[:MOST_BARS], mean, std
+        self.names = [spec['obs_names'][column] for column in self.columns]
+        self.bd_names = spec['bd_names']
+        self.n = len(self.names)
+        self.wide = max(self.n / 8, 1)  # a deviation, in heights of a bar: no picture is much higher than wide
+        self.view = (-6 * self.wide, -1.5, 5 * self.wide, max(self.n, 5))
+
+    def background(self):
+        w, shapes = self.wide, [box(*self.view, fill='#ffffff')]
+        for x in range(-3, 4):
+            shapes.append(line([[w * x, -0.3], [w * x, self.n]], '#d5d9e0', dashed=x != 0))
+            shapes.append(text(w * x, -0.6, f'{x:+d}' if x else 'mean', 0.3))
+        shapes.append(text(0, -1.1, 'standard deviations in training', 0.3))
+        return shapes + [text(-4.5 * w, self.n - k - 0.5, name[:24], 0.3) for k, name in enumerate(self.names)]
+
+    def shapes(self, env, obs):
+        shapes, w = [], self.wide
+        for k, x in enumerate(obs[self.columns]):
+            y = self.n - k - 0.5
+            length = w * np.clip((x - self.mean[k]) / max(self.std[k], 1e-9), -3, 3)
+            shapes.append(box(min(length, 0), y - 0.3, max(length, 0), y + 0.3, fill='#7fb0da', edge='#3d3fa8'))
+            shapes.append(text(4 * w, y, f'{x:.3g}', 0.3))
+        return shapes
+
+
+class Frames(Page):
+    """What an environment draws of itself. frame: (h, w, 3) uint8, one of its pictures; bd_names: of the descriptor"""
+
+    def __init__(self, kwargs, frame, bd_names):
+        super().__init__(kwargs)
+        self.bd_names = bd_names
+        self.view = (0, 0, frame.shape[1], frame.shape[0])
+
+    def frame(self, env):
+        """-> (h, w, 3) uint8"""
+        return env.envs[0].render()
+
+    def shapes(self, env, obs):
+        return [image(self.frame(env), *self.view[2:])]

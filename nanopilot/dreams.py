@@ -12,7 +12,6 @@ from data.batches import Batches, per_source
 from data.metrics import interval
 from data.pictures import save
 from nanopilot.bins import DONE
-from nanopilot.kv_cache import KVCache
 from nanopilot.rollout import dataset_of
 from nanopilot.sampling import sample_logits
 
@@ -20,57 +19,97 @@ from nanopilot.sampling import sample_logits
 # dreams
 
 
-@torch.inference_mode()
+class Dreamer:
+    """
+    Episodes of n rows that a model of every number makes up, a step at a time: the observations, token by token, then
+    an action. bins, obs (n, n_obs), act (n,): of the last step of each row
+    """
+
+    def __init__(self, policy, n, temperature=1.0, top_p=1.0, seed=1337):
+        self.model, self.temperature, self.top_p = policy.model, temperature, top_p
+        self.generator = torch.Generator(policy.device).manual_seed(seed)
+        self.edges = policy.model.steps.edges
+        self.middles = (self.edges[:, 1:] + self.edges[:, :-1]) / 2  # (n_obs, n_bins): a number of each bin
+        self.bins = torch.zeros(n, policy.config.n_obs, dtype=torch.int64, device=policy.device)
+        self.obs = torch.zeros(n, policy.config.n_obs, device=policy.device)
+        self.act = torch.zeros(n, dtype=torch.int64, device=policy.device)
+        self.cache = policy.new_cache(n)
+
+    def begin(self, rows, prompts, bd=None):
+        """new episodes in rows (n,), of prompts, lists of token ids, and bd (n, n_bd)"""
+        self.cache.read(rows, prompts, bd)
+
+    def see(self, rows, obs):
+        """a step of rows (n,) whose observations (n, n_obs) are not made up; its action is"""
+        self.obs[rows] = obs
+        self.bins[rows] = in_bins(obs, self.edges)
+        self.decide(rows)
+
+    @torch.inference_mode()
+    def step(self, rows):
+        """a step of rows (n,) -> whether the episode ended instead, (n,), a numpy array"""
+        for slot in range(self.obs.shape[1]):  # the step is taken again, each time one token of it is known better
+            token, done = self.draw(rows, slot)
+            self.bins[rows, slot] = token
+            self.obs[rows, slot] = self.middles[slot, token]
+            if slot == 0:
+                ended = done.cpu().numpy()
+        self.decide(rows)
+        return ended
+
+    @torch.inference_mode()
+    def decide(self, rows):
+        """the action of rows (n,) at the observations of this step, which is over then"""
+        self.act[rows], _ = self.draw(rows, self.obs.shape[1])
+        self.cache.t[rows] += 1
+
+    def draw(self, rows, slot):
+        """a token of the step that comes next, whose tokens before it are known -> as of sample_token"""
+        some = None if len(rows) == len(self.obs) else rows
+        logits = self.cache.step(self.obs[rows, None], self.act[rows, None], rows=some)['token'][:, 0, slot]
+        t = torch.from_numpy(self.cache.t[rows]).to(logits.device)
+        return sample_token(self.model, logits, slot, t, self.temperature, self.top_p, self.generator)
+
+
+def in_bins(obs, edges):
+    """obs (.., n_obs), edges (n_obs, n_bins + 1) -> the bin of each; the outermost hold all beyond"""
+    return (obs[..., None] >= edges[:, 1:-1]).sum(-1)
+
+
 def dream(policy, n, temperature=1.0, top_p=1.0, seed=1337):
     """
     n episodes from RESET to DONE or for as long as any was, drawn token by token
     -> dicts of bins (T, n_obs) int64, act (T,) int64 and terminated, whether the model ended it
     """
-    model, c, steps = policy.model, policy.config, policy.config.max_steps - 1
-    device = policy.device
-    generator = torch.Generator(device).manual_seed(seed)
-    edges = model.steps.edges
-    middles = (edges[:, 1:] + edges[:, :-1]) / 2  # (n_obs, n_bins): a number of each bin
-    obs = torch.zeros(n, 1, c.n_obs, device=device)
-    act = torch.zeros(n, 1, dtype=torch.int64, device=device)
-    bins = torch.zeros(n, steps, c.n_obs, dtype=torch.int64)
-    acts = torch.zeros(n, steps, dtype=torch.int64)
+    steps, rows = policy.config.max_steps - 1, np.arange(n)
+    dreamer = Dreamer(policy, n, temperature, top_p, seed)
+    dreamer.begin(rows, [policy.tokens(None)] * n)
+    bins, acts = [], []
     length = np.full(n, steps)
     terminated = np.zeros(n, bool)
-    cache = KVCache(model, n)
-    cache.read(np.arange(n), [policy.tokens(None)] * n)
     for t in tqdm(range(steps), desc='dream', unit='step', disable=None):
-        for slot in range(c.n_slots):  # the step is taken again and again, each time one token of it is known better
-            logits = cache.step(obs, act)['token'][:, 0, slot]  # (n, vocabulary)
-            token, done = sample_token(model, logits, slot, t, temperature, top_p, generator)
-            ends = done.cpu().numpy() & ~terminated
-            length[ends] = t
-            terminated |= ends
-            if slot < c.n_obs:
-                bins[:, t, slot] = token.cpu()
-                obs[:, 0, slot] = middles[slot, token]
-            else:
-                acts[:, t] = token.cpu()
-                act = token[:, None]
-        cache.t += 1
+        done = dreamer.step(rows)
+        bins.append(dreamer.bins.cpu().numpy().copy())
+        acts.append(dreamer.act.cpu().numpy().copy())
+        length[done & ~terminated] = t
+        terminated |= done
         if terminated.all():
             break
-    return [
-        {'bins': bins[i, :T].numpy(), 'act': acts[i, :T].numpy(), 'terminated': bool(terminated[i])}
-        for i, T in enumerate(length)
-    ]
+    bins, acts = np.stack(bins, 1), np.stack(acts, 1)  # (n, t, n_obs), (n, t)
+    return [{'bins': bins[i, :T], 'act': acts[i, :T], 'terminated': bool(terminated[i])} for i, T in enumerate(length)]
 
 
 def sample_token(model, logits, slot, t, temperature, top_p, generator):
     """
-    logits (n, vocabulary) of a slot of step t -> a token of those that are legal there, (n,), counted from the first of
-    them, and whether it was DONE instead, (n,), which the first slot of a step may be
+    logits (n, vocabulary) of a slot of steps t (n,) -> a token of those that are legal there, (n,), counted from the
+    first of them, and whether it was DONE instead, (n,), which the first slot of a step may be
     """
     choices = logits[:, model.steps.vocabulary.legal(slot)]
     n_legal = choices.shape[1]
     done = logits[:, DONE : DONE + 1]
-    if slot or not t:
+    if slot:
         done = torch.full_like(done, -torch.inf)
+    done = done.masked_fill(t[:, None] == 0, -torch.inf)
     token = sample_logits(torch.cat([choices, done], 1), temperature, top_p, generator)
     return token.clamp(max=n_legal - 1), token == n_legal
 
@@ -130,7 +169,7 @@ def episodes_in_bins(policy, split, edges):
     for i in np.flatnonzero(np.isin(split.source, sources)):
         rows = slice(split.start[i], split.start[i + 1])
         obs = np.asarray(split.obs[rows])[:, columns]  # (T, n_obs)
-        bins = (obs[:, :, None] >= edges[:, 1:-1]).sum(2)
+        bins = in_bins(obs, edges)
         terminated = len(obs) < split.meta['max_steps']
         episodes.append({'bins': bins, 'act': np.asarray(split.act[rows]), 'terminated': terminated})
     return episodes

@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(items):
         'test_sample_policy.py',
         'test_datasets.py',
         'test_prepare.py',
+        'test_page.py',
         'test_bench.py',
         'test_onnx.py',
         'test_offline.py',

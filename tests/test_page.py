@@ -4,28 +4,38 @@ websocket.
 """
 
 import asyncio
+import base64
+import contextlib
+import io
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from importlib import metadata
 from urllib.parse import urlsplit
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 from data import contract
+from data import gym as gym_data
 from model import GPT, GPTConfig
 from nanopilot import Policy
+from nanopilot.checkpoint import find_checkpoint
+from nanopilot.page import space
 from nanopilot.page.drives import Drives
 from nanopilot.page.sessions import Session, news
 
@@ -37,7 +47,7 @@ except ImportError:
 websockets = pytest.importorskip('websockets', reason="the page's server is not installed: pip install '.[page]'")
 pytest.importorskip('starlette', reason="the page's server is not installed: pip install '.[page]'")
 pytest.importorskip('uvicorn', reason="the page's server is not installed: pip install '.[page]'")
-from nanopilot.page.server import Sessions  # noqa: E402, after what it needs was looked for
+from nanopilot.page.server import LOOPBACK, UVICORN, Sessions, make_app, serve, uvicorn  # noqa: E402, after what it needs was looked for
 
 SECOND = 1000  # of Playwright's times
 
@@ -53,25 +63,37 @@ def started(*args):
 
 
 def ended(process):
-    """as by Ctrl-C -> what it printed on stderr"""
+    """as by Ctrl-C -> what it printed on stderr, its exit code"""
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    return errors
+    return errors, process.returncode
 
 
 @pytest.fixture(scope='module')
 def server():
+    """in the end Ctrl-C ends it, while a robot is on its way in a browser"""
     process, url = started()
     yield url
-    assert ended(process) == ''
+
+    async def talk(client):
+        await client.do(do='ask', prompt='go to the bed')
+        await client.until(lambda m: m['robots'][0]['steps'] > 3)
+        return await asyncio.to_thread(ended, process)
+
+    assert session(url, talk) == ('', 0)
 
 
-@pytest.fixture(scope='module')
-def small():
-    """room for two, and for two that wait"""
-    process, url = started('--sessions=2')
-    yield url
-    assert ended(process) == ''
+@contextlib.contextmanager
+def served(policy, limit=2):
+    """the page of a policy, by a thread -> its address"""
+    with socket.create_server(('127.0.0.1', 0)) as listening:
+        web = uvicorn.Server(uvicorn.Config(make_app(policy, 'untrained', limit, LOOPBACK), **UVICORN))
+        thread = threading.Thread(target=web.run, kwargs={'sockets': [listening]})
+        thread.start()
+        yield f'http://127.0.0.1:{listening.getsockname()[1]}'
+        web.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 # ------------------------------------------------------------------------------
@@ -208,6 +230,17 @@ def test_words_never_seen_are_said(server):
     assert asked['goals'] == ['the fridge']  # it is judged as it is read
 
 
+def test_a_point_in_a_wall_is_said(server):
+    async def talk(client):
+        await client.do(do='ask', bd=[4, 4])
+        wall = await client.until(has_begun(2))
+        await client.do(do='ask', bd=[100, 60])
+        return wall, await client.until(has_begun(3))
+
+    wall, floor = session(server, talk)
+    assert 'in a wall' in wall['robots'][0]['asked']['notes'][0] and floor['robots'][0]['asked']['notes'] == []
+
+
 def test_mistakes_are_said_in_one_line_and_the_drive_goes_on(server):
     async def talk(client):
         await client.do(do='ask', prompt='go to the bed')
@@ -299,14 +332,14 @@ def test_downloads(server):
     assert gif_status == 200 and gif.startswith(b'GIF89a') and 'attachment' in headers['Content-Disposition']
 
 
-def test_a_third_waits_a_fifth_is_refused_and_who_goes_makes_room(small):
-    async def run():
-        clients = [await Client(small).__aenter__() for _ in range(2)]
+def test_a_third_waits_a_fifth_is_refused_and_who_goes_makes_room():
+    async def run(url):
+        clients = [await Client(url).__aenter__() for _ in range(2)]
         for client in clients:
             await client.until(lambda m: 'robots' in m)
-        waiting = [await Client(small).__aenter__() for _ in range(2)]
+        waiting = [await Client(url).__aenter__() for _ in range(2)]
         assert [(await client.receive())['waiting'] for client in waiting] == [1, 2]
-        async with Client(small) as fifth:
+        async with Client(url) as fifth:
             assert (await fifth.receive()) == {'full': 2}
         await waiting[0].__aexit__()
         await clients[0].__aexit__()
@@ -314,8 +347,9 @@ def test_a_third_waits_a_fifth_is_refused_and_who_goes_makes_room(small):
         for client in clients[1], waiting[1]:
             await client.__aexit__()
 
-    for _ in range(3):  # every time the same: no seat is lost
-        asyncio.run(run())
+    with served(untrained('swingup'), limit=2) as url:
+        for _ in range(3):  # every time the same: no seat is lost
+            asyncio.run(run(url))
 
 
 def test_20_browsers_at_once_take_10_steps_a_second_each(server):
@@ -337,23 +371,10 @@ def test_20_browsers_at_once_take_10_steps_a_second_each(server):
     assert min(rates) >= 10, rates
 
 
-def test_it_ends_at_ctrl_c_with_a_browser_connected():
-    process, url = started()
-
-    async def talk(client):
-        await client.do(do='ask', prompt='go to the bed')
-        await client.until(lambda m: m['robots'][0]['steps'] > 3)
-        return await asyncio.to_thread(ended, process)
-
-    assert session(url, talk) == ''
-    assert process.returncode == 0
-
-
 def test_a_port_that_is_taken_is_said_in_one_line(server):
-    command = [sys.executable, ROOT / 'sample_policy.py', '--serve', f'--port={urlsplit(server).port}']
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert process.returncode != 0 and process.stderr.count('\n') == 1
-    assert 'Choose another --port' in process.stderr
+    with pytest.raises(OSError, match='Choose another --port') as e:
+        serve(None, '', port=urlsplit(server).port)
+    assert '\n' not in str(e.value)
 
 
 def test_no_other_site_frames_it(server):
@@ -404,9 +425,8 @@ def distributions(names):
 
 def test_an_export_is_all_that_a_container_needs(tmp_path):
     """it runs from its folder alone, where there is no package but those that its requirements bring"""
-    command = [sys.executable, ROOT / 'sample_policy.py', f'--export_space={tmp_path}/space']
-    assert subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120).returncode == 0
-    folder = tmp_path / 'space'
+    policy, folder = find_checkpoint(ROOT / 'data' / 'toy_nav' / 'policy', 'best'), tmp_path / 'space'
+    space.export(policy, folder, 'toy_nav')
     card, dockerfile = (folder / 'README.md').read_text(), (folder / 'Dockerfile').read_text()
     port = re.search(r'app_port: (\d+)', card)[1]
     assert 'sdk: docker' in card and f'--port={port}' in dockerfile and '--host=0.0.0.0' in dockerfile
@@ -425,28 +445,39 @@ def test_an_export_is_all_that_a_container_needs(tmp_path):
     url = process.stdout.readline().strip()
     assert url, process.communicate()[1]
     assert session(url.split()[0], lambda client: client.do(do='ask', prompt='go to the bed')) is None
-    assert ended(process) == ''
-    again = subprocess.run([sys.executable, ROOT / 'sample_policy.py', f'--export_space={folder}'], capture_output=True)
-    assert again.returncode != 0 and b'there already' in again.stderr
+    assert ended(process) == ('', 0)
+    with pytest.raises(ValueError, match='there already'):
+        space.export(policy, folder, 'toy_nav')
 
 
 # ------------------------------------------------------------------------------
 # every data set, with a policy that has learned nothing
 
-SIZES = {'n_obs': 4, 'n_act': 2, 'n_bd': 0, 'n_layer': 1, 'n_head': 2, 'n_embd': 16, 'block_size': 60, 'chunk': 1}
+SIZES = {'n_layer': 1, 'n_head': 2, 'n_embd': 16, 'block_size': 60, 'chunk': 1}
 OTHERS = {
-    'cartpole': {'head': 'ce', 'n_bd': 1},
-    'swingup': {'n_act': 1},
+    'cartpole': {'head': 'ce'},
+    'swingup': {},
     'cartpole_bins': {'head': 'tokens', 'fuse': 'bins', 'past_actions': True},
 }
 
 
-def untrained(name, **changes):
+def untrained(name, kwargs=None, **changes):
+    """a policy of a data set that has learned nothing"""
     dataset = contract.load(name)
-    kwargs = dataset.env_kwargs()
+    kwargs = dataset.env_kwargs() if kwargs is None else kwargs
     data = contract.archive_meta(dataset, kwargs)
-    config = GPTConfig(text_len=0, n_future=0, max_steps=data['max_steps'], **{**SIZES, **changes})
-    return Policy(GPT(config).eval(), {'dataset': name, 'data': data, 'obs_columns': [0, 1, 2, 3]})
+    sizes = {**SIZES, 'n_obs': data['n_obs'], 'n_act': len(data['act_names']), 'n_bd': data['n_bd'], **changes}
+    config = GPTConfig(text_len=0, n_future=0, max_steps=data['max_steps'], **sizes)
+    return Policy(GPT(config).eval(), {'dataset': name, 'data': data, 'obs_columns': list(range(data['n_obs']))})
+
+
+def obeys(session, **command):
+    """-> what it then tells of its robots"""
+    session.take(json.dumps(command))
+    session.obey()
+    assert session.error == ''
+    session.publish()
+    return session.published['robots']
 
 
 @pytest.mark.parametrize('name', OTHERS)
@@ -454,27 +485,183 @@ def test_every_data_set_is_driven_and_pushed(name):
     drives = Drives(untrained(name, **OTHERS[name]), 2)
     session = Session(drives)
     bd = [100.0] * len(drives.policy.data_spec['bd_names'])
-
-    def obeys(**command):
-        session.take(json.dumps(command))
-        session.obey()
-        assert session.error == ''
-
-    obeys(do='ask', bd=bd or None)
+    obeys(session, do='ask', bd=bd or None)
     drives.step(session.on_the_way())
     session.publish()
     before = session.published['robots'][0]
-    obeys(do='push', at=[before['shapes'][0]['points'][1][0], 0])  # from the left to the right end of the track
+    right = before['shapes'][0]['points'][1][0]  # the end of the track
+    obeys(session, do='push', at=[right, 0])
     drives.step(session.on_the_way())
     drives.step(session.on_the_way())
     session.publish()
     message, _ = news(session.published, [])
     after = json.loads(json.dumps(message))['robots'][0]  # it is JSON
-    assert after['shapes'] != before['shapes'] and after['progress']['readings']
+    assert after['shapes'] != before['shapes'] and after['steps'] == 3
     while session.on_the_way():
         drives.step(session.on_the_way())
-    obeys(do='another')
+    obeys(session, do='another')
     assert session.on_the_way() and session.drive.seed > 0
+
+
+def dreaming(drives):
+    """a session beside whose robot a dream has begun"""
+    session = Session(drives)
+    obeys(session, do='ask')
+    robot, dream = obeys(session, do='beside', on=True)
+    assert robot['shapes'] == dream['shapes'] and dream['steps'] == 0
+    return session
+
+
+def test_a_dream_is_the_same_whatever_others_dream():
+    drives = Drives(untrained('cartpole_bins', **OTHERS['cartpole_bins']), 2)
+    drives.beside.dreamer.temperature = 0
+    alone, beside = [], []
+    first = dreaming(drives)
+    for _ in range(4):
+        drives.step([first.beside])
+        alone.append(first.beside.obs.tolist())
+    second = dreaming(drives)
+    for _ in range(4):
+        drives.step([second.beside, first.beside])
+        beside.append(second.beside.obs.tolist())
+    assert alone == beside and len(set(map(tuple, alone))) > 1
+
+
+def test_the_steps_of_a_dream_that_can_be_are_counted():
+    drives = Drives(untrained('cartpole_bins', **OTHERS['cartpole_bins']), 2)
+    session = dreaming(drives)
+    for _ in range(5):
+        drives.step(session.on_the_way())
+    session.publish()
+    robot, dream = session.published['robots']
+    assert robot['shapes'] != dream['shapes']
+    counted = dict(dream['progress']['readings'])['steps that can be']
+    assert re.fullmatch(rf'\d of {dream["steps"]}', counted) and counted != '5 of 5'  # it has learned nothing
+    while not session.beside.over:
+        drives.step([session.beside])
+    assert len(session.beside.act) < drives.policy.config.max_steps
+    obeys(session, do='beside', on=False)
+    assert len(drives.beside.free) == 2
+
+
+RETURN = {'bd_names': ['return'], 'bd_low': [0], 'bd_high': [100], 'discount': 1.0}
+
+
+def of_a_file(env, bd='return', of_bd=RETURN):
+    """arguments of data/gym for an environment, as of_files() makes them"""
+    made = gym_data.raw_env(env)
+    n_obs, n_act = made.observation_space.shape[0], int(made.action_space.n)
+    spec = {
+        'obs_names': [f'obs_{k}' for k in range(n_obs)],
+        'act_names': [str(k) for k in range(n_act)],
+        'act_low': [0],
+        'act_high': [n_act - 1],
+        'continuous': False,
+        'max_steps': 200,
+        **of_bd,
+    }
+    return gym_data.env_kwargs(gym_data.Named(env), spec, bd=bd)
+
+
+def pixels(shape):
+    picture = Image.open(io.BytesIO(base64.b64decode(shape['data'].split(',')[1])))
+    return np.asarray(picture, int)
+
+
+def test_an_environment_of_a_file_shows_its_own_picture():
+    policy = untrained('gym', of_a_file('CartPole-v1'), head='ce')
+    drives = Drives(policy, 2)
+    session = Session(drives)
+    (before,) = obeys(session, do='ask', bd=[50.0])
+    for _ in range(8):
+        drives.step(session.on_the_way())
+    session.publish()
+    (after,) = session.published['robots']
+    (first,), (last,) = before['shapes'], after['shapes']
+    assert first['kind'] == 'image' and drives.page.view == (0, 0, 600, 400)
+    assert pixels(first).shape == (320, 480, 3)
+    moved = np.abs(pixels(first) - pixels(last)).max(2) > 100
+    assert 100 < moved.sum() < 0.2 * moved.size
+    assert after['progress']['readings'] == [['return', '8, asked for 50, 42 to go']]
+
+
+class Undrawn(gym.Env):
+    """it draws nothing"""
+
+    observation_space = gym.spaces.Box(-1, 1, (3,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.float32([0, 0, 0]), {}
+
+    def step(self, action):
+        return np.float32([0.5, -0.5, 7]), 1.0, False, False, {}
+
+
+class Broken(Undrawn):
+    """it cannot draw here"""
+
+    metadata = {'render_modes': ['rgb_array'], 'render_fps': 25}
+    render_mode = 'rgb_array'
+
+    def render(self):
+        raise OSError('no display')
+
+
+@pytest.mark.parametrize('env', [Undrawn, Broken])
+def test_an_environment_that_draws_nothing_shows_its_observations(env, monkeypatch, capsys):
+    monkeypatch.setattr(gym_data, 'raw_env', lambda *_: env())
+    drives = Drives(untrained('gym', of_a_file('mine:make'), head='ce'), 2)
+    session = Session(drives)
+    obeys(session, do='ask', bd=[50.0])
+    drives.step(session.on_the_way())
+    session.publish()
+    shapes = session.published['robots'][0]['shapes']
+    assert [s['text'] for s in shapes if s['kind'] == 'text'] == ['0.5', '-0.5', '7']
+    bars = [np.ptp(s['points'], 0)[0] for s in shapes if s['kind'] == 'polygon']
+    assert np.allclose(bars, [0.5, 0.5, 3])  # untrained: a deviation is 1; and at most 3
+    assert ('cannot be drawn (no display)' in capsys.readouterr().err) == (env is Broken)
+
+
+def test_without_an_environment_there_is_no_page():
+    kwargs = {**of_a_file('CartPole-v1'), 'env': ''}
+    with pytest.raises(ValueError, match='Name one: --env'):
+        Drives(untrained('gym', kwargs, head='ce'), 2)
+
+
+def test_another_request_on_the_way_reaches_a_policy_whose_environment_goes_on():
+    where = {'bd_names': ['obs_0'], 'bd_low': [-2], 'bd_high': [2]}
+    drives = Drives(untrained('gym', of_a_file('CartPole-v1', 'obs:0', where), head='ce'), 2)
+    session = Session(drives)
+    obeys(session, do='ask', bd=[1.0])
+    for _ in range(3):
+        drives.step(session.on_the_way())
+    (robot,) = obeys(session, do='ask', bd=[-1.0])
+    assert robot['asked']['bd'] == [-1] and robot['steps'] == 3 and robot['episode'] > 2
+    assert drives.policy.bd[session.drive.row] == -1 and drives.policy.cache.t[session.drive.row] == 0
+    drives.step(session.on_the_way())
+    obeys(session, do='ask', bd=[-1.0])  # the same again changes nothing
+    assert drives.policy.cache.t[session.drive.row] == 1
+
+
+def test_a_level_suggests_its_mission_and_no_other_is_judged():
+    pytest.importorskip('minigrid', reason="minigrid is not installed: pip install '.[babyai]'")
+    from data import babyai
+
+    kwargs = babyai.env_kwargs()
+    page, env = babyai.Page(kwargs), babyai.make_vec(1, **kwargs)
+    env.reset(seed=[5])
+    (mission,) = page.suggestions(env)
+    (shape,) = page.shapes(env, None)
+    assert mission.startswith('go to') and pixels(shape).std() > 10
+    path = np.zeros((1, 0))
+    assert page.progress(env, mission, None, path)['ok'] is False
+    env.success[0] = True
+    assert page.progress(env, mission, None, path)['ok'] is True
+    assert page.progress(env, f'{mission.capitalize()}.', None, path)['ok'] is True
+    assert page.progress(env, 'go to the moon', None, path)['ok'] is None
+    env.reset(seed=[6])
+    assert page.progress(env, page.suggestions(env)[0], None, path)['ok'] is False
 
 
 def test_what_fails_stops_the_robots_and_not_the_server(monkeypatch, capsys):
@@ -527,9 +714,10 @@ def chromium():
 @pytest.fixture
 def opened(chromium, server):
     """opened(path, ..) -> a page; in the end: it has said nothing on the console, and asked nobody but its server"""
-    contexts, heard, asked = [], [], []
+    contexts, heard, asked, ours = [], [], [], set()
 
-    def call(path='/', **options):
+    def call(path='/', at=server, **options):
+        ours.add(urlsplit(at).netloc)
         context = chromium.new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -538,8 +726,8 @@ def opened(chromium, server):
         page.on('pageerror', lambda error: heard.append(str(error)))
         page.on('request', lambda request: asked.append(request.url))
         page.on('websocket', lambda socket: asked.append(socket.url))
-        context.route(lambda url: urlsplit(url).netloc != urlsplit(server).netloc, lambda route: route.abort())
-        page.goto(server + path)
+        context.route(lambda url: urlsplit(url).netloc not in ours, lambda route: route.abort())
+        page.goto(at + path)
         page.get_by_text('connected', exact=True).wait_for()
         return page
 
@@ -548,8 +736,7 @@ def opened(chromium, server):
     for context in contexts:
         context.close()
     assert heard == []
-    ours = urlsplit(server).netloc
-    assert {urlsplit(url).netloc for url in asked if not url.startswith('data:')} == {ours}
+    assert {urlsplit(url).netloc for url in asked if not url.startswith('data:')} == ours
 
 
 def shows(page, selector, text):
@@ -680,6 +867,36 @@ def test_who_wants_no_motion_sees_a_picture_a_second(opened):
         page = opened('/?prompt=go to the bed, then to the cactus', reduced_motion=motion)
         counts.append(page.evaluate(counting))
     assert counts[0] > 20 and 1 <= counts[1] <= 3, counts
+
+
+COLOURS = """id => {
+    const canvas = document.getElementById(id)
+    const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+    return new Set(new Uint32Array(data.buffer)).size
+}"""
+
+
+def test_a_dream_is_seen_beside_the_real_one(opened):
+    with served(untrained('cartpole_bins', **OTHERS['cartpole_bins'])) as url:
+        page = opened(at=url)
+        page.get_by_role('button', name='Go', exact=True).click()
+        page.get_by_label('Beside it: a dream').check()
+        shows(page, '#beside-caption', re.compile(r'a dream: .*, steps that can be: \d+ of \d+'))
+        assert page.evaluate(COLOURS, 'beside-picture') > 5 and not page.locator('#beside-prompt').is_visible()
+
+
+def test_what_an_environment_draws_is_seen(opened):
+    with served(untrained('gym', of_a_file('CartPole-v1'), head='ce')) as url:
+        page = opened('/?bd=70', at=url)
+        shows(page, '#asked', 'return 70')
+        shows(page, '#readings', 'asked for 70')
+        assert page.locator('#bd-0').input_value() == '70'
+        deadline = time.monotonic() + 20
+        while page.evaluate(COLOURS, 'picture') < 50:
+            assert time.monotonic() < deadline
+        page.locator('#bd-0').focus()
+        page.keyboard.press('ArrowRight')
+        shows(page, '#asked', 'return 71')
 
 
 def test_it_asks_for_four_things(opened, server):

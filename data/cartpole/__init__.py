@@ -173,19 +173,13 @@ class Page(page.Page):
     """the cart; a slider asks for a return, a click pushes"""
 
     view = (-2.6, -0.5, 2.6, 1.5)
-    can_push = True
+    can_push = can_dream = True
+    bd_names = ('return',)
     push_speed = 0.5  # m/s that a push adds
 
-    def shapes(self, env):
-        x, _, theta, _ = env.envs[0].unwrapped.state
+    def shapes(self, env, obs):
+        x, _, theta, _ = obs
         return page.cart_and_pole(x, x + np.sin(theta), np.cos(theta), 2.4)
-
-    def progress(self, env, prompt, bd, path):
-        so_far = float(path[-1, 0])
-        readings = [['return so far', f'{so_far:.0f}']]
-        if bd is not None:
-            readings += [['asked for', f'{bd[0]:g}'], ['left of it', f'{bd[0] - so_far:.0f}']]
-        return {**super().progress(env, prompt, bd, path), 'readings': readings}
 
     def push(self, env, x, y):
         cart = env.envs[0].unwrapped

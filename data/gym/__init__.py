@@ -10,11 +10,14 @@ of one's own, --env=my.module:make, is code: it runs only where a command names 
 """
 
 import importlib
+import os
 import re
+import sys
 
 import gymnasium as gym
 import numpy as np
 
+from data import page
 from data.archive import Archive
 from data.gym.descriptors import descriptor
 from data.gym.spaces import Rounded, flat, is_labels, label_bounds, size_of
@@ -225,6 +228,46 @@ def bd_of(kwargs):
     """what bd is, as an object"""
     kwargs = env_kwargs(**kwargs)
     return descriptor(kwargs['bd'], kwargs['spec'])
+
+
+# ------------------------------------------------------------------------------
+# what it shows on the page of sample_policy.py --serve
+
+
+class Drawn(page.Frames):
+    """the environment's own picture"""
+
+    def environment(self, make):
+        return gym.vector.SyncVectorEnv([lambda: that_draws(self.kwargs)])
+
+
+def Page(kwargs):
+    """.. None where it draws none: its observations are shown then"""
+    frame = first_frame(kwargs)
+    return None if frame is None else Drawn(kwargs, frame, kwargs['spec']['bd_names'])
+
+
+def that_draws(kwargs):
+    """its environment, which draws where it can"""
+    modes = raw_env(kwargs['env']).metadata.get('render_modes', ())
+    return make_env('rgb_array' if 'rgb_array' in modes else None, **kwargs)
+
+
+def first_frame(kwargs):
+    """a picture (h, w, 3) uint8, None where there is none; why drawing fails is said"""
+    os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')  # pictures, no windows
+    env = that_draws(kwargs)
+    if env.render_mode != 'rgb_array':
+        return None
+    try:
+        env.reset(seed=0)
+        return np.asarray(env.render(), np.uint8)
+    except Exception as e:  # of somebody else's code: no library to draw with, no display
+        why = str(e).split('\n')[0]
+        print(f'{kwargs["env"]} cannot be drawn ({why}): the page shows its observations instead', file=sys.stderr)
+        return None
+    finally:
+        env.close()
 
 
 # ------------------------------------------------------------------------------

@@ -238,7 +238,7 @@ class Page(page.Page):
     can_push = True
     push_speed = 1.0  # m/s that a push adds
 
-    def shapes(self, env):
+    def shapes(self, env, obs):
         x, _, theta, _ = env.state[0]
         length = 2 * env.system[0, 2]
         return page.cart_and_pole(x, x - length * np.sin(theta), length * np.cos(theta), TRACK)

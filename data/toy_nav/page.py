@@ -50,22 +50,24 @@ class Page(page.Page):
             shapes.append(text(x, y - 9, name, 5))
         return shapes
 
-    def shapes(self, env):
+    def shapes(self, env, obs):
         x, y, c, s = env.state[0]
         r = self.world.radius
         body = circle(x, y, r, fill=END, edge='#ffffff', width=2)
         return [body, line([[x, y], [x + r * c, y + r * s]], '#ffffff', 3)]
 
     def request(self, prompt, bd):
-        shapes = []
+        shapes, near = [], []
         if bd is not None:
             x, y = bd
+            if self.world.clearance(np.array([x]), np.array([y]))[0] < self.world.radius:
+                near = ['the point asked for is in a wall, or at one: it can only come near']
             shapes += [line([[x - 4, y - 4], [x + 4, y + 4]], INK, 3), line([[x - 4, y + 4], [x + 4, y - 4]], INK, 3)]
         itinerary = self.parsed(prompt) if prompt else None
         if not itinerary:
             known = f'Places are made of: {", ".join(self.places.objects)}; tiles: {", ".join(self.places.tiles)}'
             notes = [f'cannot be judged: it names no place, or not in a clear order. {known}'] if prompt else []
-            return {'goals': [], 'avoid': [], 'notes': notes, 'shapes': shapes}
+            return {'goals': [], 'avoid': [], 'notes': near + notes, 'shapes': shapes}
         missed = not_understood(prompt, self.places)
         notes = [f'not understood, and not judged: {", ".join(missed)}'] if missed else []
         for place in itinerary.avoid:
@@ -74,7 +76,7 @@ class Page(page.Page):
             mask = self.places.mask(place)
             shapes += [*outline(mask, REQUESTED), *numbered(mask, number)]
         goals, avoid = list(map(str, itinerary.places)), list(map(str, itinerary.avoid))
-        return {'goals': goals, 'avoid': avoid, 'notes': notes, 'shapes': shapes}
+        return {'goals': goals, 'avoid': avoid, 'notes': near + notes, 'shapes': shapes}
 
     def progress(self, env, prompt, bd, path):
         readings = []

@@ -4,14 +4,14 @@
 
 const $ = id => document.getElementById(id)
 const still = matchMedia('(prefers-reduced-motion: reduce)')
-const SPEEDS = [1, 2, 4, 8]
+const SPEEDS = [0.25, 1, 2, 4, 8]
 const STILL_MS = 1000 // between two pictures, for those who want no motion
 const PAST = '#7a3fb5'
 
 let socket = null
 let hello = null // what the server said of the data set
 let state = null // its newest message
-let robots = [] // {asked, path}: what was told of each in pieces
+let robots = [] // {asked, path}: what was told of each in pieces; image: what its environment draws
 let point = null // where it is to end up, [x, y]
 let cursor = null // of the keyboard, a point of the picture
 let drag = null // where a drag is now
@@ -52,19 +52,18 @@ function begin(found) {
   say('connection', 'connected')
   say('title', hello.title)
   const takes = hello.takes
-  $('prompt').hidden = $('prompt-label').hidden = !takes.prompt
-  $('beside-box').hidden = !takes.prompt
+  $('prompt').hidden = !takes.prompt
+  $('prompt-label').hidden = !takes.prompt && hello.bd.length
+  if (!takes.prompt) say('prompt-label', 'Nothing is asked: it does what it has learned')
+  showBeside(takes)
   $('gif').hidden = !takes.gif
-  $('bd-row').hidden = !hello.bd
+  $('bds').hidden = !hello.bd.length
+  $('bds-label').hidden = !takes.prompt
+  $('bds-on').checked = !takes.prompt
+  $('sliders').replaceChildren(...hello.bd.map(slider))
   $('examples-box').open = innerWidth > 800
-  if (hello.bd) {
-    $('bd').min = hello.bd.low
-    $('bd').max = hello.bd.high
-    say('bd-name', hello.bd.name)
-    showSlider()
-  }
-  $('examples-box').hidden = !hello.examples.length
   $('examples').replaceChildren(...hello.examples.map(example))
+  showSpeed(SPEEDS.indexOf(hello.speed))
   const keys = []
   if (takes.point) keys.push('Click: end there.')
   if (takes.put) keys.push('Drag: put the robot there.')
@@ -76,6 +75,51 @@ function begin(found) {
   $('json').href = `/drive.json?session=${hello.session}`
   $('gif').href = `/drive.gif?session=${hello.session}`
   askAsLinked()
+}
+
+// a number that is asked for
+function slider(bd, i) {
+  const row = document.createElement('div')
+  const label = document.createElement('label')
+  const input = document.createElement('input')
+  const value = document.createElement('output')
+  row.className = 'row slider'
+  input.id = label.htmlFor = `bd-${i}`
+  label.textContent = bd.name
+  Object.assign(input, {type: 'range', min: bd.low, max: bd.high, step: bd.step})
+  const show = () => {
+    value.textContent = short(Number(input.value))
+  }
+  input.oninput = show
+  input.onchange = () => {
+    $('bds-on').checked = true
+    ask()
+  }
+  input.show = show
+  show()
+  row.append(label, input, value)
+  return row
+}
+
+function short(x) {
+  return String(Number(x.toPrecision(4)))
+}
+
+function showBeside(takes) {
+  $('beside-box').hidden = !takes.beside
+  $('beside-prompt').hidden = takes.beside !== 'other' || !takes.prompt
+  const dream = takes.beside === 'dream'
+  say('beside-title', dream ? 'Beside it: a dream' : 'Beside it: does it listen?')
+  let what = 'The same start with nothing asked'
+  if (dream) what = 'From the same start what the policy makes up: its actions, and what it would see then'
+  else if (takes.prompt) what = 'The same start with this prompt, or with none'
+  say('beside-what', what)
+}
+
+function showSpeed(choice) {
+  $('speed').value = choice
+  say('speed-value', `${SPEEDS[choice]}x`)
+  $('speed').setAttribute('aria-valuetext', `${SPEEDS[choice]} times`)
 }
 
 function example(prompt) {
@@ -100,7 +144,16 @@ function askAsLinked() {
   $('prompt').value = prompt
   const bd = numbers('bd')
   if (hello.takes.point) point = bd
+  else if (bd) setSliders(bd)
   send({do: 'ask', prompt, bd, seed: Number(given.get('seed') || 0), start: numbers('start')})
+}
+
+function setSliders(bd) {
+  $('bds-on').checked = true
+  bd.slice(0, hello.bd.length).forEach((x, i) => {
+    $(`bd-${i}`).value = x
+    $(`bd-${i}`).show()
+  })
 }
 
 function link() {
@@ -116,7 +169,7 @@ function link() {
 
 function ask() {
   let bd = point
-  if (hello && hello.bd) bd = [Number($('bd').value)]
+  if (hello && hello.bd.length && $('bds-on').checked) bd = hello.bd.map((_, i) => Number($(`bd-${i}`).value))
   send({do: 'ask', prompt: $('prompt').value, bd})
 }
 
@@ -127,25 +180,53 @@ function update(message) {
   state = message
   robots.length = message.robots.length
   message.robots.forEach((robot, i) => {
-    if (robot.asked) robots[i] = {asked: robot.asked, path: []}
+    if (robot.asked) robots[i] = {asked: robot.asked, path: [], image: robots[i] && robots[i].image}
     robots[i].path.push(...robot.path)
   })
   say('error', message.error)
   const [robot] = message.robots
+  suggest(hello.takes.prompt ? message.suggestions : [])
   showPanel(robot, robots[0].asked)
   if ($('beside-figure').hidden !== message.robots.length < 2) {
     $('beside-figure').hidden = message.robots.length < 2
     backgrounds.clear() // the pictures have another size now
   }
   if (message.robots.length > 1) {
-    const {prompt} = robots[1].asked
-    say('beside-caption', `${prompt ? `"${prompt}"` : 'no prompt'}: ${ending(message.robots[1])}`)
+    say('beside-caption', besideCaption(message.robots[1], robots[1].asked))
   }
   const now = performance.now()
   if (!still.matches || robot.over || message.paused || now - drawnAt > STILL_MS) {
     drawnAt = now
+    message.robots.forEach((robot, i) => load(robot, robots[i]))
     requestAnimationFrame(draw)
   }
+}
+
+// the picture that an environment draws of itself: the one before stays until it is read
+function load(robot, known) {
+  const shape = robot.shapes.find(shape => shape.kind === 'image')
+  if (!shape) return
+  const image = new Image()
+  image.onload = () => {
+    known.image = image
+    requestAnimationFrame(draw)
+  }
+  image.src = shape.data
+}
+
+function suggest(prompts) {
+  const told = JSON.stringify(prompts)
+  $('examples-box').hidden = !prompts.length && !hello.examples.length
+  if ($('suggestions').dataset.told === told) return
+  $('suggestions').dataset.told = told
+  $('suggestions').replaceChildren(...prompts.map(example))
+}
+
+function besideCaption(robot, {prompt}) {
+  let what = prompt ? `"${prompt}"` : 'no prompt'
+  if (!hello.takes.prompt) what = 'nothing is asked'
+  if (hello.takes.beside === 'dream') what = 'a dream'
+  return [`${what}: ${ending(robot)}`, ...robot.progress.readings.map(([name, value]) => `${name}: ${value}`)].join(', ')
 }
 
 function ending(robot) {
@@ -163,7 +244,7 @@ function showPanel(robot, asked) {
   }
   say('verdict', verdict)
   $('verdict').className = progress.ok ? 'yes' : 'no'
-  const words = [asked.prompt ? `"${asked.prompt}"` : '', asked.bd ? `end at ${asked.bd.map(x => x.toFixed(0)).join(', ')}` : '']
+  const words = [asked.prompt ? `"${asked.prompt}"` : '', asked.bd ? target(asked.bd) : '']
   say('asked', words.filter(Boolean).join(', '))
   const goals = asked.goals.map((goal, i) => {
     const step = progress.steps[i]
@@ -186,6 +267,11 @@ function showPanel(robot, asked) {
   if (point) say('point', `✕ it is to end at ${point.map(x => x.toFixed(0)).join(', ')}`)
 }
 
+function target(bd) {
+  if (hello.takes.point) return `end at ${bd.map(x => x.toFixed(0)).join(', ')}`
+  return bd.map((x, i) => `${hello.bd[i].name} ${short(x)}`).join(', ')
+}
+
 // a text is set where it is another: what reads the page aloud is not told the same again
 function say(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text
@@ -199,10 +285,6 @@ function list(id, rows) {
     if (item.className !== kind) item.className = kind
   })
   while (items.length > rows.length) items[rows.length].remove()
-}
-
-function showSlider() {
-  say('bd-value', $('bd').value)
 }
 
 // ------------------------------------------------------------------------------
@@ -240,6 +322,7 @@ function pen(canvas) {
 function drawRobot(canvas, robot, known) {
   if (!backgrounds.has(canvas)) fit(canvas)
   const p = pen(canvas)
+  p.context.clearRect(0, 0, canvas.width, canvas.height)
   p.context.drawImage(backgrounds.get(canvas), 0, 0)
   shapes(p, known.asked.shapes)
   if (hello.takes.point) {
@@ -252,7 +335,7 @@ function drawRobot(canvas, robot, known) {
     shapes(p, robot.future.map(([x, y]) => ({kind: 'circle', x, y, radius: 1.2, fill: '#1d2433'})))
     p.context.globalAlpha = 1
   }
-  shapes(p, robot.shapes)
+  shapes(p, robot.shapes, known.image)
   const mark = drag || cursor
   if (mark && canvas.id === 'picture') cross(p, mark)
 }
@@ -274,11 +357,15 @@ function polyline({context, at}, points, colour, width, dashes) {
   context.setLineDash([])
 }
 
-function shapes(p, list) {
+function shapes(p, list, image) {
   const {context, at, scale} = p
   for (const shape of list) {
     if (shape.kind === 'line') {
       polyline(p, shape.points, shape.edge, shape.width, shape.dashed ? [5, 4] : [])
+      continue
+    }
+    if (shape.kind === 'image') {
+      if (image) context.drawImage(image, ...at(shape.x, shape.y + shape.height), shape.width * scale, shape.height * scale)
       continue
     }
     context.fillStyle = shape.fill
@@ -393,18 +480,15 @@ $('forget').onclick = () => {
   $('point-row').hidden = true
   if ($('prompt').value.trim()) ask()
 }
-$('bd').oninput = showSlider
-$('bd').onchange = ask
+$('bds-on').onchange = ask
 $('pause').onclick = togglePause
 $('step').onclick = () => send({do: 'step'})
 $('restart').onclick = () => send({do: 'restart'})
 $('another').onclick = () => send({do: 'another'})
 $('home').onclick = () => send({do: 'home'})
 $('speed').oninput = () => {
-  const speed = SPEEDS[$('speed').value]
-  say('speed-value', `${speed}x`)
-  $('speed').setAttribute('aria-valuetext', `${speed} times`)
-  send({do: 'speed', speed})
+  showSpeed($('speed').value)
+  send({do: 'speed', speed: SPEEDS[$('speed').value]})
 }
 $('beside').onchange = setBeside
 $('beside-prompt').onchange = setBeside

@@ -178,7 +178,9 @@ class Site:
                 'put': page.can_put,
                 'push': page.can_push,
                 'gif': hasattr(sessions.drives.dataset, 'animate'),
+                'beside': getattr(sessions.drives.beside, 'kind', None),
             },
+            'speed': page.speed,
             'bd': bd_of(sessions.drives.policy, page),
         }
 
@@ -301,11 +303,15 @@ class Site:
 
 
 def bd_of(policy, page):
-    """a slider for what is asked for in numbers, None where it is a point or nothing"""
+    """a slider for each number that is asked for, none where it is a point of the picture"""
     spec = policy.data_spec
-    if page.bd_is_point or len(spec['bd_names']) != 1:
-        return None
-    return {'name': spec['bd_names'][0], 'low': spec['bd_low'][0], 'high': spec['bd_high'][0]}
+    if page.bd_is_point or not policy.config.n_bd:
+        return []
+    sliders = []
+    for name, low, high in zip(spec['bd_names'], spec['bd_low'], spec['bd_high']):
+        step = 1 if high - low >= 50 else (high - low) / 100
+        sliders.append({'name': name, 'low': low, 'high': high, 'step': step})
+    return sliders
 
 
 def make_app(policy, title, limit, hosts):

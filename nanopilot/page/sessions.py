@@ -9,8 +9,6 @@ import secrets
 from collections import deque
 from inspect import signature
 
-import numpy as np
-
 RATE = 25  # environment steps a second at speed 1
 FASTEST = 8
 MAX_COMMANDS = 32  # that wait to be obeyed: more are refused
@@ -25,14 +23,15 @@ class Session:
         self.drive = drives.open()
         self.beside = None
         self.beside_prompt = None
-        self.speed, self.paused = 1.0, False
+        self.speed, self.paused = drives.page.speed, False
         self.credit = 0.0  # steps that are due
         self.commands = deque()
         self.error = ''
 
     def close(self):
-        for drive in self.robots():
-            self.drives.close(drive)
+        self.drives.close(self.drive)
+        if self.beside is not None:
+            self.drives.beside.close(self.beside)
 
     def robots(self):
         return [self.drive] if self.beside is None else [self.drive, self.beside]
@@ -138,24 +137,25 @@ class Session:
         self.speed = min(max(self.speed, 0.1), FASTEST)
 
     def set_beside(self, on, prompt=''):
-        """the same start beside it, with another prompt or with none"""
+        """the same start beside it: with another prompt or with nothing asked, or what the policy makes up"""
+        if self.drives.beside is None:
+            raise ValueError('there is nothing to put beside it here')
         self.beside_prompt = as_prompt(prompt)
         if self.beside_prompt:
             self.drives.check(self.beside_prompt, None)
         if on and self.beside is None:
-            self.beside = self.drives.open()
+            self.beside = self.drives.beside.open()
         elif not on and self.beside is not None:
-            self.drives.close(self.beside)
+            self.drives.beside.close(self.beside)
             self.beside = None
-        if on and self.drive.episode and (self.drive.prompt or self.drive.bd):
+        if on and (self.drive.act or not self.drive.over):
             self.begin(self.drive.seed, self.drive.start)
+        else:
+            self.start_beside()
 
     def start_beside(self):
-        if self.beside is None:
-            return
-        self.drives.request(self.beside, self.beside_prompt, None)
-        self.drives.begin(self.beside, self.drive.seed, self.drive.start)
-        self.beside.over = self.drive.over
+        if self.beside is not None:
+            self.drives.beside.begin(self.beside, self.drive, self.beside_prompt)
 
     # ------------------------------------------------------------------------------
     # what it tells
@@ -165,22 +165,27 @@ class Session:
         page = self.drives.page
         robots = []
         for drive in self.robots():
-            progress = page.progress(drive.env, drive.read, drive.bd, np.array(drive.path))
             robots.append(
                 {
                     'episode': drive.episode,
                     'asked': {'prompt': drive.prompt, 'bd': drive.bd, 'read_as': drive.read_as, **drive.asked},
-                    'path': drive.path,  # only grows in an episode: `steps` of it are news
+                    'path': drive.path if page.bd_is_point else [],  # only grows in an episode: `steps` of it are news
                     'steps': len(drive.act),
-                    'shapes': page.shapes(drive.env),
+                    'shapes': page.shapes(drive.env, drive.obs),
                     'future': drive.future if page.bd_is_point and not drive.over else [],
                     'over': drive.over,
                     'seed': drive.seed,
                     'start': drive.start,
-                    'progress': progress,
+                    'progress': self.drives.progress(drive),
                 }
             )
-        self.published = {'robots': robots, 'speed': self.speed, 'paused': self.paused, 'error': self.error}
+        self.published = {
+            'robots': robots,
+            'suggestions': page.suggestions(self.drive.env),
+            'speed': self.speed,
+            'paused': self.paused,
+            'error': self.error,
+        }
 
 
 COMMANDS = {
@@ -230,10 +235,10 @@ def as_prompt(prompt):
 
 
 def as_numbers(given):
-    """up to 8 numbers -> floats, or None"""
+    """up to 32 numbers -> floats, or None"""
     if given is None:
         return None
-    fine = isinstance(given, list) and 0 < len(given) <= 8
+    fine = isinstance(given, list) and 0 < len(given) <= 32
     if not fine or not all(type(x) in (int, float) and abs(x) < 1e9 for x in given):  # nor nan, nor inf
         raise ValueError('a point is a list of numbers')
     return [float(x) for x in given]
