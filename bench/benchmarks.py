@@ -29,7 +29,7 @@ keep = ''  # what sample_policy.py --eval wrote, eval_test.json: keep its succes
 name = ''  # .. this name in bench/benchmarks/
 benchmark = 'BabyAI'  # of which it is: 'BabyAI', 'Meta-World'
 trained_by = ''  # the config file, and what differs from it: 'config/babyai.py --dropout=0.1'
-data = ''  # what it was trained on, in words: '1,000 demonstrations'
+data = ''  # what it was trained on, in words: '1,000 demonstrations; cut at 556 steps'
 minutes = 0.0  # that its training took
 machine = ''  # on what: 'one core'
 # ------------------------------------------------------------------------------
@@ -136,14 +136,8 @@ def ours(runs):
         n = found['prompt']['n'] if 'prompt' in found else '-'
         cells = [interval(found[way]) if way in found else '-' for way in ways]
         how = [f'`{run["config"]}`, seed {run["seed"]}, step {run["step"]}', f'{run["minutes"]:g}, {run["machine"]}']
-        lines.append(line([task, data_of(run), n, chosen, *cells, gap(found), *how]))
+        lines.append(line([task, run['data'], n, chosen, *cells, gap(found), *how]))
     return lines
-
-
-def data_of(run):
-    """what it was trained on, and where its episodes are cut"""
-    cut = run['env_kwargs'].get('max_steps')
-    return run['data'] + (f'; cut at {cut} steps' if cut else '')
 
 
 def theirs(published):
