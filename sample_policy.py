@@ -47,6 +47,7 @@ bd = ''  # where to end up, numbers separated by commas: 150,40
 prompts = ''  # a file of many: one prompt a line, or JSON lines with prompt and bd
 num_samples = 1  # episodes a prompt
 temperature = 0.0  # 0: the most probable action; above: draw (kmeans and ce heads)
+drawn_at = 0.0  # --eval: beside each row also one whose actions are drawn at this temperature
 top_p = 1.0  # nucleus sampling: the smallest set with this total probability
 gif = False  # also an animation of each episode
 json_file = ''  # also write prompt, bd, path, actions, visits and verdict there (--json=FILE)
@@ -73,7 +74,7 @@ workers = 0  # processes that share --eval, one thread each; the figures are the
 seed = 1337
 CHOICES = {'eval': ('', 'test', 'val', 'archive')}
 AT_LEAST = {'dream': 0, 'num_samples': 1, 'temperature': 0, 'batch_size': 1, 'eval_episodes': 0, 'threads': 0}
-AT_LEAST |= {'workers': 0, 'port': 0, 'sessions': 1}
+AT_LEAST |= {'drawn_at': 0, 'workers': 0, 'port': 0, 'sessions': 1}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST, {'json': 'json_file'})
 globals().update(config)
 only = [name.strip() for name in rows.split(',') if name.strip()]
@@ -125,19 +126,21 @@ def prepared_dir(policy):
 def evaluate(policy):
     """score a split, or the archive: does it do what is asked, does it end where it should, does it listen at all?"""
     folder, pictures, started = prepared_dir(policy), out / f'eval_{eval}', time.time()
-    if {a['sha256'] for a in load_meta(folder)['archives']} != {a['sha256'] for a in policy.data_spec['archives']}:
+    meta = load_meta(folder)
+    if {a['sha256'] for a in meta['archives']} != {a['sha256'] for a in policy.data_spec['archives']}:
         warn(f'{folder} was prepared from other archives than {source}: its test episodes may have been trained on')
     opinions = judging.Opinions(out, judge, human, seed) if judge or human else None
     if eval == 'archive':
         scores, rollouts = evaluation.recover(policy, folder, pictures, **sampling), []
     else:
         split = Prepared(folder, eval)
-        scores = evaluation.evaluate(policy, split, pictures, eval_episodes, num_samples, only, **sampling)
+        scores = evaluation.evaluate(policy, split, pictures, eval_episodes, num_samples, only, drawn_at, **sampling)
         rollouts = scores.pop('rollouts')
         if 'next_obs' in policy.model.aux:
             scores['predictions'] = dreams.print_predictions(policy, split, seed=seed)
     file = f'{pictures}.json'
     trained = {'step': policy.info['step'], 'trained': policy.info['settings']}
+    trained |= {'env_kwargs': policy.data_spec['env_kwargs'], 'counts': meta['counts']['train']}
     scores = {'split': eval, 'checkpoint': checkpoint, 'settings': config, **trained, **scores}
     write_json(file, scores)
     if opinions:  # a server that fails now costs no score
@@ -163,6 +166,8 @@ def check():
         raise ValueError(f'{workers=} are processes that share the CPU, got {device=}. Leave out --workers')
     if eval and num_samples > 1 and not temperature:
         raise ValueError(f'{num_samples=} of one request are all the same at temperature=0. Raise it, or leave it out')
+    if drawn_at and eval not in ('test', 'val'):
+        raise ValueError(f'{drawn_at=} is for further rows of a split, got {eval=}. Add --eval=test, or leave it out')
     if dream and (eval or prompt or bd or prompts):
         raise ValueError('a dream is asked nothing. Leave out --eval, --prompt, --bd and --prompts, or --dream')
     if export and (dream or eval or prompt or bd or prompts or device != 'cpu'):
@@ -184,8 +189,12 @@ def check_policy(policy):
         raise ValueError(f'{source} is not asked in words that could be judged. Leave out --judge and --human')
     if (judge or human) and not has_environment(dataset_of(policy), policy.data_spec['env_kwargs']):
         raise ValueError(f'{source} has no environment, and so no rollouts to judge. Leave out --judge and --human')
-    if temperature and policy.config.head == 'mse':
-        raise ValueError(f'{temperature=}, but the mse head of {source} has nothing to draw from. Leave it out')
+    if (temperature or drawn_at) and policy.config.head == 'mse':
+        raise ValueError(
+            f'{temperature=}, {drawn_at=}, but the mse head of {source} has nothing to draw from. Leave them out'
+        )
+    if drawn_at and not policy.config.text_len:
+        raise ValueError(f'{drawn_at=} is for rows of prompts, and {source} reads none. Set --temperature instead')
 
 
 def main():

@@ -20,7 +20,17 @@ from data.pictures import save
 from data.prepared import SPLITS, Prepared
 from nanopilot import offline
 from nanopilot.rollout import annotated, dataset_of, draw, rollout, rollouts
-from nanopilot.ways import Way, free_sentences, its_prompt, no_prompt, one_of, readable_episodes, ways_of_asking
+from nanopilot.ways import (
+    DRAWN,
+    Way,
+    also_drawn,
+    free_sentences,
+    its_prompt,
+    no_prompt,
+    one_of,
+    readable_episodes,
+    ways_of_asking,
+)
 
 TEST_SEEDS = 1_000_000  # added to the seeds of environments
 OFFLINE = 'offline'  # the row of scores without rollouts
@@ -49,7 +59,7 @@ def score_ways(policy, ways, samples=1, **sampling):
     metrics.py; for each episode and sample what the data set's score says of it, {} where nothing does; the rollouts,
     or of the episodes themselves their paths
     """
-    jobs = [(way.requests(samples), way.env_kwargs) for way in ways if way.prompt_of]
+    jobs = [(way.requests(samples), way.env_kwargs, way.temperature) for way in ways if way.prompt_of]
     done = rollouts(policy, jobs, **sampling)
     for way in ways:
         driven = [[{'path': e['path'], 'told': {}}] for e in way.episodes]
@@ -196,11 +206,12 @@ def measured(policy, name, changes, n, picture=None, **sampling):
 # all of a split
 
 
-def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **sampling):
+def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), drawn_at=0.0, **sampling):
     """
     Score a Prepared split in every way of asking, or in those named in only, n_episodes of each source at most (0:
     all); print the tables and the verdict, and draw a sheet of episodes and one of failures to <pictures>.png and
-    <pictures>_failures.png. Without rollouts to score, offline alone.
+    <pictures>_failures.png. Without rollouts to score, offline alone. drawn_at: a temperature at which actions are
+    drawn in further rows, 0: there are none.
 
     -> {'rows': the scores, 'kinds': how the prompts ended, counted, 'rollouts': those for a prompt alone, 'offline':
     what offline.evaluate returns}
@@ -210,7 +221,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), **samp
     for source in split.meta['sources']:
         warn_of_unreadable(policy, source, [e for e in episodes if e['source'] == source])
     if scores_rollouts(policy):
-        found = drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampling)
+        found = drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at, **sampling)
     else:
         check_rows(only, [OFFLINE])
         print(
@@ -229,7 +240,7 @@ def some_of_each(sources, episodes, n, seed):
     return [e for source in sources for e in [e for e in shuffled if e['source'] == source][: n or None]]
 
 
-def drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampling):
+def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at, **sampling):
     """evaluate's part for which there are rollouts; episodes: all readable ones of the split"""
     dataset, seed, sources = dataset_of(policy), sampling['seed'], split.meta['sources']
     measures = getattr(dataset, 'MEASURES', {})
@@ -247,8 +258,8 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampli
     others = [OFFLINE, *environments] + ['returns'] * has_returns + [way.name for way in free if way.episodes]
     check_rows(only, [w.name for some in ways.values() for w in some] + others)
 
-    asked = [(source, way) for source in sources for way in ways[source] if way.episodes]
-    asked = [(source, way) for source, way in asked if not only or way.name in only]
+    chosen = {s: [way for way in ways[s] if way.episodes and (not only or way.name in only)] for s in sources}
+    asked = [(source, way) for source in sources for way in also_drawn(chosen[source], drawn_at)]
     rows, kinds, drawn = [], {}, []
     scored = score_ways(policy, [way for _, way in asked], samples, **sampling)
     for (source, way), (scores, verdicts, driven) in zip(asked, scored):
@@ -257,9 +268,8 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampli
             first = [with_rollout(e, some[0], verdict[0]) for e, some, verdict in zip(way.episodes, driven, verdicts)]
             kinds[source] = dict(Counter(r['kind'] for r in first if r['kind']).most_common())
             drawn += first
-    for way in free:
-        if not only or way.name in only:
-            rows += score_kinds(policy, way, samples, **sampling)
+    for way in also_drawn([way for way in free if not only or way.name in only], drawn_at):
+        rows += score_kinds(policy, way, samples, **sampling)
     # where nothing but a seed is asked, the test's seeds are not those that train.py has logged scores of
     fresh = {**sampling, 'seed': seed + TEST_SEEDS} if split.split == 'test' else sampling
     measured_rows = []
@@ -278,7 +288,7 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, **sampli
     for source, counted in kinds.items():
         if counted:
             print(f'\n{source}, prompt: ' + ', '.join(f'{n} {kind}' for kind, n in counted.items()))
-    print(verdict(rows, sources))
+    print(verdict(rows, sources) + (verdict(rows, sources, DRAWN.format(drawn_at)) if drawn_at else ''))
     if drawn:
         sheets(policy, drawn, pictures)
     return {'rows': rows + measured_rows + return_rows, 'kinds': kinds, 'rollouts': drawn}
@@ -374,22 +384,22 @@ def table(title, heads, rows):
     return '\n' + '\n'.join(lines) + '\n'
 
 
-def verdict(rows, sources):
-    """does it listen?"""
+def verdict(rows, sources, drawn=''):
+    """does it listen? drawn: what names of the rows end in"""
     success = {row['name']: row['success'] for row in rows if 'success' in row}
     lines = []
     for source in sources:
-        right, wrong = success.get(f'{source}: prompt'), success.get(f'{source}: swapped prompt')
+        right, wrong = (success.get(f'{source}: {way}{drawn}') for way in ('prompt', 'swapped prompt'))
         if not (right and wrong):
             continue
         if right['low'] > wrong['high']:
             both = (
                 f"success {100 * right['mean']:.0f}% with the right prompt, {100 * wrong['mean']:.0f}% with another's"
             )
-            lines.append(f'\n{source}: the policy listens: {both}')
+            lines.append(f'\n{source}{drawn}: the policy listens: {both}')
         else:
             same = 'right and swapped prompts score within their intervals'
-            lines.append(f'\n{source}: WARNING: the policy may be ignoring the prompt: {same}')
+            lines.append(f'\n{source}{drawn}: WARNING: the policy may be ignoring the prompt: {same}')
     return ''.join(lines)
 
 

@@ -108,27 +108,28 @@ def rollout(policy, prompts, bds, seeds, desc='rollouts', env_kwargs=None, **sam
     (T + 1, n_bd), 'seed', 'told'}
     """
     episodes = [Episode(prompt, bd, int(s)) for prompt, bd, s in zip(prompts, bds, seeds)]
-    return next(rollouts(policy, [(episodes, env_kwargs)], desc, **sampling))
+    return next(rollouts(policy, [(episodes, env_kwargs, None)], desc, **sampling))
 
 
 def rollouts(policy, jobs, desc='rollouts', batch_size=BATCH_SIZE, temperature=0.0, top_p=1.0, seed=1337):
     """
-    yields what rollout returns, for each of the jobs: (new Episodes, env_kwargs or None). Within `use` of
-    data/workers.py processes share the batches of all jobs.
+    yields what rollout returns, for each of the jobs: (new Episodes, env_kwargs or None, a temperature in place of
+    that of all jobs or None). Within `use` of data/workers.py processes share the batches of all jobs.
 
     batch_size: episodes at once, at most; seed: of the sampling; the rest as in Policy.act. What comes of an episode
     depends on its batch, in the last digit: batches depend on nothing but their job.
     """
     batches = []
-    for episodes, env_kwargs in jobs:
+    for episodes, env_kwargs, own_temperature in jobs:
         n = len(episodes)
         size = math.ceil(n / math.ceil(n / batch_size))  # all of about the same
+        at = temperature if own_temperature is None else own_temperature
         for first in range(0, n, size):
-            batches.append((episodes[first : first + size], env_kwargs, seed + first))
-    total = sum(len(episodes) for episodes, _ in jobs)
+            batches.append((episodes[first : first + size], env_kwargs, at, seed + first))
+    total = sum(len(episodes) for episodes, *_ in jobs)
     bar = tqdm(total=total, desc=desc, unit='ep', disable=None if len(batches) > 1 else True)
-    done = in_order(partial(roll_out, policy, temperature, top_p), batches)
-    for episodes, _ in jobs:
+    done = in_order(partial(roll_out, policy, top_p), batches)
+    for episodes, *_ in jobs:
         found = []
         while len(found) < len(episodes):
             _, ended = next(done)
@@ -138,9 +139,9 @@ def rollouts(policy, jobs, desc='rollouts', batch_size=BATCH_SIZE, temperature=0
     bar.close()
 
 
-def roll_out(policy, temperature, top_p, batch):
+def roll_out(policy, top_p, batch):
     """a batch of Episodes to their ends -> their arrays"""
-    episodes, env_kwargs, seed = batch
+    episodes, env_kwargs, temperature, seed = batch
     rows = Rows(policy, episodes, env_kwargs or policy.data_spec['env_kwargs'])
     generator = torch.Generator(policy.device).manual_seed(seed)
     while rows.running.any():

@@ -5,7 +5,7 @@ read: its tags and loosened (data/README.md).
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from data import metrics
 from data.contract import part
 from data.text import mistype
 from nanopilot.rollout import Episode, dataset_of
+
+DRAWN = ', drawn at {:g}'  # what names of rows end in whose actions are drawn at a temperature
 
 
 def its_prompt(episode):
@@ -38,6 +40,7 @@ class Way:
     )
     with_bd: bool = False  # is their descriptor asked for, too?
     env_kwargs: dict | None = None  # another environment than that of training
+    temperature: float | None = None  # of the actions; None: that of the evaluation
 
     def requests(self, samples=1):
         """-> the Episodes to roll out, `samples` of each in a row"""
@@ -46,6 +49,16 @@ class Way:
             bd = e['bd'] if self.with_bd else None
             requests += [Episode(self.prompt_of(e), bd, int(e['seed']), e.get('change')) for _ in range(samples)]
         return requests
+
+
+def also_drawn(ways, temperature):
+    """each of the ways that drives and, after it, the same with actions drawn at a temperature; 0: the ways alone"""
+    found = []
+    for way in ways:
+        found.append(way)
+        if temperature and way.prompt_of:
+            found.append(replace(way, name=way.name + DRAWN.format(temperature), temperature=temperature))
+    return found
 
 
 def ways_of_asking(policy, episodes, n, seed, rng):
@@ -77,8 +90,10 @@ def ways_in_words(policy, known, longer, n, seed, rng):
     ]
     for name, changes in getattr(dataset, 'REWORDED', {}).items():
         ways.append(Way(name, reworded(policy, some, np.random.default_rng([seed, 1]), **changes)))
+    combined = [e for e in known if e['novel'] == 'combination']
     ways += [
-        Way('held-out combination', [e for e in known if e['novel'] == 'combination'][:n]),
+        Way('held-out combination', combined[:n]),
+        Way('trained combination', [e for e in known if not e['novel']][:n] if combined else []),
         Way('longer than trained', longer[:n]),
     ]
     for tag, tagged in by_tag(dataset, known).items():

@@ -7,16 +7,19 @@ from contextlib import redirect_stdout
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, refused, run
+from conftest import SMALL, TINY, refused, run
 from test_model import batch, last, make
 
 from data import archive, babyai, contract, metrics
 from data.archive import obs_dtype
+from data.prepared import Prepared
 from data.verify import verify
+from nanopilot import checkpoint, evaluate
 from nanopilot.kv_cache import KVCache
 from nanopilot.observations import Ids, Look
 from nanopilot.policy import Policy
 from nanopilot.rollout import rollout
+from nanopilot.ways import Way, also_drawn, readable_episodes
 
 pytest.importorskip('minigrid', reason="minigrid is not installed: pip install '.[babyai]'")
 
@@ -269,14 +272,39 @@ def test_ids_stay_bytes_and_held_out_things_are_for_testing(trained):
     assert any(row['novel'] == 'combination' for row in rows['test'])
 
 
-def test_success_is_what_minigrid_says_and_swapped_prompts_ask_for_something_else(trained):
-    process = run('sample_policy.py', '--out_dir=out', '--data_dir=p', '--eval=test', '--eval_episodes=20', cwd=trained)
+EVAL = ['sample_policy.py', '--out_dir=out', '--data_dir=p', '--eval=test', '--eval_episodes=20']
+
+
+def rows_of(folder, *more):
+    """what an evaluation of the tiny policy scores -> its JSON, {name: row}"""
+    process = run(*EVAL, *more, cwd=folder)
     assert process.returncode == 0, process.stderr
-    scores = json.loads((trained / 'out/eval_test.json').read_text())
-    rows = {row['name']: row for row in scores['rows']}
-    assert {'GoToLocal: prompt', 'GoToLocal: swapped prompt', 'GoToLocal: no prompt'} <= set(rows)
+    scores = json.loads((folder / 'out/eval_test.json').read_text())
+    return scores, {row['name']: row for row in scores['rows']}
+
+
+def test_success_is_what_minigrid_says_and_swapped_prompts_ask_for_something_else(trained):
+    scores, rows = rows_of(trained, '--drawn_at=1')
+    ways = 'prompt', 'swapped prompt', 'no prompt'
+    assert {f'GoToLocal: {way}{end}' for way in ways for end in ('', ', drawn at 1')} <= set(rows)
     assert rows['GoToLocal: prompt']['success']['n'] == 20 and 'GoToLocal: themselves' not in rows
+    assert scores['env_kwargs']['held_out'] == ['green key'] and scores['counts']['episodes'] > 100
     assert (trained / 'out/eval_test.png').read_bytes()[:4] == b'\x89PNG'
+    counted = [rows[f'GoToLocal: {which} combination']['success']['n'] for which in ('held-out', 'trained')]
+    novel = [e['novel'] for e in archive.pq.read_table(trained / 'p/test/episodes.parquet').to_pylist()]
+    assert counted == [min(20, novel.count(kind)) for kind in ('combination', '')]
+
+
+def test_greedy_and_drawn_actions_stand_side_by_side(trained):
+    policy, split = Policy.load(trained / 'out'), Prepared(trained / 'p', 'test')
+    episodes = [{**e, 'prompt': e['text'][0]} for e in readable_episodes(split, policy)[:12]]
+    ways = also_drawn([Way('themselves', episodes, None), Way('prompt', episodes)], 2)
+    assert [way.name for way in ways] == ['themselves', 'prompt', 'prompt, drawn at 2']
+    done = [driven for *_, driven in evaluate.score_ways(policy, ways[1:], seed=1)]
+    for (_, *alone), both in zip((evaluate.score(policy, ways[1], seed=1, temperature=t) for t in (0, 2)), done):
+        for a, b in zip(alone[-1], both):
+            assert np.array_equal(a[0]['act'], b[0]['act'])
+    refused(run(*EVAL[:3], '--drawn_at=1', cwd=trained), '--eval=test')
 
 
 def test_rollouts_keep_what_the_environment_tells(trained):
@@ -309,3 +337,42 @@ def test_another_group_that_asks_for_the_same_is_no_other_prompt():
     assert all(requests[i] != requests[j] for i, j in enumerate(other))
     with pytest.raises(ValueError, match='the same'):
         metrics.derange(groups, 0, ['x'] * 6)
+
+
+# ------------------------------------------------------------------------------
+# other runs go on
+
+
+def trained_on(folder, *more):
+    """train.py for three more steps, with the settings of the tiny policy and more -> its process"""
+    tiny = [*SMALL, '--eval_interval=3', '--log_interval=1', '--rollouts=0', '--dtype=float32']
+    return run('train.py', 'config/babyai.py', *tiny, '--data_dir=p', *more, cwd=folder)
+
+
+def test_a_policy_that_looks_is_fine_tuned(trained):
+    process = trained_on(trained, '--init_from=out', '--max_iters=3', '--out_dir=fine')
+    assert process.returncode == 0, process.stderr
+    before, after = (Policy.load(trained / name).model.look.query.weight for name in ('out', 'fine'))
+    assert 0 < (before - after).abs().max() < 0.1
+
+
+def test_a_run_that_does_not_look_goes_on_as_none_that_does(trained):
+    process = trained_on(trained, '--look=0', '--max_iters=3', '--out_dir=deaf')
+    assert process.returncode == 0, process.stderr
+    refused(trained_on(trained, '--init_from=resume', '--max_iters=6', '--out_dir=deaf'), 'look=0', 'this run 4')
+
+
+def test_a_checkpoint_from_before_look_and_ids_is_resumed(tmp_path, prepared):
+    command = ['train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--eval_interval=2']
+    assert run(*command, '--max_iters=2', cwd=tmp_path).returncode == 0
+    file = tmp_path / 'out/step_0000002/checkpoint.json'
+    info = json.loads(file.read_text())
+    for name in 'look', 'obs_kinds':
+        info['model'].pop(name)
+    info['settings'].pop('look')
+    info['sha256']['checkpoint.json'] = checkpoint.UNSEALED.decode()
+    file.write_bytes(checkpoint.seal(json.dumps(info, indent=1).encode()))
+    process = run(*command, '--max_iters=4', '--init_from=resume', cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert 'goes on, but not to the bit' not in process.stdout
+    assert Policy.load(tmp_path / 'out').info['step'] == 4

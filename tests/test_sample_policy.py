@@ -292,6 +292,7 @@ WAYS = [
     'a colour never seen',
     'a direction never seen',
     'held-out combination',
+    'trained combination',
     'longer than trained',
     'something to avoid',
     'destination only',
@@ -397,7 +398,7 @@ def test_another_prompt_is_asked_from_its_step_on(trained):
 
     policy, other = Policy.load(trained), 'go to the bed'
     asked = [Episode(PROMPT, None, 0), Episode(PROMPT, None, 0, (20, other))]
-    ((before, changed),) = rollouts(policy, [(asked, None)])
+    ((before, changed),) = rollouts(policy, [(asked, None, None)])
     assert np.array_equal(changed['act'][:20], before['act'][:20])
     policy.reset([other])
     assert np.allclose(policy.act(changed['obs'][20:21])[0], changed['act'][20], atol=1e-4)
@@ -463,7 +464,7 @@ def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, mon
     off = np.array([4.9, 0.0])
 
     def rollouts(policy, jobs, **how):
-        return ([{'path': np.array(e.bd)[None] + off} for e in episodes] for episodes, _ in jobs)
+        return ([{'path': np.array(e.bd)[None] + off} for e in episodes] for episodes, *_ in jobs)
 
     monkeypatch.setattr(evaluation, 'rollouts', rollouts)
     found = evaluation.recover(policy, prepared, out / 'a', **how)
@@ -492,7 +493,7 @@ def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
     }
 
     def rollouts(policy, jobs, **how):
-        return ([{'path': by_seed.get(e.seed, np.zeros((20, 2)))} for e in episodes] for episodes, _ in jobs)
+        return ([{'path': by_seed.get(e.seed, np.zeros((20, 2)))} for e in episodes] for episodes, *_ in jobs)
 
     monkeypatch.setattr(evaluation, 'rollouts', rollouts)
     found = evaluation.evaluate(policy, data, out / 'eval', seed=1)

@@ -1,0 +1,179 @@
+"""
+What is reached on other people's benchmarks, beside what is published there: bench/benchmarks.md.
+
+$ python sample_policy.py --out_dir=out-babyai --eval=test --drawn_at=1     # scores a run; from the root, then
+$ python -m bench.benchmarks --keep=out-babyai/eval_test.json --name=go_to_local --benchmark=BabyAI \
+    --trained_by=config/babyai.py --data="10,000 missions" --minutes=10 --machine="one core"
+$ python -m bench.benchmarks                                                # makes the page anew
+
+A run that is kept is a small file in bench/benchmarks/; published.json there holds the numbers of others.
+"""
+
+import sys
+
+if __name__ == '__main__' and not __package__:
+    sys.exit("run it from the checkout's root: python -m bench.benchmarks")
+
+import config as settings  # first: it turns mistakes into one line
+
+import json
+import re
+from pathlib import Path
+
+from data.metrics import interval, proportion
+from data.pictures import save
+from nanopilot.ways import DRAWN
+
+# ------------------------------------------------------------------------------
+keep = ''  # what sample_policy.py --eval wrote, eval_test.json: keep its success first, under ..
+name = ''  # .. this name in bench/benchmarks/
+benchmark = 'BabyAI'  # of which it is: 'BabyAI', 'Meta-World'
+trained_by = ''  # the config file, and what differs from it: 'config/babyai.py --dropout=0.1'
+data = ''  # what it was trained on, in words: '1,000 demonstrations; cut at 556 steps'
+minutes = 0.0  # that its training took
+machine = ''  # on what: 'one core'
+# ------------------------------------------------------------------------------
+FOLDER = Path(__file__).parent / 'benchmarks'
+PAGE = Path(__file__).parent / 'benchmarks.md'
+PUBLISHED = 'published.json'
+WAYS = {
+    'prompt': 'its prompt',
+    'swapped prompt': "another's",
+    'no prompt': 'none',
+    'held-out phrasing': 'held-out phrasing',
+    'trained combination': 'trained pairs',
+    'held-out combination': 'held-out pairs',
+}  # rows of --eval, and their column heads
+FEW = 3  # tasks of one policy that have rows of their own; more of them are pooled
+INTRO = """# Benchmarks of other people
+
+Made by `python -m bench.benchmarks` from the files in `bench/benchmarks/`; its first lines say how a run is added.
+Success on unseen levels or goals in % with 95% intervals, one training seed a row. Success is not obedience: with
+another episode's prompt a policy may succeed as often as with its own. So both stand side by side, and the gap, in
+points, is what the words are worth. "Greedy" takes the most probable action, "drawn" draws one; neither is left out.
+No number of others is comparable as it stands: beside each is how it differs.
+"""
+
+
+def kept(file):
+    """a JSON file of sample_policy.py --eval -> what is kept of it, a dict; ValueError where it has no success"""
+    scores = json.loads(Path(file).read_text())
+    rows = [{'name': row['name'], 'success': row['success']} for row in scores['rows'] if 'success' in row]
+    if not rows:
+        raise ValueError(f'{file} says nothing of success. Score rows that do: sample_policy.py --eval=test')
+    env_kwargs = scores['env_kwargs']
+    about = {'benchmark': benchmark, 'config': trained_by, 'data': data, 'minutes': minutes, 'machine': machine}
+    found = {
+        'step': scores['step'],
+        'seed': scores['trained']['seed'],
+        'temperature': scores['settings']['temperature'],
+    }
+    return {**about, **found, 'env_kwargs': env_kwargs, 'rows': rows}
+
+
+def runs_of(folder):
+    """-> the runs that are kept, dicts, in the order of their files' names"""
+    files = sorted(file for file in folder.glob('*.json') if file.name != PUBLISHED)
+    return [json.loads(file.read_text()) for file in files]
+
+
+def pooled(scores):
+    """the success of several tasks -> that of all their episodes"""
+    if len(scores) == 1:
+        return scores[0]
+    hits = sum(round(score['mean'] * score['n']) for score in scores)
+    n = sum(score['n'] for score in scores)
+    return proportion([True] * hits + [False] * (n - hits))
+
+
+def tasks_of(run):
+    """-> {task, or how many there are: names of its sources}"""
+    sources = list(dict.fromkeys(row['name'].partition(': ')[0] for row in run['rows'] if ': ' in row['name']))
+    if len(sources) > FEW:
+        return {f'{len(sources)} tasks': sources}
+    return {source: [source] for source in sources}
+
+
+def endings(run):
+    """-> {how actions are chosen: what the names of its rows end in}"""
+    temperature = run['temperature']
+    found = {f'drawn at {temperature:g}' if temperature else 'greedy': ''}
+    pattern = re.escape(DRAWN).replace(r'\{:g\}', '(.+)') + '$'
+    for row in run['rows']:
+        drawn = re.search(pattern, row['name'])
+        if drawn:
+            found[drawn[0].removeprefix(', ')] = drawn[0]
+    return found
+
+
+def scored(run):
+    """yields (task, how actions are chosen, {way of asking: its success}) of a run"""
+    success = {row['name']: row['success'] for row in run['rows']}
+    for task, sources in tasks_of(run).items():
+        for chosen, ending in endings(run).items():
+            found = {}
+            for way in WAYS:
+                scores = [success[key] for s in sources if (key := f'{s}: {way}{ending}') in success]
+                if scores:
+                    found[way] = pooled(scores)
+            yield task, chosen, found
+
+
+def gap(found):
+    """how many points the prompt is worth: a cell"""
+    if not {'prompt', 'swapped prompt'} <= set(found):
+        return '-'
+    return f'{100 * (found["prompt"]["mean"] - found["swapped prompt"]["mean"]):.1f}'
+
+
+def ours(runs):
+    """a table of what is reached, lines"""
+    rows = [(run, *row) for run in runs for row in scored(run)]
+    ways = [way for way in WAYS if any(way in found for *_, found in rows)]
+    heads = ['task', 'data', 'n', 'actions', *(WAYS[way] for way in ways), 'gap', 'trained by', 'minutes, on']
+    lines = [line(heads), '|' + '---|' * len(heads)]
+    for run, task, chosen, found in rows:
+        n = found['prompt']['n'] if 'prompt' in found else '-'
+        cells = [interval(found[way]) if way in found else '-' for way in ways]
+        how = [f'`{run["config"]}`, seed {run["seed"]}, step {run["step"]}', f'{run["minutes"]:g}, {run["machine"]}']
+        lines.append(line([task, run['data'], n, chosen, *cells, gap(found), *how]))
+    return lines
+
+
+def theirs(published):
+    """a table of what others have published, lines"""
+    heads = ['task', 'who', 'data', 'success', 'how it differs', 'source']
+    return [line(heads), '|' + '---|' * len(heads)] + [line([row[head] for head in heads]) for row in published]
+
+
+def line(cells):
+    return '| ' + ' | '.join(map(str, cells)) + ' |'
+
+
+def page(folder):
+    """-> the page, Markdown"""
+    runs, published = runs_of(folder), json.loads((folder / PUBLISHED).read_text())
+    parts = [INTRO]
+    for title, rows in published.items():
+        mine = [run for run in runs if run['benchmark'] == title]
+        here = ours(mine) if mine else ['Nothing of ours yet.']
+        parts.append('\n'.join([f'## {title}', '', *here, '', 'Published:', '', *theirs(rows), '']))
+    return '\n'.join(parts)
+
+
+def main():
+    config = settings.read(globals(), __file__, {'benchmark': tuple(json.loads((FOLDER / PUBLISHED).read_text()))})
+    globals().update(config)
+    if keep:
+        lacking = [key for key in ('name', 'trained_by', 'data', 'minutes', 'machine') if not config[key]]
+        if lacking:
+            raise ValueError(f'{keep} is kept with what made it. Say it: --{lacking[0]}=..')
+        text = json.dumps(kept(keep), indent=1) + '\n'
+        save(FOLDER / f'{name}.json', lambda file: Path(file).write_text(text))
+    text = page(FOLDER)
+    save(PAGE, lambda file: Path(file).write_text(text))
+    print(f'written: {PAGE}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,22 @@
+# BabyAI's GoToSeq, SynthSeq or BossLevel from 1,000 demonstrations: several rooms, and missions of several parts.
+# $ python prepare.py --dataset=babyai --size=0.16 --test_share=0.33 --val_share=0.04 \
+#       --env_kwargs='{"level": "GoToSeq", "max_steps": 556}'
+# $ python train.py config/babyai_seq.py
+# $ python sample_policy.py --out_dir=out-babyai-seq --eval=test --eval_episodes=0 --drawn_at=1
+out_dir = 'out-babyai-seq'
+dataset = 'babyai'
+source_weights = ''
+drop_bd = 0.0
+text_len = 48
+block_size = 48 + 64  # 64 steps: who remembers where it was walks in fewer circles
+chunk = 1
+head = 'ce'
+look = 4
+n_layer = 2
+n_future = 0
+dropout = 0.15  # 1,000 episodes are soon known by heart
+batch_size = 32
+bucket = 16
+max_iters = 3000
+eval_interval = 250
+rollouts = 0
