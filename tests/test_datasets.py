@@ -21,7 +21,7 @@ from data import archive
 from data.prepared import Prepared
 
 NAMES = sorted({p.parent.name for p in (ROOT / 'data').glob('*/__init__.py')} - {'gym'})  # made of a file: test_gym.py
-SIZE = {'toy_nav': 0.01}.get  # of what collect() makes by default
+SIZE = {'toy_nav': 0.01, 'metaworld': 0.03}.get  # of what collect() makes by default
 TINY = [*SMALL, '--log_interval=1', '--rollouts=2', '--max_iters=4', '--eval_interval=2', '--device=cpu']
 
 

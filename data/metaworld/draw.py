@@ -22,7 +22,7 @@ def draw_episodes(file, episodes, kwargs):
     for panels, episode in zip(axes.reshape(-1, 2), episodes):
         for ax, view in zip(panels, VIEWS):
             paths(ax, np.asarray(episode['obs']), *VIEWS[view])
-            ax.set_title(view, fontsize=6, loc='right')
+            ax.set_xlabel(view, fontsize=6)
         panels[0].set_title(fill(episode['prompt'] or 'no prompt', 34), fontsize=7, loc='left')
         panels[1].set_title(f'{episode["summary"]}\n{episode.get("kind") or ""}', fontsize=7, loc='left')
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize=7)
