@@ -67,12 +67,17 @@ class VectorEnvBase(VectorEnv):
         self.done[rows] = False
         self.begin(rows)
 
-    def step(self, actions):
+    def checked(self, actions):
+        """actions -> an array (n, ..) float32; refuses a step before the first reset, and what is not finite"""
         if self.t is None:
             raise ResetNeeded('call reset() before step()')
         act = np.asarray(actions, dtype=np.float32).reshape(self.num_envs, *self.single_action_space.shape)
         if not np.isfinite(act).all():
             raise ValueError(f'the action of robot {int(np.argwhere(~np.isfinite(act))[0, 0])} is not finite')
+        return act
+
+    def step(self, actions):
+        act = self.checked(actions)
         rows = np.flatnonzero(self.done)
         reward, terminated = self.move(act)
         self.t += 1

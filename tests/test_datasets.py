@@ -21,7 +21,7 @@ from data import archive
 from data.prepared import Prepared
 
 NAMES = sorted({p.parent.name for p in (ROOT / 'data').glob('*/__init__.py')} - {'gym'})  # made of a file: test_gym.py
-SIZE = {'toy_nav': 0.01}.get  # of what collect() makes by default
+SIZE = {'toy_nav': 0.01, 'metaworld': 0.03}.get  # of what collect() makes by default
 TINY = [*SMALL, '--log_interval=1', '--rollouts=2', '--max_iters=4', '--eval_interval=2', '--device=cpu']
 
 
@@ -54,10 +54,16 @@ def folder(name, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def out(name, folder):
-    process = run(
-        'train.py', f'config/{name}.py', *TINY, f'--data_dir={folder / "prepared"}', '--out_dir=out', cwd=folder
-    )
+def config_file(name, dataset):
+    """the settings to train it with"""
+    if hasattr(dataset, 'config_file'):
+        return dataset.config_file(dataset.env_kwargs())
+    return f'config/{name}.py'
+
+
+@pytest.fixture(scope='module')
+def out(config_file, folder):
+    process = run('train.py', config_file, *TINY, f'--data_dir={folder / "prepared"}', '--out_dir=out', cwd=folder)
     assert process.returncode == 0, process.stderr
     return folder / 'out'
 
@@ -95,10 +101,10 @@ def test_what_is_collected_is_kept(dataset, folder, name):
     assert 0.98 * made <= kept <= made and set(meta['sources']) <= set(dataset.sources(dataset.env_kwargs()))
 
 
-def test_it_trains_goes_on_and_acts(dataset, folder, out, name):
+def test_it_trains_goes_on_and_acts(dataset, folder, out, config_file):
     process = run(
         'train.py',
-        f'config/{name}.py',
+        config_file,
         *TINY,
         '--max_iters=6',
         f'--data_dir={folder / "prepared"}',

@@ -1,0 +1,17 @@
+# Meta-World's MT10: ten tasks of a robot's hand, each asked for in a sentence.
+# $ python prepare.py --dataset=metaworld --size=1.6 --test_share=0.34 --val_share=0.03
+# $ python train.py config/mt10.py
+# $ python sample_policy.py --out_dir=out-mt10 --eval=test --eval_episodes=512
+out_dir = 'out-mt10'
+dataset = 'metaworld'
+source_weights = ''
+drop_bd = 0.0
+text_len = 16
+block_size = 16 + 8  # 8 steps of 2
+chunk = 2
+n_layer = 3
+n_future = 0
+batch_size = 32
+max_iters = 3000
+eval_interval = 1000
+rollouts = 100

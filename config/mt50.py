@@ -1,0 +1,17 @@
+# Meta-World's MT50: fifty tasks of a robot's hand, each asked for in a sentence.
+# $ python prepare.py --dataset=metaworld --env_kwargs='{"benchmark": "MT50"}' --test_share=0.34 --val_share=0.03
+# $ python train.py config/mt50.py
+# $ python sample_policy.py --out_dir=out-mt50 --eval=test --eval_episodes=512
+out_dir = 'out-mt50'
+dataset = 'metaworld'
+source_weights = ''
+drop_bd = 0.0
+text_len = 24
+block_size = 24 + 8  # 8 steps
+chunk = 2
+n_layer = 3
+n_future = 0
+batch_size = 32
+max_iters = 3000
+eval_interval = 1000
+rollouts = 100
