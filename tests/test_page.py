@@ -47,7 +47,14 @@ except ImportError:
 websockets = pytest.importorskip('websockets', reason="the page's server is not installed: pip install '.[page]'")
 pytest.importorskip('starlette', reason="the page's server is not installed: pip install '.[page]'")
 pytest.importorskip('uvicorn', reason="the page's server is not installed: pip install '.[page]'")
-from nanopilot.page.server import LOOPBACK, UVICORN, Sessions, make_app, serve, uvicorn  # noqa: E402, after what it needs was looked for
+from nanopilot.page.server import (  # noqa: E402, after what it needs was looked for
+    LOOPBACK,
+    UVICORN,
+    Sessions,
+    make_app,
+    serve,
+    uvicorn,
+)
 
 SECOND = 1000  # of Playwright's times
 
