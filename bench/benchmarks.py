@@ -135,7 +135,7 @@ def ours(runs):
     for run, task, chosen, found in rows:
         n = found['prompt']['n'] if 'prompt' in found else '-'
         cells = [interval(found[way]) if way in found else '-' for way in ways]
-        how = [f'`{run["config"]}`, seed {run["seed"]}, step {run["step"]}', f'{run["minutes"]:g}, {run["machine"]}']
+        how = [f'{run["config"]}, seed {run["seed"]}, step {run["step"]}', f'{run["minutes"]:g}, {run["machine"]}']
         lines.append(line([task, run['data'], n, chosen, *cells, gap(found), *how]))
     return lines
 
