@@ -464,7 +464,7 @@ def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, mon
     off = np.array([4.9, 0.0])
 
     def rollouts(policy, jobs, **how):
-        return ([{'path': np.array(e.bd)[None] + off} for e in episodes] for episodes, *_ in jobs)
+        return ([{'path': np.array(e.bd)[None] + off, 'told': {}} for e in episodes] for episodes, *_ in jobs)
 
     monkeypatch.setattr(evaluation, 'rollouts', rollouts)
     found = evaluation.recover(policy, prepared, out / 'a', **how)
@@ -493,7 +493,9 @@ def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
     }
 
     def rollouts(policy, jobs, **how):
-        return ([{'path': by_seed.get(e.seed, np.zeros((20, 2)))} for e in episodes] for episodes, *_ in jobs)
+        return (
+            [{'path': by_seed.get(e.seed, np.zeros((20, 2))), 'told': {}} for e in episodes] for episodes, *_ in jobs
+        )
 
     monkeypatch.setattr(evaluation, 'rollouts', rollouts)
     found = evaluation.evaluate(policy, data, out / 'eval', seed=1)
