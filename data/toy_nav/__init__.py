@@ -28,7 +28,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
         'nanopilot/ToyNav-v0', entry_point='data.toy_nav.env:ToyNav', vector_entry_point='data.toy_nav.env:ToyNavVec'
     )
 
-COLLECT_VERSION = 5  # raised when collect() makes other episodes than before: older archives are made again
+COLLECT_VERSION = 6  # raised when collect() makes other episodes than before: older archives are made again
 VARIANTS = {'random starts': {'start_anywhere': True}}  # other environments to score a policy in
 FREE_SENTENCES = Path(__file__).parent / 'free_sentences.jsonl'  # of people, with what they mean: 'dev', 'test', 'last'
 CHANGED_AT = (50, 100)  # steps between which a row of --eval asks for something else: there are 300 left to do it
