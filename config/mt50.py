@@ -1,7 +1,7 @@
 # Meta-World's MT50: fifty tasks of a robot's hand, each asked for in a sentence.
 # $ python prepare.py --dataset=metaworld --env_kwargs='{"benchmark": "MT50"}' --test_share=0.34 --val_share=0.03
 # $ python train.py config/mt50.py
-# $ python sample_policy.py --out_dir=out-mt50 --eval=test --eval_episodes=512
+# $ python sample_policy.py --out_dir=out-mt50 --eval=test --eval_episodes=0
 out_dir = 'out-mt50'
 dataset = 'metaworld'
 source_weights = ''
