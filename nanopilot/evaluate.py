@@ -254,7 +254,7 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at
         ways[source] = ways_of_asking(policy, of_source, n_episodes, seed, rng)
     free = [free_sentences(policy, split.split)]
     if split.split == 'test':
-        free.append(free_sentences(policy, 'last', 'free sentences, the last'))
+        free.append(free_sentences(policy, 'last', 'free sentences written last'))
     others = [OFFLINE, *environments] + ['returns'] * has_returns + [way.name for way in free if way.episodes]
     check_rows(only, [w.name for some in ways.values() for w in some] + others)
 

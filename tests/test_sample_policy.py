@@ -302,7 +302,7 @@ WAYS = [
     'prompt and bd',
 ]
 FREE = ['', ': terse', ': verbs', ': order', ': other words', ': prohibition', ': several sentences']
-FREE = [f'{name}{kind}' for name in ('free sentences', 'free sentences, the last') for kind in FREE]
+FREE = [f'{name}{kind}' for name in ('free sentences', 'free sentences written last') for kind in FREE]
 REQUEST_SCORES = {'success', 'at_destination', 'stopped', 'in_order', 'landmark_f1', 'colour_f1'}
 END_SCORES = {'bd_error', 'bd_error_median', 'within_5', 'within_10'}
 
