@@ -41,6 +41,7 @@ class GPTConfig:
     past_actions: bool = False  # among the tokens? Imitators may repeat them (1905.11979)
     obs_stack: int = 1  # newest observations in a step; 0: all of the chunk
     n_obs: int = 9
+    kind_parts: tuple = ()  # what each kind is made of
     obs_kinds: tuple = ()  # of each one that is an id, how many kinds there are; 0: a number; (): all are numbers
     look: int = 0  # heads of attention from the prompt to observations that are ids; 0: none
     n_privileged: int = 0  # observations that only training has: the policy estimates them

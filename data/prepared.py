@@ -187,6 +187,8 @@ class Prepared:
             args['subgoal'] = True
         if any(self.meta.get('obs_kinds', [])):
             args['obs_kinds'] = [self.meta['obs_kinds'][column] for column in view.columns]
+        if self.meta.get('kind_parts'):
+            args['kind_parts'] = self.meta['kind_parts']
         return args
 
     def first_text(self):
@@ -197,7 +199,7 @@ class Prepared:
 
     def data_spec(self):
         """what a checkpoint says of the data that it was trained on, a dict"""
-        optional = ('normaliser', 'discount', 'obs_period', 'obs_kinds', 'text_encoder', 'neighbours')
+        optional = ('normaliser', 'discount', 'obs_period', 'obs_kinds', 'kind_parts', 'text_encoder', 'neighbours')
         return {k: self.meta[k] for k in (*SPEC, *optional) if k in self.meta}
 
     def episodes(self, columns=None):

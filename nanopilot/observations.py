@@ -20,6 +20,8 @@ def check(config):
     more = config.n_privileged or config.next_obs or config.fuse == 'bins' or config.obs_stack != 1
     cure = "Set --privileged_obs='' --next_obs=0 --obs_stack=1 and another fuse than 'bins'"
     refuse(ids and more, f'observations that are ids are neither estimated, predicted nor stacked. {cure}')
+    n = len(config.kind_parts)
+    refuse(n and n not in config.obs_kinds, f'kind_parts has {n} rows, but no observation has {n} kinds. Change one')
     refuse(config.look and not ids, f'look={config.look}, but no observation is an id. Set --look=0')
     refuse(config.look and not config.text_len, f'look={config.look}, but there is no prompt to look. Set --look=0')
     odd = config.look and config.n_embd % config.look
@@ -51,6 +53,28 @@ class Numbers(nn.Linear):
         return super().forward(torch.cat(features, dim=-1))
 
 
+def parts_of(sizes, kind_parts):
+    """
+    Where the embeddings of kinds are, in one table for columns of `sizes` kinds each: those of a column with as many
+    kinds as kind_parts has rows are sums of their parts', others have one of their own.
+
+    -> rows of the table for each kind of each column (sum(sizes), m), where there are fewer the number after the last;
+    how many rows there are
+    """
+    rows, n = [], 0
+    for size in sizes:
+        parts = kind_parts if size == len(kind_parts) else [[i] for i in range(size)]
+        rows += [[n + part for part in some] for some in parts]
+        n += 1 + max(part for some in parts for part in some)
+    m = max(map(len, rows))
+    return torch.tensor([some + [n] * (m - len(some)) for some in rows]), n
+
+
+def sum_of_parts(table, rows):
+    """table (.., n, C) of the embeddings of parts, rows of parts_of -> (.., kinds, C) of kinds"""
+    return F.pad(table, (0, 0, 0, 1))[..., rows, :].sum(-2)
+
+
 class Ids(nn.Module):
     """The newest observations of a step: the sum of an embedding for each id of each column; and the numbers."""
 
@@ -61,13 +85,15 @@ class Ids(nn.Module):
         kinds = [config.obs_kinds[i] for i in self.columns]
         first = [sum(kinds[:i]) for i in range(len(kinds))]  # row of each column's id 0
         self.register_buffer('first', torch.tensor(first), persistent=False)
-        self.table = nn.Embedding(sum(kinds), config.n_embd)
+        rows, n = parts_of(kinds, config.kind_parts)
+        self.register_buffer('rows', rows, persistent=False)
+        self.table = nn.Embedding(n, config.n_embd)
         self.numbers = Numbers(config, len(self.others)) if self.others else None
 
     def forward(self, obs, norm, frequencies, estimate=None):
         """as Numbers'"""
         ids = obs[:, :, -1, self.columns].long() + self.first  # (B, S, n_ids)
-        x = self.table(ids).sum(2)
+        x = F.embedding(ids, sum_of_parts(self.table.weight, self.rows)).sum(2)
         if self.numbers is not None:
             x = x + self.numbers(norm(obs)[..., self.others], nn.Identity(), frequencies)
         return x
@@ -93,7 +119,9 @@ class Look(nn.Module):
         self.ln_asked = nn.LayerNorm(C, bias=config.bias)
         self.query = nn.Linear(C, C)
         shape = self.n_head, C // self.n_head
-        self.kind_key, self.kind_value = (nn.Parameter(torch.randn(shape[0], sum(sorts), shape[1])) for _ in range(2))
+        rows, n = parts_of(sorts, config.kind_parts)
+        self.register_buffer('rows', rows, persistent=False)
+        self.kind_key, self.kind_value = (nn.Parameter(torch.randn(shape[0], n, shape[1])) for _ in range(2))
         self.place_key, self.place_value = (nn.Parameter(torch.randn(shape[0], len(kinds), shape[1])) for _ in range(2))
         self.out = nn.Linear(C, C)
 
@@ -109,9 +137,10 @@ class Look(nn.Module):
         ids = obs[:, :, -1, self.columns].long() + self.first  # (B, S, n)
         q = asked.unflatten(1, (self.n_head, 1, -1)) * self.kind_key.shape[2] ** -0.5  # (B, nh, 1, hs)
         index = ids.flatten(1)[:, None].expand(-1, self.n_head, -1)  # (B, nh, S * n)
-        scores = (q @ self.kind_key.mT)[:, :, 0].gather(2, index).unflatten(2, ids.shape[1:])
+        keys, values = sum_of_parts(self.kind_key, self.rows), sum_of_parts(self.kind_value, self.rows)
+        scores = (q @ keys.mT)[:, :, 0].gather(2, index).unflatten(2, ids.shape[1:])
         p = torch.softmax(scores + q @ self.place_key.mT, 3)  # (B, nh, S, n)
-        of_kind = torch.zeros(*p.shape[:3], self.kind_key.shape[1], dtype=p.dtype, device=p.device)
+        of_kind = torch.zeros(*p.shape[:3], keys.shape[1], dtype=p.dtype, device=p.device)
         of_kind = of_kind.scatter_add(3, ids[:, None].expand_as(p), p)
-        seen = of_kind @ self.kind_value + p @ self.place_value  # (B, nh, S, hs)
+        seen = of_kind @ values + p @ self.place_value  # (B, nh, S, hs)
         return self.out(seen.transpose(1, 2).flatten(2))

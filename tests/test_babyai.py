@@ -1,6 +1,7 @@
 """BabyAI: minigrid's own levels, views and success; observations that are ids, from the archive to the action."""
 
 import io
+import itertools
 import json
 from contextlib import redirect_stdout
 
@@ -25,7 +26,7 @@ pytest.importorskip('minigrid', reason="minigrid is not installed: pip install '
 
 from data.babyai.demonstrations import show
 from data.babyai.env import BabyAIVec, make_level
-from data.babyai.views import TRIPLES, visible
+from data.babyai.views import DOOR, PARTS, TRIPLES, visible
 
 LEVELS = ['GoToLocal', 'PutNextLocal', 'GoToSeq', 'BossLevel', 'Unlock', 'KeyCorridor', 'BlockedUnlockPickup']
 SPEC = babyai.spec({'max_steps': 64})
@@ -192,6 +193,37 @@ def test_an_id_is_its_own_columns_row():
     assert torch.allclose(ids(obs, torch.nn.Identity(), torch.ones(2))[0, 0], expected, atol=1e-6)
 
 
+def test_kinds_share_what_is_learned_of_their_parts():
+    parts = [[0, 3], [0, 4], [1, 3], [1, 4], [2]]
+    config = make(**OF_IDS, kind_parts=parts).config
+    ids, look = Ids(config), Look(config)
+    table = ids.table.weight
+    assert len(table) == 5 + 5 + 3  # columns of 3 kinds have no parts
+    obs = torch.tensor([4.0, 0.0, 1.0, 2.0]).view(1, 1, 1, 4)
+    ids.numbers = None
+    expected = table[2] + (table[5] + table[5 + 4]) + table[10 + 2]
+    assert torch.allclose(ids(obs, torch.nn.Identity(), torch.ones(2))[0, 0], expected, atol=1e-6)
+    whole = Look(make(**OF_IDS).config)  # the same with a key and a value written out for each kind
+    for name in 'kind_key', 'kind_value':
+        of_parts = getattr(look, name)
+        of_kinds = [of_parts[:, [3 + part for part in some]].sum(1) for some in parts]
+        setattr(whole, name, torch.nn.Parameter(torch.cat([of_parts[:, :3], torch.stack(of_kinds, 1)], 1)))
+    for name in 'place_key', 'place_value', 'out':
+        setattr(whole, name, getattr(look, name))
+    asked = torch.randn(1, 16)
+    assert torch.allclose(look(obs, asked), whole(obs, asked), atol=1e-6)
+
+
+def test_things_of_a_colour_share_it():
+    parts, triples = [set(some) for some in PARTS], TRIPLES.tolist()
+    assert len(PARTS) == len(TRIPLES) and len(set(map(frozenset, parts))) == len(PARTS)
+    for a, b in itertools.combinations(range(3, len(PARTS)), 2):
+        (type_a, colour_a, state_a), (type_b, colour_b, state_b) = triples[a], triples[b]
+        shared = (type_a == type_b) + (colour_a == colour_b)
+        shared += type_a == type_b == DOOR and state_a == state_b
+        assert len(parts[a] & parts[b]) == shared
+
+
 def test_looking_is_attention_with_keys_and_values_written_out():
     config = make(**OF_IDS).config
     look, asked = Look(config), torch.randn(1, 16)
@@ -235,6 +267,7 @@ def test_what_is_asked_changes_what_is_seen_and_padding_does_not():
         (dict(obs_kinds=()), 'no observation is an id'),
         (dict(text_len=0), 'no prompt'),
         (dict(look=3), 'no multiple of look=3'),
+        (dict(kind_parts=[[0], [1]]), 'no observation has 2 kinds'),
         (dict(next_obs=0.1), 'neither estimated, predicted nor stacked'),
         (dict(obs_stack=0), 'neither estimated, predicted nor stacked'),
     ],

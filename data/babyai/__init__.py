@@ -10,7 +10,7 @@ from data.babyai.demonstrations import demonstrations
 from data.babyai.draw import draw_episodes  # noqa: F401, it is of the contract
 from data.babyai.env import ACTIONS, OBS_KINDS, BabyAI, BabyAIVec, env_kwargs  # noqa: F401, env_kwargs too
 from data.babyai.page import Page  # noqa: F401, of the contract, too
-from data.babyai.views import SIZE
+from data.babyai.views import PARTS, SIZE
 
 SCORES = {'success': 'carried out'}
 TELLS = ('success',)  # what the environment alone knows of an episode
@@ -27,6 +27,7 @@ def spec(kwargs):
     return {
         'obs_names': OBS_NAMES,
         'obs_kinds': OBS_KINDS,
+        'kind_parts': PARTS,
         'act_names': ACTIONS,
         'bd_names': [],
         'bd_low': [],

@@ -15,6 +15,9 @@ THINGS = [(thing, colour, 0) for thing in (KEY, BALL, BOX) for colour in range(6
 TRIPLES = np.array([(0, 0, 0), (1, 0, 0), (2, 5, 0), *DOORS, *THINGS], np.uint8)  # of minigrid: type, colour, state
 UNSEEN, EMPTY, WALL = 0, 1, 2  # kinds, which are rows of TRIPLES
 KINDS = len(TRIPLES)
+PARTS = [[0], [1], [2]]  # of each kind: what it is, and the parts that others have, too
+PARTS += [[3, 7 + colour, 13 + state] for _, colour, state in DOORS]
+PARTS += [[thing - 1, 7 + colour] for thing, colour, _ in THINGS]
 KIND_OF = {tuple(map(int, triple)): kind for kind, triple in enumerate(TRIPLES)}
 HIDES = np.array([triple[0] == 2 or triple[0] == DOOR and triple[2] > 0 for triple in TRIPLES])  # what is behind it
 MARGIN = SIZE - 1  # cells of wall around a grid, so that every view is within
