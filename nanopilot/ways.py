@@ -78,10 +78,9 @@ def ways_in_words(policy, known, longer, n, seed, rng):
     some = known[:n]
     rephrased = [{**e, 'prompt': one_of(e['held_out'], rng)} for e in some if e['held_out']]
     mistyped = [{**e, 'prompt': mistype(e['prompt'], rng)} for e in some]
+    as_recorded = [] if hasattr(dataset, 'TELLS') else some  # what only an environment tells was not recorded
     ways = [
-        Way(
-            'themselves', [] if hasattr(dataset, 'TELLS') else some, None
-        ),  # what only an environment tells is not known
+        Way('themselves', as_recorded, None),
         Way('prompt', some),
         Way('no prompt', some, no_prompt),
         Way('swapped prompt', swapped(some, seed)),
