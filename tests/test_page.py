@@ -801,6 +801,7 @@ def test_pause_step_restart(opened):
     shows(page, '#caption', re.compile(r'step \d'))
     page.get_by_role('button', name='Pause').click()
     page.get_by_text('paused').wait_for()
+    page.wait_for_timeout(300)  # for a step that was on its way to the page
     before = number(page, '#caption')
     page.get_by_role('button', name='Step').click()
     shows(page, '#caption', f'step {before + 1},')
