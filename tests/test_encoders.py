@@ -317,7 +317,7 @@ def test_a_sentence_is_reworded_in_one_place_or_wherever_it_can_be(texts):
         if one_place is None:  # nothing to reword
             continue
         assert words(one_place) - words(text)
-        assert len(words(all_places) - words(text)) >= len(words(one_place) - words(text))
+        assert words(all_places) - words(text)
         assert not words(all_places) & {'fridge', 'sofa', 'stove', 'then', 'gray'}
     assert reword('go to the orange tile', rng) is None
     assert reword('go to the file cabinet', rng, kind='colour') is None

@@ -139,9 +139,9 @@ def test_minari_reads_what_was_prepared(what, exported, monkeypatch):
         assert np.array_equal(e.infos['taught'][:-1], split.taught[steps])
         if k % 7:
             continue
-        seen, rewards, terminated, truncated = replayed(data, split.meta['env_kwargs'], words['seed'], e.actions)
+        seen, rewards, terminated, _ = replayed(data, split.meta['env_kwargs'], words['seed'], e.actions)
         assert np.array_equal(obs, seen) and np.array_equal(e.rewards, rewards)
-        assert (e.terminations[-1], e.truncations[-1]) == (terminated, truncated or not terminated)
+        assert (e.terminations[-1], e.truncations[-1]) == (terminated, not terminated)
         assert not e.terminations[:-1].any() and not e.truncations[:-1].any()
 
 

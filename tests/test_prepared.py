@@ -31,8 +31,10 @@ def test_a_prompt_is_the_tokens_of_its_text(prepared):
     for i, row in enumerate(rows):
         assert data.episode_text[i] == k
         for text in row['text'] + row['loose']:
-            assert data.prompt(k).tolist() == tokenizer.encode(text)
-            k += 1
+            ids = tokenizer.encode(text)
+            if len(ids) <= data.meta['text_len']:  # longer ones are left out
+                assert data.prompt(k).tolist() == ids
+                k += 1
     assert k == len(data.text_start) - 1
 
 

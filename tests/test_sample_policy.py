@@ -171,7 +171,7 @@ def test_the_driver_feeds_what_training_fed(out, prepared):
         return torch.from_numpy(some)[None]
 
     policy.model.head.sample = sample
-    (driven,) = evaluation.rollout(policy, [prompt], [None], [0])
+    (driven,) = evaluation.rollout(policy, [prompt], [None], [data.episodes()[b]['seed']])
     assert np.array_equal(driven['act'], stored) and np.array_equal(
         driven['path'][1:], data.path[data.start[b] : data.start[b + 1]]
     )
@@ -488,7 +488,7 @@ def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
 
     policy, data = Policy.load(out), Prepared(prepared, 'val')
     by_seed = {
-        row['seed']: np.concatenate([[[20, 50]], data.path[data.start[i] : data.start[i + 1]]])
+        row['seed']: np.concatenate([data.path[data.start[i]][None], data.path[data.start[i] : data.start[i + 1]]])
         for i, row in enumerate(data.episodes())
     }
 
