@@ -4,6 +4,7 @@ The base of the data sets' vector environments: seeds, resets and ends of episod
 Autoreset is Gymnasium's NEXT_STEP: the step after an episode's end ignores its action and resets.
 """
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
@@ -91,3 +92,26 @@ class VectorEnvBase(VectorEnv):
 
     def info(self):
         return {'bd': self.where(), '_bd': np.ones(self.num_envs, bool)}
+
+
+class SingleEnv(gym.Env):
+    """one environment of a VectorEnvBase. A subclass says of which, and has the spaces"""
+
+    metadata = {'render_modes': []}
+    vector_env: type
+
+    def __init__(self, render_mode=None, **kwargs):
+        self.many = self.vector_env(1, **kwargs)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        obs, info = self.many.reset(seed=None if seed is None else [seed])
+        return obs[0], self.first(info)
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = self.many.step(np.asarray(action)[None])
+        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), self.first(info)
+
+    @staticmethod
+    def first(info):
+        return {k: v[0] for k, v in info.items() if k != '_bd'}

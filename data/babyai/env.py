@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from data.babyai.views import KINDS, SIZE, Views
-from data.vector_env import VectorEnvBase
+from data.vector_env import SingleEnv, VectorEnvBase
 
 ACTIONS = ['left', 'right', 'forward', 'pickup', 'drop', 'toggle', 'done']
 PICKUP, TOGGLE = 3, 5  # and what is between: actions that change the cell before the agent
@@ -115,25 +115,9 @@ class BabyAIVec(VectorEnvBase):
         return {**super().info(), 'success': self.success.copy(), 'mission': self.missions.copy()}
 
 
-class BabyAI(gym.Env):
+class BabyAI(SingleEnv):
     """one of them"""
 
-    metadata = {'render_modes': []}
+    vector_env = BabyAIVec
     observation_space = OBSERVATIONS
     action_space = Discrete(len(ACTIONS))
-
-    def __init__(self, render_mode=None, **kwargs):
-        self.many = BabyAIVec(1, **kwargs)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        obs, info = self.many.reset(seed=None if seed is None else [seed])
-        return obs[0], self.first(info)
-
-    def step(self, action):
-        obs, reward, terminated, truncated, info = self.many.step(np.asarray(action)[None])
-        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), self.first(info)
-
-    @staticmethod
-    def first(info):
-        return {k: v[0] for k, v in info.items() if k != '_bd'}

@@ -7,12 +7,11 @@ MuJoCo's models are heavy (35 MB, 0.2 s to make): a process has one environment 
 import copy
 from functools import cache
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
-from data.vector_env import VectorEnvBase
+from data.vector_env import SingleEnv, VectorEnvBase
 
 OBSERVATIONS = Box(-np.inf, np.inf, (39,), np.float32)
 ACTIONS = Box(-1, 1, (4,), np.float32)
@@ -161,25 +160,9 @@ class MetaWorldVec(VectorEnvBase):
         return {**super().info(), 'success': self.success.copy()}
 
 
-class MetaWorld(gym.Env):
+class MetaWorld(SingleEnv):
     """one of them"""
 
-    metadata = {'render_modes': []}
+    vector_env = MetaWorldVec
     observation_space = OBSERVATIONS
     action_space = ACTIONS
-
-    def __init__(self, render_mode=None, **kwargs):
-        self.many = MetaWorldVec(1, **kwargs)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        obs, info = self.many.reset(seed=None if seed is None else [seed])
-        return obs[0], self.first(info)
-
-    def step(self, action):
-        obs, reward, terminated, truncated, info = self.many.step(np.asarray(action)[None])
-        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), self.first(info)
-
-    @staticmethod
-    def first(info):
-        return {k: v[0] for k, v in info.items() if k != '_bd'}

@@ -2,13 +2,12 @@
 The carts as Gymnasium environments: one, and many at once.
 """
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
 from data.swingup import physics
 from data.swingup.physics import RANGES, STEPS, TRACK
-from data.vector_env import VectorEnvBase
+from data.vector_env import SingleEnv, VectorEnvBase
 
 OBSERVATIONS = Box(-np.inf, np.inf, (4,), np.float32)
 ACTIONS = Box(-1, 1, (1,), np.float32)  # the force, as a share of physics.FORCE
@@ -59,25 +58,9 @@ class SwingUpVec(VectorEnvBase):
         return {**super().info(), 'system': self.system.copy()}
 
 
-class SwingUp(gym.Env):
+class SwingUp(SingleEnv):
     """one of them"""
 
-    metadata = {'render_modes': []}
+    vector_env = SwingUpVec
     observation_space = OBSERVATIONS
     action_space = ACTIONS
-
-    def __init__(self, render_mode=None, **kwargs):
-        self.many = SwingUpVec(1, **kwargs)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        obs, info = self.many.reset(seed=None if seed is None else [seed])
-        return obs[0], self.first(info)
-
-    def step(self, action):
-        obs, reward, terminated, truncated, info = self.many.step(np.asarray(action)[None])
-        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), self.first(info)
-
-    @staticmethod
-    def first(info):
-        return {k: v[0] for k, v in info.items() if k != '_bd'}
