@@ -93,7 +93,8 @@ class Ids(nn.Module):
     def forward(self, obs, norm, frequencies, estimate=None):
         """as Numbers'"""
         ids = obs[:, :, -1, self.columns].long() + self.first  # (B, S, n_ids)
-        x = F.embedding(ids, sum_of_parts(self.table.weight, self.rows)).sum(2)
+        table = sum_of_parts(self.table.weight, self.rows)
+        x = F.embedding_bag(ids.flatten(0, 1), table, mode='sum').unflatten(0, ids.shape[:2])
         if self.numbers is not None:
             x = x + self.numbers(norm(obs)[..., self.others], nn.Identity(), frequencies)
         return x
