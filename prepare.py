@@ -393,7 +393,7 @@ def pack(data, kwargs, archives, episodes, tokenizer, text_counts, folder):
         'sources': sources,
         'counts': counts,
         **text_meta(tokenizer, text_counts, folder),
-        'subgoal': any('subgoal' in a.names for a in archives),
+        **{name: any(name in a.names for a in archives) for name in ('subgoal', 'parts')},
         'longest': int(max(np.diff(split.start).max() for split in splits.values())),
         'settings': data_settings(),
         'archives': [

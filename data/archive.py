@@ -4,7 +4,7 @@ Archives of episodes: one Parquet file, one row an episode, readable by pandas, 
 Columns, flat lists of float32: obs (T * n_obs), act (T * n_act), bd (n_bd), path ((T + 1) * n_bd), reward (T), policy,
 taught (T, 0 where the action is not to be imitated), subgoal (T * n_bd, nan where there is none). Where all
 observations are ids (obs_kinds of the metadata), obs is of uint8, or uint16 if there are more. Others: text, a list
-of descriptions; asked and visits, JSON; seed; source; hard, how difficult the episode is, from 0 to 1, for a
+of descriptions; asked, visits and parts, JSON; seed; source; hard, how difficult the episode is, from 0 to 1, for a
 curriculum. The schema's metadata holds format version, data set, environment arguments and shapes. Nothing in an
 archive is ever executed.
 
@@ -39,6 +39,7 @@ COLUMNS = {
     'novel': pa.string(),
     'asked': pa.string(),
     'visits': pa.string(),
+    'parts': pa.string(),
     'seed': pa.int64(),
     'source': pa.string(),
     'spread': pa.float32(),

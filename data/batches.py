@@ -145,13 +145,15 @@ class Batches:
         rng = np.random.default_rng([self.seed, self.which, group])
         n = self.batch_size * self.bucket
         episode = self.draw_episodes(rng, n, group)
-        length = np.minimum(split.length[episode], self.longest_in(group))
-        starts = (split.length[episode] - length) // self.chunk + 1  # places where the segment could begin
-        start = (rng.random(n) * starts).astype(int) * self.chunk  # a multiple, as in rollouts
+        place = rng.random(n)  # of the segment, among those where it could begin
         n_texts = np.diff(split.episode_text)[episode]
         text = split.episode_text[episode] + (rng.random(n) * n_texts).astype(int)
         text = np.where((rng.random(n) < self.drop_text) | (n_texts == 0), -1, text)
         no_bd = rng.random(n) < self.drop_bd[split.source[episode]]
+        first, end = self.span(episode, text)
+        length = np.minimum(end - first, self.longest_in(group))
+        places = (end - first - length) // self.chunk + 1
+        start = first + (place * places).astype(int) * self.chunk  # a multiple, as in rollouts
 
         tokens = np.ceil(length / self.chunk) * self.n_slots
         if split.meta['text_len']:
@@ -160,6 +162,15 @@ class Batches:
         order = order[rng.permutation(self.bucket)]  # short ones do not always come first
         drawn = {'episode': episode, 'length': length, 'start': start, 'text': text, 'no_bd': no_bd}
         return {name: a[order] for name, a in drawn.items()}
+
+    def span(self, episode, text):
+        """of episodes (n,) and their texts (n,): the first step to learn from, and the one after the last, (n,) each"""
+        first, end = np.zeros_like(episode), self.split.length[episode]
+        if self.split.span is None:
+            return first, end
+        told, some = self.split.span[text], text >= 0
+        first = np.where(some, told[:, 0] // self.chunk * self.chunk, first)
+        return first, np.where(some, np.minimum(told[:, 1], end), end)
 
     def draw_episodes(self, rng, n, group):
         """-> n episodes (n,), evenly or by their weights; in a curriculum none that is too hard yet"""

@@ -3,6 +3,7 @@ What stands beside an episode's arrays: its annotation and its descriptions, by 
 archive, or a language model's.
 """
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -31,7 +32,7 @@ def annotate(data, episode, number, kwargs, n_texts, seed):
 
     number: the episode's, from 1. Its words depend on it and on the seed alone
     """
-    notes = {**NOTES, 'group': str(number), 'number': number}
+    notes = {**NOTES, 'group': str(number), 'number': number, 'parts': json.loads(episode.get('parts') or '[]')}
     if hasattr(data, 'describe'):
         notes |= data.describe(episode, np.random.default_rng([seed, number]), kwargs, n_texts)
     for name in LISTS:

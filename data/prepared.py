@@ -10,6 +10,7 @@ data/writing.py.
     source.npy (episodes) index into meta's sources
     hard.npy (episodes) how difficult each is, 0 to 1, nan where that is not known
     text.npy (tokens) uint16, prompts end to end  text_start.npy (texts + 1) where each one begins
+    span.npy (texts, 2) the first step that each speaks of, and the one after the last; where an archive has parts
     episode_text.npy (episodes + 1) index of an episode's first text
     of a frozen encoder also states.npy (rows, width) float16, and state_start.npy (texts) where a prompt's states begin
     episodes.parquet: for reading and scoring: the sentences, the request, the annotation
@@ -98,9 +99,10 @@ class Prepared:
         self._tokenizer = None
         self.meta = load_meta(folder)
         self.text_width = self.meta.get('text_width', 0)
-        self.subgoal = None  # but where meta says that there is one
-        optional = ('states', 'state_start') * (self.text_width > 0) + ('subgoal',) * self.meta.get('subgoal', False)
-        for name in ARRAYS + optional:
+        self.subgoal = self.span = None  # but where meta says that there is one
+        optional = {'states': self.text_width, 'state_start': self.text_width}
+        optional |= {'subgoal': self.meta.get('subgoal'), 'span': self.meta.get('parts')}
+        for name in ARRAYS + tuple(name for name, wanted in optional.items() if wanted):
             file = self.folder / split / f'{name}.npy'
             try:
                 setattr(self, name, np.load(file, mmap_mode='r', allow_pickle=False))

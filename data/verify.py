@@ -4,6 +4,7 @@ same observations, the same path and the same end, bit for bit. An episode that 
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,12 +39,24 @@ def end_alone(episode):
 
 
 def check_shapes(episode):
-    """-> None, or 'shape'"""
+    """-> None, or what does not fit the number of its steps: 'shape' or 'parts'"""
     T = len(episode['act'])
     lengths = {'obs': T, 'path': T + 1, 'taught': T, 'subgoal': T}
     if T == 0 or any(len(episode[name]) != n for name, n in lengths.items() if name in episode):
         return 'shape'
-    return None
+    return None if are_parts(episode.get('parts'), T) else 'parts'
+
+
+def are_parts(text, T):
+    """does it say what some of T steps do? text: of an archive, None or '': nothing"""
+    try:
+        parts = json.loads(text or '[]')
+        return all(
+            (type(said), type(first), type(end)) == (str, int, int) and 0 <= first < end <= T
+            for said, first, end in parts
+        )
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def check_values(episode, spec):

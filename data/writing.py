@@ -31,6 +31,7 @@ EPISODE = pa.schema(
         ('loose', pa.list_(pa.string())),
         ('held_out', pa.list_(pa.string())),
         ('visits', pa.string()),
+        ('parts', pa.string()),
         ('group', pa.string()),
         ('bd', pa.list_(pa.float64())),
     ]
@@ -92,7 +93,7 @@ class SplitWriter:
         self.start.append(self.start[-1] + len(episode['act']))
         self.sources[row['source']] += 1
         self.novel[row['novel']] += 1
-        self.n_texts += len(row['text']) + len(row['loose'])
+        self.n_texts += len(sentences_of(row))
         self.rows.append(row)
         if len(self.rows) == 1024:
             self.flush()
@@ -171,7 +172,7 @@ class EpisodeWriter:
         }
         row = {name: notes[name] for name in ('asked', 'novel', 'text', 'loose', 'held_out', 'group')}
         row |= {name: episode[name] for name in ('source', 'seed')}
-        row |= {'bd': episode['bd'].tolist(), 'visits': json.dumps(notes['visits'])}
+        row |= {'bd': episode['bd'].tolist(), **{name: json.dumps(notes[name]) for name in ('visits', 'parts')}}
         self.splits[notes['split']].append(arrays, row)
         if notes['split'] == 'train':
             for name, moments in self.moments.items():
@@ -188,16 +189,29 @@ class EpisodeWriter:
             split.close()
 
 
+SENTENCES = ('text', 'loose', 'parts')  # columns of episodes.parquet
+WHOLE = 0, np.iinfo(np.int64).max  # the steps that a sentence of a whole episode speaks of
+
+
+def sentences_of(row):
+    """all sentences of an episode, row: its SENTENCES"""
+    return row['text'] + row['loose'] + [text for text, *_ in json.loads(row['parts'])]
+
+
+def spans_of(row):
+    """of each of sentences_of(row): the first step that it speaks of, and the one after the last"""
+    return [WHOLE] * len(row['text'] + row['loose']) + [span for _, *span in json.loads(row['parts'])]
+
+
 class Sentences:
     """All sentences of a split, to be iterated over any number of times."""
 
     def __init__(self, folder):
-        self.rows = Rows(folder, ['text', 'loose'])
+        self.rows = Rows(folder, SENTENCES)
 
     def __iter__(self):
         for row in self.rows:
-            yield from row['text']
-            yield from row['loose']
+            yield from sentences_of(row)
 
 
 @dataclass
@@ -222,7 +236,7 @@ class TextCounts:
 
 def write_texts(folder, tokenizer, text_len, counts, roughen=None):
     """
-    Tokenize the sentences of a split's episodes.parquet: text.npy, text_start.npy and episode_text.npy.
+    Tokenize the sentences of a split's episodes.parquet: text.npy, text_start.npy, episode_text.npy and span.npy.
 
     tokenizer: None where there are no sentences; counts: TextCounts to add to; roughen(text, random.Random): a sentence
     as it is read instead
@@ -231,29 +245,33 @@ def write_texts(folder, tokenizer, text_len, counts, roughen=None):
     text = NpyWriter(folder / 'text.npy', (), np.uint32 if wide else np.uint16)
     text_start = array('q', [0])
     episode_text = array('q', [0])
-    sentences = ([row['text'] + row['loose'] for row in rows] for rows in Rows(folder, ['text', 'loose']).batches())
-    for _, episodes in in_order(partial(tokenize, tokenizer=tokenizer, roughen=roughen), sentences):
-        for tokens, hashes in episodes:
-            for ids in tokens:
+    span = array('q')
+    batches = Rows(folder, SENTENCES).batches()
+    work = partial(tokenize, tokenizer=tokenizer, roughen=roughen)
+    for rows, episodes in in_order(work, batches):
+        for row, (tokens, hashes) in zip(rows, episodes):
+            for ids, steps in zip(tokens, spans_of(row)):
                 counts.lengths[len(ids)] += 1
                 if len(ids) > text_len:
                     counts.n_too_long += 1
                     continue
                 text.append(ids)
                 text_start.append(text_start[-1] + len(ids))
+                span.extend(steps)
             counts.hashes.extend(hashes)
             episode_text.append(len(text_start) - 1)
     text.close()
     np.save(folder / 'text_start.npy', np.array(text_start))
     np.save(folder / 'episode_text.npy', np.array(episode_text))
+    np.save(folder / 'span.npy', np.array(span).reshape(-1, 2))
 
 
-def tokenize(episodes, tokenizer, roughen=None):
-    """lists of sentences -> for each of them the tokens of each sentence, and a number that stands for it"""
+def tokenize(rows, tokenizer, roughen=None):
+    """rows of SENTENCES -> for each of them the tokens of each sentence, and a number that stands for it"""
     if tokenizer is None:
-        return [([], [])] * len(episodes)
+        return [([], [])] * len(rows)
     done = []
-    for sentences in episodes:
+    for sentences in map(sentences_of, rows):
         hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True) for text in sentences]
         if roughen:
             sentences = [roughen(text, Random(number)) for text, number in zip(sentences, hashes)]

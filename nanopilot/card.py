@@ -149,9 +149,11 @@ def pictures_of(folder, language):
 def column_rows(meta):
     """(name, type, what it is) of the columns of an export"""
     n_obs, n_act, n_bd = (len(meta[f'{k}_names']) for k in ('obs', 'act', 'bd'))
-    bd = path = subgoal = ''
+    bd = path = subgoal = parts = ''
     if meta.get('subgoal'):
         subgoal = 'what it heads for at each step; nan: not known'
+    if meta.get('parts'):
+        parts = 'prompts of some of its steps: [prompt, first step, the one after the last] (JSON)'
     if n_bd:
         bd = f'at the end, {spans(meta["bd_names"], meta["bd_low"], meta["bd_high"])}'
         path = 'the descriptor, were this the end: at the start, and after each step'
@@ -168,6 +170,7 @@ def column_rows(meta):
         ('loose', '`list<string>`', 'prompts that say less, such as the destination only'),
         ('held_out', '`list<string>`', 'prompts in phrasings that the training split has none of (test only)'),
         ('visits', '`string`', 'what was passed on the way (JSON)'),
+        ('parts', '`string`', parts),
         ('hard', '`float32`', 'how difficult, 0 to 1; nan: nobody says'),
         ('bd', f'`float32 ({n_bd})`', f'behaviour descriptor: {bd or "there is none"}'),
         ('obs', f'`float32 (T, {n_obs})`', 'what was seen before each action'),

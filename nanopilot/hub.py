@@ -92,6 +92,11 @@ def write_export(partial, folder, splits, name, dataset, about, licence):
     (partial / 'README.md').write_text(card, encoding='utf-8')
 
 
+def words(meta):
+    """columns of episodes.parquet that are exported, {name: type}"""
+    return {**WORDS, 'parts': pa.string()} if meta.get('parts') else WORDS
+
+
 def columns(meta):
     vectors = pa.list_(pa.list_(pa.float32()))
     path = {'path': vectors} if meta['bd_names'] else {}  # archives leave out what has no width
@@ -99,7 +104,7 @@ def columns(meta):
         path['subgoal'] = vectors
     return pa.schema(
         {
-            **WORDS,
+            **words(meta),
             'hard': pa.float32(),
             'bd': pa.list_(pa.float32()),
             'obs': vectors,
@@ -126,12 +131,12 @@ def tables(split, dataset):
     schema, first = columns(split.meta), 0
     bar = tqdm(total=len(split), desc=f'export {split.split}', unit='ep', mininterval=1, disable=None)
     with pq.ParquetFile(split.folder / split.split / 'episodes.parquet', pre_buffer=False) as file:
-        for words in file.iter_batches(ROWS, columns=list(WORDS)):
-            arrays = {name: words[name] for name in WORDS}
-            arrays |= numbers(split, slice(first, first + len(words)), words['seed'].to_numpy(), dataset)
+        for rows in file.iter_batches(ROWS, columns=list(words(split.meta))):
+            arrays = dict(zip(rows.schema.names, rows.columns))
+            arrays |= numbers(split, slice(first, first + len(rows)), rows['seed'].to_numpy(), dataset)
             yield pa.table([arrays[name] for name in schema.names], schema=schema)
-            first += len(words)
-            bar.update(len(words))
+            first += len(rows)
+            bar.update(len(rows))
     bar.close()
 
 

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 from contextlib import redirect_stdout
 
 import numpy as np
@@ -129,6 +130,48 @@ def test_a_mission_that_the_bot_fails_is_no_demonstration(monkeypatch):
     assert show(env, 3) is None
     monkeypatch.setattr(bot.BabyAIBot, 'replan', lambda *_: 1 / 0)
     assert show(env, 3) is None
+
+
+def before_the_agent(env):
+    """'red box', or '' for nothing"""
+    thing = env.grid.get(*env.front_pos)
+    return f'{thing.color} {thing.type}' if thing else ''
+
+
+def asked_for(words):
+    """'go to a red box' -> 'red box'; 'go to the box' -> 'box'"""
+    return re.fullmatch('go to (?:the|a) (.*)', words)[1]
+
+
+def test_parts_of_a_mission_are_what_its_steps_do():
+    """a part of one action ends where the thing that it names comes before the agent, not earlier"""
+    env, n = BabyAIVec(1, level='GoToSeq'), 0
+    for seed in range(30):
+        episode = show(env, seed)
+        parts, T = json.loads(episode['parts']), len(episode['act'])
+        single = [part for part in parts if part[0].count('go to') == 1]
+        env.reset(seed=[seed])
+        seen = []
+        for act in episode['act']:
+            env.step(act)
+            seen.append(before_the_agent(env.levels[0]))
+        for words, first, end in single:
+            assert seen[end - 1].endswith(asked_for(words))
+            assert not any(thing.endswith(asked_for(words)) for thing in seen[first : end - 1])
+        assert episode['asked'].count('go to') == max(1, len(single)), 'each action is a part, or the whole'
+        rest = [part for part in parts if part not in single]
+        assert all(end == T and first in [end for *_, end in single] for _, first, end in rest)
+        n += len(parts)
+    assert n > 30
+
+
+def test_what_is_named_as_seen_from_the_start_is_asked_for_there_alone():
+    """'open the red door behind you' is behind where the episode began"""
+    env = BabyAIVec(1, level='SynthSeq')
+    shown = [episode for seed in range(60) if (episode := show(env, seed))]
+    parts = [part for episode in shown for part in json.loads(episode['parts'])]
+    begins = [first for words, first, _ in parts if re.search('behind|left|right', words)]
+    assert len(begins) > 2 and not any(begins)
 
 
 def test_ids_are_kept_in_bytes(demonstrated, tmp_path):

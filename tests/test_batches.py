@@ -29,6 +29,7 @@ def make(length, hard=None, source=None, **how):
         path=np.zeros((T, 0), np.float32),
         taught=np.ones(T, bool),
         subgoal=None,
+        span=None,
         bd=np.zeros((n, 0), np.float32),
         start=start,
         length=length,
@@ -144,6 +145,23 @@ def test_a_subgoal_is_that_of_the_moment_of_decision():
         assert (known == (obs[:, :1, -1, 0] > 0)).all()
         within = known & batch['loss_mask'].any(-1)
         assert within.any() and np.array_equal(subgoal[within], obs[within][:, -1] + 0.5)
+
+
+@pytest.mark.parametrize('segment_len', [0, 3])
+def test_a_sentence_of_some_steps_is_learned_from_these_alone(segment_len):
+    """chunks of 2: a part that begins within one begins with it"""
+    batches = make([40, 12], segment_len=segment_len)
+    whole = 0, 2**62
+    batches.split.episode_text = np.array([0, 3, 4])
+    batches.split.span = np.array([whole, (0, 8), (9, 40), whole])
+    batches.split.act = batches.split.obs[:, 1:]  # the number of the step
+    spans = {0: (0, 40), 1: (0, 8), 2: (8, 40), 3: (0, 12)}
+    seen = {text: set() for text in spans}
+    for step in range(400):
+        batch, drawn = batches.batch(step), batches.draw(step // 2)
+        for text, act, imitated in zip(drawn['text'][step % 2], batch['act'], batch['loss_mask']):
+            seen[text].update(act[imitated].ravel().tolist())
+    assert seen == {text: set(range(*span)) for text, span in spans.items()}
 
 
 def test_a_source_may_be_missing_in_a_split():

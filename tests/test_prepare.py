@@ -247,6 +247,23 @@ def test_marks_of_another_length_are_dropped(demos, archive_meta, tmp_path, scri
         assert len(data.taught) == len(data.act)
 
 
+def test_parts_speak_of_their_steps(demos, archive_meta, tmp_path, script, capsys):
+    """and are no prompts to be scored; parts that are none are dropped"""
+    parts = [[['go to the bed', 0, 5], ['wait', 3, 9]]] * (len(demos) - 2) + [[['wait', 3, 10**4]], 'nonsense']
+    save(tmp_path / 'a', [{**e, 'parts': json.dumps(p)} for e, p in zip(demos, parts)], archive_meta)
+    shares = ['--val_share=0.1', '--test_share=0.1']
+    script('prepare.py', f'--archive={tmp_path / "a"}', f'--out_dir={tmp_path / "p"}', *shares)
+    assert 'dropped 2 of demonstrations: parts' in capsys.readouterr().out
+    split = Prepared(tmp_path / 'p', 'val')
+    tokenizer = split.tokenizer()
+    for i, row in enumerate(split.episodes()):
+        texts = range(*split.episode_text[i : i + 2])
+        spoken = {tuple(split.prompt(k)): split.span[k].tolist() for k in texts[-2:]}
+        assert spoken == {tuple(tokenizer.encode('go to the bed')): [0, 5], tuple(tokenizer.encode('wait')): [3, 9]}
+        assert all(split.span[k, 0] == 0 and split.span[k, 1] > 10**4 for k in texts[:-2])
+        assert 'wait' not in row['text'] + row['loose']
+
+
 def test_an_archive_without_path_and_marks_will_do(demos, archive_meta, tmp_path, script, capsys):
     bare = [
         {k: e[k] for k in ('obs', 'act', 'bd', 'seed', 'source', 'asked')} | {'text': ['do what I mean', 'or not']}

@@ -19,6 +19,7 @@ PACKAGES = [
     'numpy',
     'pyarrow.parquet',
     'matplotlib.figure',
+    'ribs.archives',
     'sklearn.cluster',
     'scipy.ndimage',
     'scipy.sparse.csgraph',

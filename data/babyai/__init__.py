@@ -2,8 +2,8 @@
 BabyAI (Chevalier-Boisvert et al., ICLR 2019, arXiv 1810.08272): missions in words, in the grid worlds of minigrid, of
 which an agent sees 7 x 7 cells. Levels and missions are minigrid's, by seed; its bot demonstrates them.
 
-The parts: env.py environments, views.py what their agents see, demonstrations.py the bot's episodes, draw.py pictures,
-page.py the page of --serve.
+The parts: env.py environments, views.py what their agents see, demonstrations.py the bot's episodes, parts.py missions
+taken apart, draw.py pictures, page.py the page of --serve.
 """
 
 from data.babyai.demonstrations import demonstrations
@@ -12,6 +12,7 @@ from data.babyai.env import ACTIONS, OBS_KINDS, BabyAI, BabyAIVec, env_kwargs  #
 from data.babyai.page import Page  # noqa: F401, of the contract, too
 from data.babyai.views import PARTS, SIZE
 
+COLLECT_VERSION = 2  # raised when collect() makes other episodes than before
 SCORES = {'success': 'carried out'}
 TELLS = ('success',)  # what the environment alone knows of an episode
 OBS_NAMES = [f'cell {i // SIZE} {i % SIZE}' for i in range(SIZE**2)] + ['direction']  # from the left, from afar

@@ -2,6 +2,7 @@
 Demonstrations by minigrid's own bot, level by level: what is seen and done until the mission is carried out.
 """
 
+import json
 from functools import partial
 
 from data.babyai.env import BabyAIVec
@@ -36,8 +37,11 @@ def show(env, seed):
     """an episode of the bot, None where it does not carry out the mission; env: a BabyAIVec of one level"""
     from minigrid.utils.baby_ai_bot import BabyAIBot
 
+    from data.babyai.parts import Parts
+
     obs, info = env.reset(seed=[seed])
     bot, action, over = BabyAIBot(env.levels[0]), None, False
+    parts = Parts(env.levels[0])
     obs_log, act_log = [], []
     while not over:
         try:
@@ -48,6 +52,8 @@ def show(env, seed):
         act_log.append([action])
         obs, _, terminated, truncated, info = env.step([action])
         over = terminated[0] or truncated[0]
+        parts.see(len(act_log) - 1, info['success'][0])
     if not info['success'][0]:
         return None
-    return {'obs': obs_log, 'act': act_log, 'bd': [], 'seed': seed, 'asked': env.missions[0]}
+    asked = {'asked': env.missions[0], 'parts': json.dumps(parts.of(len(act_log)))}
+    return {'obs': obs_log, 'act': act_log, 'bd': [], 'seed': seed, **asked}
