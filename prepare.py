@@ -52,6 +52,7 @@ obs_keys = ''  # of a file whose observations are a dict: which of its keys, sep
 rollout = ''  # of a file with solutions of pyribs: module:function that makes a trajectory of one
 clip_actions = False  # of a file: actions beyond their bounds are clipped, not left out
 size = 1.0  # how much to collect, as a multiple of the data set's default
+mirror = False  # every training episode twice, once as in a mirror; of data sets that know how
 relabel = ''  # a training run: also episodes that its policy begins and the data set's driver ends (DAgger)
 relabel_episodes = 6000  # .. for the prompts of so many training episodes
 recollect = False  # collect again although the archives are there
@@ -116,7 +117,11 @@ def main():
     if check:
         check_files(data, kwargs)
         return
+    if mirror:
+        contract.part(data, 'mirrored', cure='Leave out --mirror, or write it: see data/README.md')
     if export:
+        if mirror:
+            raise ValueError(f'{mirror=}: what is seen in a mirror cannot be replayed. Leave it out to export')
         EXPORTS[export_format].check(export, licence)
     if not export or not is_prepared(kwargs):
         prepare(data, kwargs)
@@ -299,6 +304,8 @@ def write_splits(data, kwargs, archives, describer, folder, by_count=()):
         for episode, notes in kept:
             for split in dict(by_count).get(notes['number'], [notes['split']]):
                 episodes.append(episode, {**notes, 'split': split})
+                if mirror and split == 'train':
+                    episodes.append(*data.mirrored(episode, {**notes, 'split': split}))
             if not notes['novel'] and len(groups) <= FEW:
                 groups[notes['number']] = notes['group']
     episodes.close()

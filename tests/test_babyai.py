@@ -1,5 +1,6 @@
 """BabyAI: minigrid's own levels, views and success; observations that are ids, from the archive to the action."""
 
+import copy
 import io
 import itertools
 import json
@@ -27,6 +28,7 @@ pytest.importorskip('minigrid', reason="minigrid is not installed: pip install '
 
 from data.babyai.demonstrations import show
 from data.babyai.env import BabyAIVec, make_level
+from data.babyai.mirror import ACTION, DIRECTION, mirrored_obs, mirrored_text
 from data.babyai.views import DOOR, PARTS, TRIPLES, visible
 
 LEVELS = ['GoToLocal', 'PutNextLocal', 'GoToSeq', 'BossLevel', 'Unlock', 'KeyCorridor', 'BlockedUnlockPickup']
@@ -172,6 +174,51 @@ def test_what_is_named_as_seen_from_the_start_is_asked_for_there_alone():
     parts = [part for episode in shown for part in json.loads(episode['parts'])]
     begins = [first for words, first, _ in parts if re.search('behind|left|right', words)]
     assert len(begins) > 2 and not any(begins)
+
+
+def in_a_mirror(env):
+    """a level of minigrid -> the same, the other way round"""
+    other = copy.deepcopy(env)
+    for x in range(env.width):
+        for y in range(env.height):
+            other.grid.set(env.width - 1 - x, y, copy.deepcopy(env.grid.get(x, y)))
+    other.agent_pos = env.width - 1 - env.agent_pos[0], env.agent_pos[1]
+    other.agent_dir = int(DIRECTION[env.agent_dir])
+    return other
+
+
+@pytest.mark.parametrize('level', ['GoToSeq', 'BossLevel'])
+def test_what_is_seen_in_a_mirror_is_what_a_mirrored_level_shows(level):
+    rng, env, other = np.random.default_rng(0), BabyAIVec(1, level=level), BabyAIVec(1, level=level)
+    obs, _ = env.reset(seed=[3])
+    other.reset(seed=[3])
+    other.levels[0] = in_a_mirror(env.levels[0])
+    env.levels[0].instrs.verify = other.levels[0].instrs.verify = lambda action: 'continue'  # neither is over
+    other.views.begin(0, other.levels[0])
+    for _ in range(300):
+        seen = other.observe()
+        assert np.array_equal(mirrored_obs(obs), seen)
+        action = rng.choice(7, p=SOMETIMES)
+        obs, *_ = env.step([action])
+        other.step([ACTION[action]])
+
+
+def test_an_episode_in_a_mirror_is_trained_on_too(tmp_path, script, refuses):
+    kwargs = '--env_kwargs={"level": "SynthSeq", "max_steps": 200}'
+    few = ['--dataset=babyai', kwargs, '--size=0.003', '--val_share=0.1', '--test_share=0.1', '--workers=1']
+    folders = [f'--out_dir={tmp_path / "p"}', f'--archive_dir={tmp_path / "a"}']
+    script('prepare.py', *few, *folders, '--mirror=True')
+    split = Prepared(tmp_path / 'p', 'train')
+    rows, at = split.episodes(), split.start
+    assert len(rows) % 2 == 0 and len(rows) > 20
+    for k in range(0, len(rows), 2):
+        here, there = slice(at[k], at[k + 1]), slice(at[k + 1], at[k + 2])
+        assert np.array_equal(split.obs[there], mirrored_obs(split.obs[here]))
+        assert rows[k + 1]['parts'] == mirrored_text(rows[k]['parts'])
+    assert any('left' in row['text'][0] for row in rows)
+    assert len(Prepared(tmp_path / 'p', 'val')) < 10
+    refuses('prepare.py', *few, '--mirror=True', f'--export={tmp_path / "e"}', words=['mirror', 'replayed'])
+    refuses('prepare.py', '--mirror=True', words=['toy_nav has no mirrored'])
 
 
 def test_ids_are_kept_in_bytes(demonstrated, tmp_path):

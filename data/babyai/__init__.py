@@ -3,12 +3,13 @@ BabyAI (Chevalier-Boisvert et al., ICLR 2019, arXiv 1810.08272): missions in wor
 which an agent sees 7 x 7 cells. Levels and missions are minigrid's, by seed; its bot demonstrates them.
 
 The parts: env.py environments, views.py what their agents see, demonstrations.py the bot's episodes, parts.py missions
-taken apart, draw.py pictures, page.py the page of --serve.
+taken apart, mirror.py episodes in a mirror, draw.py pictures, page.py the page of --serve.
 """
 
 from data.babyai.demonstrations import demonstrations
 from data.babyai.draw import draw_episodes  # noqa: F401, it is of the contract
 from data.babyai.env import ACTIONS, OBS_KINDS, BabyAI, BabyAIVec, env_kwargs  # noqa: F401, env_kwargs too
+from data.babyai.mirror import mirrored  # noqa: F401, so is this
 from data.babyai.page import Page  # noqa: F401, of the contract, too
 from data.babyai.views import PARTS, SIZE
 

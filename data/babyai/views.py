@@ -25,6 +25,7 @@ AHEAD = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])  # (x, y) of each direction
 RIGHT = np.array([(0, 1), (-1, 0), (0, -1), (1, 0)])
 BITS = 1 << np.arange(SIZE)
 AGENT = SIZE // 2 * SIZE + SIZE - 1  # its own cell among those of a view
+MIRRORED = np.arange(SIZE**2).reshape(SIZE, SIZE)[::-1].ravel()  # which cell of a view is where, in a mirror
 
 
 def kind_of(thing):
