@@ -166,9 +166,10 @@ class Batches:
     def span(self, episode, text):
         """of episodes (n,) and their texts (n,): the first step to learn from, and the one after the last, (n,) each"""
         first, end = np.zeros_like(episode), self.split.length[episode]
-        if self.split.span is None:
+        some = text >= 0
+        if self.split.span is None or not some.any():
             return first, end
-        told, some = self.split.span[text], text >= 0
+        told = self.split.span[text]
         first = np.where(some, told[:, 0] // self.chunk * self.chunk, first)
         return first, np.where(some, np.minimum(told[:, 1], end), end)
 
