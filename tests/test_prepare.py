@@ -252,8 +252,15 @@ def test_parts_speak_of_their_steps(demos, archive_meta, tmp_path, script, capsy
     parts = [[['go to the bed', 0, 5], ['wait', 3, 9]]] * (len(demos) - 2) + [[['wait', 3, 10**4]], 'nonsense']
     save(tmp_path / 'a', [{**e, 'parts': json.dumps(p)} for e, p in zip(demos, parts)], archive_meta)
     shares = ['--val_share=0.1', '--test_share=0.1']
-    script('prepare.py', f'--archive={tmp_path / "a"}', f'--out_dir={tmp_path / "p"}', *shares)
+    script(
+        'prepare.py',
+        f'--archive={tmp_path / "a"}',
+        f'--out_dir={tmp_path / "p"}',
+        f'--export={tmp_path / "e"}',
+        *shares,
+    )
     assert 'dropped 2 of demonstrations: parts' in capsys.readouterr().out
+    script('prepare.py', f'--archive={tmp_path / "e"}', f'--out_dir={tmp_path / "again"}', '--describe=keep', *shares)
     split = Prepared(tmp_path / 'p', 'val')
     tokenizer = split.tokenizer()
     for i, row in enumerate(split.episodes()):
@@ -262,6 +269,8 @@ def test_parts_speak_of_their_steps(demos, archive_meta, tmp_path, script, capsy
         assert spoken == {tuple(tokenizer.encode('go to the bed')): [0, 5], tuple(tokenizer.encode('wait')): [3, 9]}
         assert all(split.span[k, 0] == 0 and split.span[k, 1] > 10**4 for k in texts[:-2])
         assert 'wait' not in row['text'] + row['loose']
+    for name in SPLITS:
+        assert np.array_equal(Prepared(tmp_path / 'again', name).span, Prepared(tmp_path / 'p', name).span)
 
 
 def test_an_archive_without_path_and_marks_will_do(demos, archive_meta, tmp_path, script, capsys):
