@@ -20,8 +20,8 @@ def done_of(instr, is_done):
         return actions_of(instr)
     if not isinstance(instr, verifier.SeqInstr):
         return []
-    first, second = (getattr(instr, name, False) == 'success' for name in ('a_done', 'b_done'))
-    return done_of(instr.instr_a, first) + done_of(instr.instr_b, second)
+    first = done_of(instr.instr_a, instr.a_done == 'success')
+    return first + done_of(instr.instr_b, instr.b_done == 'success')
 
 
 def words_for(instr, words):
