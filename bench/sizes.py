@@ -81,19 +81,8 @@ def prepared_noise(folder, config, n, seed):
         'bd': (config.n_bd,),
     }
     split = SplitWriter(folder / 'train', width, {'taught': bool})
-    row = dict(
-        source='noise',
-        seed=0,
-        asked='',
-        novel='',
-        text=[],
-        loose=[],
-        held_out=[],
-        visits='',
-        parts='[]',
-        group='',
-        bd=[],
-    )
+    row = dict.fromkeys(('asked', 'novel', 'visits', 'group'), '') | {'source': 'noise', 'seed': 0, 'parts': '[]'}
+    row |= dict.fromkeys(('text', 'loose', 'held_out', 'bd'), [])
     for _ in range(n):
         episode = {name: rng.normal(size=(T, *w)) for name, w in width.items()}
         episode |= {'taught': np.ones(T), 'bd': rng.normal(size=config.n_bd)}
