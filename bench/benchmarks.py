@@ -22,6 +22,7 @@ from pathlib import Path
 
 from data.metrics import interval, proportion
 from data.pictures import save
+from nanopilot.card import table
 from nanopilot.ways import DRAWN
 
 # ------------------------------------------------------------------------------
@@ -127,27 +128,23 @@ def gap(found):
 
 
 def ours(runs):
-    """a table of what is reached, lines"""
+    """a table of what is reached, Markdown"""
     rows = [(run, *row) for run in runs for row in scored(run)]
     ways = [way for way in WAYS if any(way in found for *_, found in rows)]
     heads = ['task', 'data', 'n', 'actions', *(WAYS[way] for way in ways), 'gap', 'trained by', 'minutes, on']
-    lines = [line(heads), '|' + '---|' * len(heads)]
+    lines = []
     for run, task, chosen, found in rows:
         n = found['prompt']['n'] if 'prompt' in found else '-'
         cells = [interval(found[way]) if way in found else '-' for way in ways]
         how = [f'{run["config"]}, seed {run["seed"]}, step {run["step"]}', f'{run["minutes"]:g}, {run["machine"]}']
-        lines.append(line([task, run['data'], n, chosen, *cells, gap(found), *how]))
-    return lines
+        lines.append([task, run['data'], n, chosen, *cells, gap(found), *how])
+    return table(heads, lines)
 
 
 def theirs(published):
-    """a table of what others have published, lines"""
+    """a table of what others have published, Markdown"""
     heads = ['task', 'who', 'data', 'success', 'how it differs', 'source']
-    return [line(heads), '|' + '---|' * len(heads)] + [line([row[head] for head in heads]) for row in published]
-
-
-def line(cells):
-    return '| ' + ' | '.join(map(str, cells)) + ' |'
+    return table(heads, [[row[head] for head in heads] for row in published])
 
 
 def page(folder):
@@ -156,8 +153,8 @@ def page(folder):
     parts = [INTRO]
     for title, rows in published.items():
         mine = [run for run in runs if run['benchmark'] == title]
-        here = ours(mine) if mine else ['Nothing of ours yet.']
-        parts.append('\n'.join([f'## {title}', '', *here, '', 'Published:', '', *theirs(rows), '']))
+        here = ours(mine) if mine else 'Nothing of ours yet.'
+        parts.append('\n'.join([f'## {title}', '', here, '', 'Published:', '', theirs(rows), '']))
     return '\n'.join(parts)
 
 
