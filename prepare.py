@@ -303,9 +303,10 @@ def write_splits(data, kwargs, archives, describer, folder, by_count=()):
             describer.write([notes for _, notes in kept])
         for episode, notes in kept:
             for split in dict(by_count).get(notes['number'], [notes['split']]):
-                episodes.append(episode, {**notes, 'split': split})
+                placed = {**notes, 'split': split}
+                episodes.append(episode, placed)
                 if mirror and split == 'train':
-                    episodes.append(*data.mirrored(episode, {**notes, 'split': split}))
+                    episodes.append(*data.mirrored(episode, placed))
             if not notes['novel'] and len(groups) <= FEW:
                 groups[notes['number']] = notes['group']
     episodes.close()

@@ -52,7 +52,7 @@ def show(env, seed):
         act_log.append([action])
         obs, _, terminated, truncated, info = env.step([action])
         over = terminated[0] or truncated[0]
-        parts.see(len(act_log) - 1, info['success'][0])
+        parts.see(len(act_log), info['success'][0])
     if not info['success'][0]:
         return None
     asked = {'asked': env.missions[0], 'parts': json.dumps(parts.of(len(act_log)))}

@@ -52,14 +52,14 @@ class Parts:
         self.first = 0  # step of what is being done now
         self.found = []  # [sentence, its first step, the one after the last; None: the episode's end]
 
-    def see(self, step, is_over):
-        """after each step: what of the mission is done now? is_over: all of it"""
+    def see(self, T, is_over):
+        """after each step, T so far: what of the mission is done now? is_over: all of it"""
         done = [action for action in done_of(self.instr, is_over) if action in self.left]
         if not done:
             return
         for action in done:
-            self.add([action], self.left.pop(action), step + 1)
-        self.first = step + 1
+            self.add([action], self.left.pop(action), T)
+        self.first = T
         if len(self.left) > 1:  # the last one will be added when it is done
             self.add(self.left, words_for(self.instr, self.left), None)
 
