@@ -11,9 +11,10 @@ import numpy as np
 
 from data.text import words
 from data.toy_nav import phrases
-from data.toy_nav.phrases import STYLES
+from data.toy_nav.phrases import TURNS
 from data.toy_nav.places import Place
-from data.toy_nav.reading import mentions
+from data.toy_nav.reading import Unclear, marked, mentions
+from data.toy_nav.recognise import recognised, with_prohibitions
 from data.toy_nav.world import COMPASS, STAND
 
 ORDERED = {'then', 'before', 'after'}  # cues of `reading` after which a verb with -ing is no more than a verb
@@ -146,13 +147,13 @@ def descriptions(itinerary, rng, n=8, held_out=False, loose=0):
     draw = random_numbers(rng)
     texts = []
     for _ in range(50 * n):
-        text = phrases.sentence(itinerary, STYLES[len(texts) % len(STYLES)], draw, held_out)
+        text = phrases.sentence(itinerary, TURNS[len(texts) % len(TURNS)], draw, held_out)
         if text not in texts:
             texts.append(text)
         if len(texts) == n:
             break
     if len(itinerary.places) > 1:
-        styles = [STYLES[int(draw() * len(STYLES))] for _ in range(loose)]
+        styles = [TURNS[int(draw() * len(TURNS))] for _ in range(loose)]
         texts += [phrases.sentence(itinerary.destination(), style, draw) for style in styles]
     return texts
 
@@ -186,13 +187,9 @@ def from_visits(visits, rng, max_places=MAX_PLACES):
 # from a sentence to an itinerary
 
 
-class Unclear(Exception):
-    """a sentence that can be read in more than one order"""
-
-
 class Order:
     """
-    The places of a sentence in the order that it means, read one after the other.
+    The marks of a sentence in the order that it means, read one after the other.
 
     Where a place is followed by 'after', 'via' and the like, those that come next belong before it: it is `held` back
     to the end of the clause. So is the place that follows 'before' at the beginning of a clause. `sure`: so do those
@@ -200,13 +197,13 @@ class Order:
     """
 
     def __init__(self):
-        self.places = []
+        self.marks = []
         self.stopping = False  # at the last place, a verb said
         self.begin()
 
     def begin(self):
         """a clause"""
-        self.start = len(self.places)
+        self.start = len(self.marks)
         self.after = False  # it begins with 'after'
         self.leaving = False  # it begins with 'from'
         self.next_held = False
@@ -218,22 +215,22 @@ class Order:
         """raises Unclear"""
         said = set(mention.cues)
         n_held = self.hold(mention.cues)
-        if mention.first and not self.held and len(self.places) > self.start:
-            self.need(len(self.places) == self.start + 1)
-            self.places.insert(-1, mention.place)
+        if mention.first and not self.held and len(self.marks) > self.start:
+            self.need(len(self.marks) == self.start + 1)
+            self.marks.insert(-1, mention.mark)
         elif self.held and (n_held or not self.goes_on(said)):
-            self.places.insert(-1, mention.place)
+            self.marks.insert(-1, mention.mark)
         else:
             self.held = 'before' if self.next_held else ''
             self.next_held = self.sure = False
             self.stopping = 'halt' in said
-            self.places.append(mention.place)
+            self.marks.append(mention.mark)
 
     def hold(self, cues):
         """read the cues before a place -> does one of them hold back the last place?"""
         holds = False
         for i, cue in enumerate(cues):
-            at_start = len(self.places) == self.start
+            at_start = len(self.marks) == self.start
             ordered = ORDERED.intersection(cues[:i])
             if cue == 'stop' or cue == 'then' and not self.held:
                 self.begin()
@@ -246,7 +243,7 @@ class Order:
                 self.leaving = False
             elif cue == 'first':
                 self.sure = self.held or self.next_held
-                self.need(self.sure or not self.places or ordered)
+                self.need(self.sure or not self.marks or ordered)
             elif cue == 'before':
                 self.need(at_start or not self.held and not self.after)
                 self.next_held = at_start
@@ -254,7 +251,7 @@ class Order:
                 self.after = True
             elif cue == 'passing' and (at_start or ordered):
                 pass
-            elif cue in ('after', 'back', 'passing') and self.places and not self.held:
+            elif cue in ('after', 'back', 'passing') and self.marks and not self.held:
                 self.held = cue
                 self.sure = cue == 'back' or self.stopping
                 holds = True
@@ -279,24 +276,36 @@ def parse(text, places):
     A sentence -> the Itinerary of the places it names, in the order it means ("the bed after the fridge" begins at the
     fridge), less those it says to avoid; None where it names no place to go to, or can be read in more than one way.
     """
+    text, named = marked(text, places)
+    known = recognised(text)
+    if not known:
+        text = with_prohibitions(text)
+        known = recognised(text)
+    try:
+        order, avoid, loose = known or by_cues(text)
+    except Unclear:
+        return None
+    if not order:
+        return None
+    avoid = sorted(avoid, key=list(named).index)  # as the sentence names them
+    return Itinerary(tuple(map(named.get, order)), loose, tuple(map(named.get, avoid)))
+
+
+def by_cues(text):
+    """a text with marks -> those to go to in that order, those to avoid, is only a destination asked for?"""
     order, avoid = Order(), []
     cues = []  # of the places to avoid: a sentence may have ended before one
-    last = None
-    for mention in mentions(text, places) or []:
+    last = []
+    for mention in mentions(text):
         cues += mention.cues
         if mention.avoided:
-            avoid.append(mention.place)
+            avoid.append(mention.mark)
             cues = [cue for cue in cues if cue in CONJUNCTIONS]
             continue
-        try:
-            order.add(replace(mention, cues=cues))
-        except Unclear:
-            return None
+        order.add(replace(mention, cues=cues))
         last, cues = cues, []
-    if not order.places:
-        return None
-    loose = len(order.places) == 1 and ('arrive' in last or 'destination' in last)
-    return Itinerary(tuple(order.places), loose, tuple(avoid))
+    loose = len(order.marks) == 1 and ('arrive' in last or 'destination' in last)
+    return order.marks, avoid, loose
 
 
 def not_understood(text, places):

@@ -6,6 +6,7 @@ Itineraries in words. The phrases are data, in language/:
     verbs.json     going, passing, stopping
     places.json    what things, colours, sides and spots are called
     manner.json    what people say around it
+    people.json    complete sentences, and ways to forbid, by writers who had seen none of these files
     plain.json     the few phrases of the versions before: PLAIN of the sentences are made of them
     held_out.json  phrases for testing, in the place of those of the same name
     cues.json      what the parser looks for
@@ -22,19 +23,25 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / 'language'
 PLAIN = 0.25  # share of sentences that are made of plain.json
-WHOLE = 0.35  # share of orders that one phrase says of all places, not one phrase after the other
-TWO_SENTENCES = 0.15  # share of orders of three and more places that are said in two sentences
+# share of orders that one phrase says of all places, not one phrase after the other
+WHOLE = {'request': 0.35, 'instruction': 0.35, 'narrative': 0.35, 'short': 0.35, 'people': 0.8}
+BOTH = 0.4  # share of orders with a prohibition that one phrase says together, where there are any
+# share of orders of three and more places that are said in two sentences
+TWO_SENTENCES = {'request': 0.15, 'instruction': 0.15, 'narrative': 0.15, 'short': 0.15, 'people': 0}
 AHEAD, AMID = 0.2, 0.15  # share of prohibitions before the order, and within it
 CALL, CLOSE = 0.15, 0.15  # share of sentences that begin with a call, and that end in a closing word
 OTHER = 0.45  # share of names that are said in another word
+DESCRIBED = 0.06  # share of things that are said by what they are for
 LOWER, UPPER = 0.3, 0.02  # share of sentences without a capital, and in capitals only
 FAMILIES = {  # style: whose phrases it draws from
     'request': ('request', 'imperative', 'sentence'),
     'instruction': ('instruction', 'imperative', 'sentence'),
     'narrative': ('narrative', 'sentence'),
     'short': ('short',),
+    'people': ('people', 'instruction', 'imperative', 'sentence'),
 }
 STYLES = tuple(FAMILIES)
+TURNS = ('request', 'people', 'instruction', 'people', 'narrative', 'people', 'short', 'people')  # of descriptions
 SLOT = re.compile(r'{(?:(\w+):)?(\w+)}')
 ING = {'going': 'go', 'passing': 'pass', 'stopping': 'stop'}  # slots with -ing
 THIRD = {  # said of a robot that is told about, not spoken to
@@ -51,6 +58,8 @@ SELECT = {  # the places that a slot is about; all, where this does not say
     'front': slice(0, -1),
     'rest': slice(1, None),
     'middle': slice(1, -1),
+    **{str(k + 1): slice(k, k + 1) for k in range(4)},
+    'x': slice(-1, None),  # of all places and one to avoid
 }
 
 
@@ -138,7 +147,7 @@ class Grammar:
 
 @cache
 def grammar(name):
-    wide = 'order', 'avoid', 'verbs', 'places', 'manner'
+    wide = 'order', 'avoid', 'verbs', 'places', 'manner', 'people'
     files = {'plain': ['plain'], 'wide': wide, 'held out': [*wide, 'held_out']}[name]
     return Grammar(*files)
 
@@ -170,16 +179,20 @@ class Speaker:
     def pick(self, options):
         return options[int(self.draw() * len(options))]
 
-    def has(self, what):
-        return bool(self.grammar.phrases(what, self.style))
+    def has(self, what, n=None):
+        return bool(self.grammar.phrases(what, self.style, n))
 
     def text(self, what, places=(), n=None):
         """a phrase for something, its slots filled with places; '' where the grammar has none"""
         phrases = self.grammar.phrases(what, self.style, n)
         if not phrases:
             return ''
+        return self.filled(self.pick(phrases), places)
+
+    def filled(self, phrase, places):
+        """a compiled phrase, its slots filled with places"""
         text = ''
-        for part in self.pick(phrases):
+        for part in phrase:
             if isinstance(part, str):
                 text += part
             elif part[0] == 'lead':
@@ -190,7 +203,7 @@ class Speaker:
 
     def slot(self, role, places):
         if role in ('clause', 'part'):
-            return self.prohibition(role, places)
+            return self.text(self.of_tile(role, places), places)
         if role == 'numbered':
             return ' '.join(f'{i}. {self.at(place)}' for i, place in enumerate(places, 1))
         if role == 'where':
@@ -233,13 +246,18 @@ class Speaker:
     def landmark(self, text, place):
         spot = self.pick(self.data['spots'])
         if place.kind == 'between':
-            names = [self.other('things', place.name), self.other('things', place.other)]
+            names = [self.thing(place.name), self.thing(place.other)]
             if self.draw() < 0.5:  # the other way round means the same
                 names.reverse()
             return text.format(a=names[0], b=names[1], spot=spot)
-        thing = self.other('things', place.name)
+        thing = self.thing(place.name)
         side = self.other('sides', place.side)
         return text.format(thing=thing, side=side, ern=f'{place.side}ern', spot=spot)
+
+    def thing(self, name):
+        if self.draw() < DESCRIBED and name in self.data.get('descriptions', {}):
+            return self.pick(self.data['descriptions'][name])
+        return self.other('things', name)
 
     def other(self, kind, name):
         """a name, or another word for the same"""
@@ -255,9 +273,9 @@ class Speaker:
         n = len(places)
         if n == 1:
             return [self.text({'open': 'one'}.get(opening, opening), places)]
-        if n > 2 and self.has('seam') and self.draw() < TWO_SENTENCES:
+        if n > 2 and self.has('seam') and self.draw() < TWO_SENTENCES[self.style]:
             return self.two_sentences(places)
-        if self.has('whole') and (not self.has('open') or self.draw() < WHOLE):
+        if self.has('whole') and (not self.has('open') or self.draw() < WHOLE[self.style]):
             return [self.text('whole', places, n)]
         slots = [opening, *['join'] * (n - 2), 'end']
         return [self.text(slot, [place]) for slot, place in zip(slots, places)]
@@ -269,8 +287,15 @@ class Speaker:
         second = self.order(places[k:], 'resume')
         return [*first, seam + second[0], *second[1:]]
 
-    def with_avoided(self, parts, avoid):
-        """an order in parts, and a place to avoid -> all in parts"""
+    def with_avoided(self, places, avoid):
+        """-> an order, and a place to avoid if there is any, in parts"""
+        if not avoid:
+            return self.order(places)
+        both = [*places, *avoid]
+        together = self.of_tile('both', avoid, len(both))
+        if self.has(together, len(both)) and self.draw() < BOTH:
+            return [self.text(together, both, len(both))]
+        parts = self.order(places)
         k = len(parts)
         where = 'after'
         draw = self.draw()
@@ -280,13 +305,13 @@ class Speaker:
         elif draw > 1 - AMID and k > 1 and self.has('amid'):
             where = 'amid'
             k = 1 + int(self.draw() * (k - 1))
-        return [*parts[:k], self.text(where, [avoid]), *parts[k:]]
+        return [*parts[:k], self.text(where, avoid), *parts[k:]]
 
-    def prohibition(self, what, places):
-        """a clause that forbids places, or a part of a sentence"""
-        if places[0].kind == 'tile' and self.has(f'tile {what}') and self.draw() < 0.5:
-            what = f'tile {what}'
-        return self.text(what, places)
+    def of_tile(self, what, places, n=None):
+        """'clause' -> 'tile clause' for half of the prohibitions of tiles, where there are any"""
+        if places[0].kind == 'tile' and self.has(f'tile {what}', n) and self.draw() < 0.5:
+            return f'tile {what}'
+        return what
 
     # all of it
 
@@ -294,9 +319,7 @@ class Speaker:
         if loose:
             text = self.text('loose', places)
         else:
-            parts = self.order(places)
-            if avoid:
-                parts = self.with_avoided(parts, avoid[0])
+            parts = self.with_avoided(places, avoid[:1])
             text = ''.join([*parts, *(self.text('after', [place]) for place in avoid[1:])])
         if self.draw() < CALL:
             text = self.text('call') + text

@@ -11,7 +11,12 @@ from data.toy_nav.phrases import read, strings, third_person
 from data.toy_nav.places import Place
 from data.toy_nav.world import COMPASS
 
-THE = r'(?:(?:the|that|this|our|your|my|a|an) )?'
+# letters that nobody uses stand for the places of a sentence and for the objects of a room
+MARKS, FIRST_MARK = '[\ue000-\ue7ff]', 0xE000
+FORBIDDEN, FIRST_FORBIDDEN = '[\ue800-\uefff]', 0xE800  # marks that say, too, that the place is to be avoided
+THINGS, FIRST_THING = '[\uf000-\uf8ff]', 0xF000
+ARTICLES = 'the|that|this|our|your|my|a|an'
+THE = rf'(?:(?:{ARTICLES}) )?'
 
 
 def either(words):
@@ -20,15 +25,16 @@ def either(words):
 
 
 def plain(text):
-    """lower case, without contractions; 2. before a place says then"""
+    """lower case, without contractions and without letters that nobody uses"""
+    text = re.sub('[\ue000-\uf8ff]', '', text)
     text = re.sub('[\u2018\u2019]', "'", text.lower())
     text = re.sub("n't\\b", ' not', text)
     text = re.sub(r'\bdont\b', 'do not', text)
     text = re.sub("'ve\\b", ' have', text)
     text = re.sub(r'\b(you mind|why (do )?not)\b', 'please', text)  # nothing is forbidden
+    text = re.sub('<-+>', '<>', text)
     text = re.sub('\u2192|=>|->', '>', text)
     text = text.replace('\n', '. ')
-    text = re.sub(r'(^|\s)\d[.):]\s', ' then ', text)
     return re.sub(r'\s+', ' ', text)
 
 
@@ -41,30 +47,37 @@ class Reader:
 
     def __init__(self, places):
         known = read('places')
-        self.things = own_names(places.objects, known['things'])
+        things = own_names(places.objects, known['things']) | own_names(places.objects, known['descriptions'])
+        self.objects = list(places.objects)
+        article = re.escape('the ')
+        self.letters = {}
+        for name, thing in things.items():
+            self.letters[without_articles(name)] = chr(FIRST_THING + self.objects.index(thing))
+        self.thing = re.compile(rf'\b(?:{either(things).replace(article, THE)})\b')
         self.colours = own_names(places.tiles, known['colours'])
         self.sides = own_names(COMPASS, known['sides'])
-        self.pattern = mention_pattern(known, self.things, self.colours, self.sides)
-        self.order = {name: i for i, name in enumerate(places.objects)}
+        self.pattern = mention_pattern(*map(either, (self.colours, self.sides, known['tile nouns'])))
+
+    def with_letters(self, text):
+        """-> the text, each object that it names replaced by a letter of THINGS"""
+        return self.thing.sub(lambda m: self.letters[without_articles(m[0])], text)
 
     def mentions(self, text):
-        """-> [(start, end, Place), ..]"""
+        """a text with letters -> [(start, end, Place), ..]"""
         return [(m.start(), m.end(), self.place(m)) for m in self.pattern.finditer(text)]
 
     def place(self, mention):
-        m = mention.groupdict()
-        colour = m['colour'] or m['its_colour'] or m['alone']
+        colour = part_of(mention, 'colour')
         if colour:
             return Place('tile', self.colours[colour])
-        a, b = m['a'] or m['a1'] or m['a2'], m['b'] or m['b1'] or m['b2']
-        if a and self.things[a] != self.things[b]:
-            a, b = sorted((self.things[a], self.things[b]), key=self.order.get)
-            return Place('between', a, other=b)
-        side = m['side'] or m['its_side']
-        thing = self.things[m['of'] or m['its'] or m['at'] or a]
+        things = sorted({ord(letter) - FIRST_THING for letter in re.findall(THINGS, mention[0])})
+        names = [self.objects[i] for i in things]
+        side = part_of(mention, 'side')
         if side:
-            return Place('side', thing, self.sides[side])
-        return Place('at', thing)
+            return Place('side', names[0], self.sides[side])
+        if len(names) == 2:
+            return Place('between', names[0], other=names[1])
+        return Place('at', names[0])
 
 
 @lru_cache(maxsize=4)
@@ -78,23 +91,39 @@ def own_names(names, others):
     return known | {name.lower(): name for name in names}
 
 
-def mention_pattern(known, things, colours, sides):
-    """a place in a sentence, its parts in named groups"""
-    thing, colour, side = map(either, (things, colours, sides))
-    tile = either(known['tile nouns'])
-    part = r'(?:side|end|edge|part|corner)'
-    of = rf'(?P<side>{side})(?:ern)?(?: {part})? (?:of|from) {THE}(?P<of>{thing})'
-    # the bed's north, the bed's north side, bed, north side, bed: north side, bed north, bed (north)
-    its = (
-        rf"(?P<its>{thing})(?:'s | \(|[,:]? (?=(?:{side})(?:ern)? {part}\b)| )(?P<its_side>{side})(?:ern)?(?: {part})?"
-        rf'(?:\)|\b(?!-| (?:{part} )?(?:of|from)\b)(?! (?:away|by the|next to)\b))'
-    )
-    gap = rf'gap (?P<a1>{thing})/(?P<b1>{thing})|(?P<a2>{thing})(?:/| and )(?P<b2>{thing}) gap'
+def without_articles(name):
+    return re.sub(rf'\b(?:{ARTICLES}) ', '', name)
+
+
+def part_of(mention, name):
+    """the group of a match whose name begins so; None where there is none"""
+    return next((part for group, part in mention.groupdict().items() if part and group.startswith(name)), None)
+
+
+def mention_pattern(colour, side, tile):
+    """a place in a text with letters; groups: its colour or its side"""
+    thing = rf'{THE}{THINGS}'
+    part = r'(?:side|end|edge|part|corner|flank|face|border)'
+    floor = rf'(?:{tile}|(?:part|bit|piece) of {THE}floor|one)s?'
+    # the bed's north, the bed's north side, bed, north side, bed: north side, bed north, bed (north), bed / north
+    its = rf"'s | \(|[,:]? (?=(?:{side})(?:ern)? {part}\b)| / | - | that (?:is|faces) | "
+    its += rf'|,? (?:on|to) (?:(?:its|{ARTICLES}) )?'
+    not_the_next = rf'(?!-| (?:{part} )?(?:of|from)\b)(?! (?:away|by the|next to)\b)(?![ -](?:east|west|left|right)\b)'
     return re.compile(
-        rf'\b(?:between|middle of|gap of) {THE}(?P<a>{thing}) and {THE}(?P<b>{thing})\b|\b(?:{gap})\b|\b{of}\b|\b{its}|'
-        rf'\b(?P<colour>{colour})(?:[- ]colou?red)? (?:{tile}|part of {THE}floor|one)s?\b|'
-        rf'\b(?:{tile}) that is (?P<its_colour>{colour})\b|\b(?P<alone>{colour})\b(?! (?:{thing})\b)|'
-        rf'\b(?P<at>{thing})\b'
+        '|'.join(
+            [
+                rf'\b(?:between|(?:middle|midpoint|gap) of) {thing}(?: on one side)? and {thing}(?: on {THE}other\b)?',
+                rf'\b(?:halfway|midway|corridor|passage) from {thing} to {thing}',
+                rf'\bgap that separates {thing} from {thing}',
+                rf'\bgap {THINGS}/{THINGS}|{THINGS}(?:/|-| and ){THINGS} gap\b|{THINGS} <> {THINGS}',
+                rf'\b(?P<side>{side})(?:ern)?(?: {part})? (?:of|from) {thing}',
+                rf'{THINGS}(?:{its})(?P<side_behind>{side})(?:ern)?(?: {part})?(?:\)|\b{not_the_next})',
+                rf'\b(?P<colour>{colour})(?:[- ]colou?red)? {floor}\b',
+                rf'\b(?:{tile})(?: that is|:| whose colou?r is)? (?P<colour_behind>{colour})\b(?! (?:{floor})\b)',
+                rf'\b(?P<colour_alone>{colour})\b(?! {THINGS})',
+                THINGS,
+            ]
+        )
     )
 
 
@@ -102,43 +131,68 @@ def mention_pattern(known, things, colours, sides):
 # what stands between them
 
 
+def forbidden(mark):
+    return chr(ord(mark) - FIRST_MARK + FIRST_FORBIDDEN)
+
+
+class Unclear(Exception):
+    """a sentence that can be read in more than one way"""
+
+
 @dataclass
 class Mention:
     """
-    A place in a sentence. cues: the kinds of the words between it and the place before, in order; avoided: it is one to
-    keep away from; first: 'on the way' or the like stands behind it.
+    A place in a sentence, by its mark. cues: the kinds of the words between it and the place before, in order; avoided:
+    it is one to keep away from; first: 'on the way' or the like stands behind it.
     """
 
-    place: Place
+    mark: str
     cues: list
     avoided: bool
     first: bool
 
 
-def mentions(text, places):
-    """-> list of Mention; None where it is not clear whether one is to be avoided"""
-    text = plain(text)
+def marked(text, places):
+    """
+    -> the text in lower case with a mark in the place of each place that it names, one letter of MARKS, and {mark:
+    Place}, forbidden ones, too
+    """
+    text = reader(places).with_letters(plain(text))
     found = []
     for start, end, place in reader(places).mentions(text):
         if found and patterns()['narrows'].fullmatch(text[found[-1][1] : start]) and narrows(place, found[-1][2]):
             start, _, narrowed = found.pop()
             place = replace(narrowed, tile=place.name)
         found.append((start, end, place))
+    named = {}
+    parts = []
+    behind = 0
+    for start, end, place in found:
+        mark = chr(FIRST_MARK + len(named) // 2)
+        named[mark] = named[forbidden(mark)] = place
+        parts += [text[behind:start], mark]
+        behind = end
+    return ''.join([*parts, text[behind:]]), named
+
+
+def mentions(text):
+    """a text with marks -> list of Mention. Raises Unclear where one may be to go to or to avoid"""
+    text = re.sub(r'(^|\s)\d[.):]\s', ' then ', text)  # 2. before a place
     mentioned = []
-    starts = [start for start, _, _ in found] + [len(text)]
-    gap = text[: starts[0]]
-    for (_, end, place), start in zip(found, starts[1:]):
-        avoided, first, behind = words_behind(text[end:start])
-        forbidden = patterns()['avoid'].search(gap)
-        if forbidden:
-            gap = gap[: forbidden.start()]
+    gap, *rest = re.split(f'({MARKS}|{FORBIDDEN})', text)
+    for mark, behind in zip(rest[::2], rest[1::2]):
+        avoided, first, behind = words_behind(behind)
+        avoided = avoided or re.match(FORBIDDEN, mark)
+        cue = patterns()['avoid'].search(gap)
+        if cue:
+            gap = gap[: cue.start()]
         cues = [kinds()[cue[0]] for cue in patterns()['cue'].finditer(gap)]
-        avoided = avoided or bool(forbidden)
+        avoided = bool(avoided or cue)
         if mentioned and mentioned[-1].avoided and not avoided and not cues:
-            if not patterns()['and'].fullmatch(gap):
-                return None
-            avoided = True
-        mentioned.append(Mention(place, cues, avoided, first))
+            avoided = bool(patterns()['and'].fullmatch(gap))
+            if not avoided and not patterns()['more'].search(gap):
+                raise Unclear
+        mentioned.append(Mention(mark, cues, avoided, first))
         gap = behind
     return mentioned
 
@@ -175,7 +229,7 @@ def kinds():
 
 @lru_cache(maxsize=1)
 def patterns():
-    """what cues look like before a place and behind one"""
+    """what cues look like before a place and behind one; place words: of places, but their names"""
     cues = read('cues')
     spots = either({word for text in strings(place_phrases()) for word in re.findall(r'[a-z]+', text)})
     verbs = {word for verb in strings(read('verbs')['verbs']) for word in verb.replace(',', '').split()}
@@ -189,6 +243,8 @@ def patterns():
         'avoided': re.compile(rf'[\s,]*(?:{either(cues["avoided"])})(?!\w)'),
         'first after': re.compile(rf'\s(?:{either(cues["first after"])})(?! to\b)(?!\w)'),
         'and': re.compile(rf',? (?:and|or|nor) (?:(?:{spots}) )*'),
+        'more': re.compile(rf'\b(?!(?:{ARTICLES}|{spots})\b)\w'),
+        'place words': f'{ARTICLES}|{spots}',
         'narrows': re.compile(rf' (?:on|in|within|inside) {THE}'),
     }
 
