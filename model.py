@@ -25,25 +25,27 @@ from nanopilot import attention, bins, checkpoint, observations, optim
 from nanopilot.auxiliary import FutureBD, HiddenMarkov, NextObs, StateEstimator, fourier
 from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
+from nanopilot.saying import Saying
 
 
 @dataclass
 class GPTConfig:
     block_size: int = 114  # tokens in view: text_len of the prompt, and K steps of n_slots tokens
     text_len: int = 64  # prompt tokens at most, 0: no language
+    say_len: int = 0  # tokens that it says of a prompt: nanopilot/saying.py
     vocab_size: int = 900
     text_width: int = 0  # of a frozen encoder's states (data/encoders.py); 0: tokens are ids
     max_steps: int = 100  # steps an episode can have, each of `chunk` environment steps
     chunk: int = 8  # environment steps in one step of the sequence
     fuse: str = 'sum'  # how a step is written, see STEPS
-    n_bins: int = 10  # of each observation, with fuse='bins'
-    n_hidden: int = 0  # states of a hidden Markov model that follows the tokens; 0: none
+    n_bins: int = 10  # of each observation in 'bins'
+    n_hidden: int = 0  # states of a hidden Markov model that follows the tokens
     past_actions: bool = False  # among the tokens? Imitators may repeat them (1905.11979)
     obs_stack: int = 1  # newest observations in a step; 0: all of the chunk
     n_obs: int = 9
     kind_parts: tuple = ()  # what each kind is made of
-    obs_kinds: tuple = ()  # of each one that is an id, how many kinds there are; 0: a number; (): all are numbers
-    look: int = 0  # heads of attention from the prompt to observations that are ids; 0: none
+    obs_kinds: tuple = ()  # of how many kinds each is, if an id; 0: a number; (): all numbers
+    look: int = 0  # heads of attention from the prompt to observations that are ids
     n_privileged: int = 0  # observations that only training has: the policy estimates them
     n_act: int = 2  # dimensions of a continuous action, or number of discrete ones
     n_bd: int = 2  # 0: no behaviour descriptor
@@ -69,6 +71,7 @@ class GPTConfig:
         refuse(not 0 <= self.obs_stack <= self.chunk, f'obs_stack={self.obs_stack} is not in 0 to chunk={self.chunk}')
         bins.check(self)
         observations.check(self)
+        self.n_text = self.text_len + self.say_len
         self.n_slots = STEPS[self.fuse].slots(self)  # tokens in a step
         self.window = (self.block_size - self.text_len) // self.n_slots  # K, steps in view
         refuse(self.window < 1, f'block_size={self.block_size} holds no step beside text_len={self.text_len}. Raise it')
@@ -148,9 +151,7 @@ class StepEmbedding(nn.Module):
 
     def add_inputs(self, config):
         self.obs = observations.reader(config)
-        self.act = None
-        if config.past_actions:
-            self.act = nn.Linear(config.chunk * config.n_act, config.n_embd)
+        self.act = nn.Linear(config.chunk * config.n_act, config.n_embd) if config.past_actions else None
 
     def embed_obs(self, obs, estimate):
         """obs (B, S, chunk, n_obs), estimate (B, S, n_privileged) or None -> (B, S, C)"""
@@ -202,7 +203,7 @@ class Sum(StepEmbedding):
         x = self.embed_obs(obs, estimate) + self.time(t)
         if bd_emb is not None:
             x = x + bd_emb
-        if self.act is not None:  # masked at the first step; Interleave's token of it is cut off (first_slot)
+        if self.act is not None:  # masked at the first step; Interleave's token of it is cut off
             x = x + self.act(prev_act) * has_prev[..., None]
         return x[:, :, None]
 
@@ -336,7 +337,7 @@ class GPT(nn.Module):
             self.wte = nn.Embedding(config.vocab_size, C)
             if config.text_width:
                 self.text_states = nn.Linear(config.text_width, C)
-            self.wpe = nn.Embedding(config.text_len, C)
+            self.wpe = nn.Embedding(config.n_text, C)
         self.steps = STEPS[config.fuse](config)
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
@@ -345,20 +346,19 @@ class GPT(nn.Module):
         self.aux = nn.ModuleDict()  # what else is predicted, in training
         if config.n_future:
             self.aux['future_bd'] = FutureBD(config)
-
         self.apply(self._init_weights)
         for name, p in self.named_parameters():
             if name.endswith('c_proj.weight'):  # scaled init of the residual projections, as in GPT-2
                 nn.init.normal_(p, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layer))
         # created after self.apply: these parts keep their own initialisation
-        self.look = None
-        if config.look:
-            self.look = observations.Look(config)
+        self.look = observations.Look(config) if config.look else None
         self.recurrent = nn.ModuleDict()  # what carries a state from step to step
         if config.n_hidden:
             self.recurrent['hidden'] = HiddenMarkov(config.n_hidden, C)
         if config.next_obs:
             self.aux['next_obs'] = NextObs(config)
+        if config.say_len:
+            self.aux['saying'] = Saying(config)
         if config.n_privileged:
             self.recurrent['estimate'] = StateEstimator(config, self.steps.frequencies)
 
@@ -413,12 +413,13 @@ class GPT(nn.Module):
         """
         text (B, N); obs (B, S, chunk, n_obs); act (B, S, chunk, n_act), int64 (B, S, chunk); bd (B, S or 1, n_bd);
         start (B,), the time of a segment's first step; loss_mask (B, S, chunk), the actions to imitate; targets:
-        future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), terminated (B, S): it ended by itself before this step
+        future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), terminated (B, S): it ended by itself before this step;
+        more_text (M, N'), prompts and what is to be said of them
         -> what is predicted at every step, a dict of tensors (B, S, ..), and the loss, None without a loss_mask
         """
         B, S = obs.shape[:2]
         assert self.config.max_steps >= S, f'{S} steps, but {self.config.max_steps=}'
-        act = self.head.encode(act)  # (B, S, chunk, n_act); a step begins with the one before it, the first has none
+        act = self.head.encode(act)  # (B, S, chunk, n_act); a step begins with the one before it
         prev_act = F.pad(act.flatten(2)[:, :-1], (0, 0, 1, 0))  # (B, S, chunk * n_act)
         i = torch.arange(S, device=obs.device).expand(B, S)
         t = i + torch.as_tensor(start, device=obs.device).view(-1, 1)
@@ -430,9 +431,8 @@ class GPT(nn.Module):
         # the blocks; in the last one only the tokens that predict go on
         for block in self.h[:-1]:
             x = block(x, plan.attend)
-        x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, S, C), or every token of 'bins'
-        # predict, and compare
-        batch = {'act': act, 'loss_mask': loss_mask, 'start': start, **self.steps.targets(obs), **targets}
+        x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, S, C)
+        batch = {'act': act, 'loss_mask': loss_mask, 'start': start, 'gpt': self, **self.steps.targets(obs), **targets}
         out = self.head(x) | {name: part(x, batch) for name, part in self.aux.items()}
         loss = None
         if loss_mask is not None:

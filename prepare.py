@@ -355,9 +355,12 @@ def tokenize(data, splits, folder):
     if splits['train'].n_texts:
         tokenizer = make_tokenizer(Sentences(folder / 'train'))
         (folder / 'tokenizer.model').write_bytes(tokenizer.model)
+    plain = getattr(data, 'plain', None)
+    if tokenizer is None or tokenizer.text_width:  # nobody could say it
+        plain = None
     for name in SPLITS:
         roughen = getattr(data, 'roughen', None) if name == 'train' else None
-        write_texts(folder / name, tokenizer, text_len, counts, roughen)
+        write_texts(folder / name, tokenizer, text_len, counts, roughen, plain)
     if tokenizer and tokenizer.text_width:
         cache = DiskCache(archives_folder / 'states.sqlite')
         for name in SPLITS:
@@ -423,6 +426,7 @@ def text_meta(tokenizer, text_counts, folder):
         'text_width': tokenizer.text_width,
         'words': sorted(tokenizer.words),
         'neighbours': neighbours(Sentences(folder / 'train')),
+        'longest_said': text_counts.longest_said,
         'longest_text': max((n for n in text_counts.lengths if n <= text_len), default=0),
     }
 

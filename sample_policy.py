@@ -93,6 +93,9 @@ def drive(policy):
     if prompts:
         requests = read_requests(prompts)
     requests = [(check_request(policy, text, target), target) for text, target in requests]
+    if policy.config.say_len:
+        for text in dict.fromkeys(text for text, _ in requests if text):
+            print(f'understood: {policy.understood(text)}')
     requests = [request for request in requests for _ in range(num_samples)]
     started = time.time()
     episodes = rollout(policy, *zip(*requests), seed + np.arange(len(requests)), **sampling)

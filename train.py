@@ -59,6 +59,8 @@ n_embd = 128
 dropout = 0.0
 bias = False  # in LayerNorms and Linears?
 text_len = 64  # prompt tokens at most
+say_len = 0  # tokens at most: the policy says a prompt in plain words and acts on these; 0: it acts on the prompt
+more_texts = 0  # of which it learns to say that, in every step
 chunk = 8  # environment steps a step of the sequence
 block_size = 64 + 50  # tokens in view: text_len, and K steps of their tokens; 50 steps of 8 are a whole episode
 fuse = 'sum'  # 'sum': one token a step; 'interleave': act, bd and obs are tokens of their own; 'bins': every number is
@@ -96,7 +98,8 @@ seed = 1337
 CHOICES = {'fuse': STEPS, 'head': HEADS, 'optimizer': ('adamw', 'muon'), 'dtype': ('auto', 'float32', 'bfloat16')}
 ONE = 'eval_interval eval_batches keep_last log_interval batch_size gradient_accumulation_steps bucket chunk n_layer'
 ZERO = 'rollouts keep_every max_iters n_hidden next_obs n_future n_freq grad_clip skip_nonfinite warmup_iters threads'
-AT_LEAST = dict.fromkeys(f'{ONE} n_head n_embd n_clusters'.split(), 1) | dict.fromkeys(f'{ZERO} look'.split(), 0)
+AT_LEAST = dict.fromkeys(f'{ONE} n_head n_embd n_clusters'.split(), 1)
+AT_LEAST |= dict.fromkeys(f'{ZERO} look say_len more_texts'.split(), 0)
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 wandb = loop.load_wandb(wandb_log)
@@ -116,7 +119,7 @@ on_gpu = device.startswith('cuda')
 # data
 data_dir = data_dir or os.path.join(os.path.dirname(os.path.abspath(__file__)), 'data', dataset, 'prepared')
 train, val = Prepared(data_dir, 'train'), Prepared(data_dir, 'val')
-train.check(dataset, text_len, head, HEADS)
+train.check(dataset, text_len, head, HEADS, say_len, more_texts)
 if privileged_obs and (segment_len or segment_from):
     raise ValueError(f'{privileged_obs=} is estimated from the start of an episode on. Leave out segment_len')
 if keep_every % eval_interval:
@@ -132,20 +135,19 @@ model_args = {f.name: config[f.name] for f in fields(GPTConfig) if f.name in con
 model_args |= train.model_args(view, chunk, extra_steps)
 gptconf = GPTConfig(**model_args)
 drawing = {k: config[k] for k in ('seed', 'batch_size', 'bucket', 'chunk', 'n_future', 'drop_text', 'drop_bd')}
-drawing |= {'source_weights': source_weights, 'columns': view.columns, 'extra_steps': extra_steps}
-drawing |= {'n_slots': gptconf.n_slots, 'fixed_text_len': text_len if compile or on_gpu else None}  # one shape
+drawing |= {'source_weights': source_weights, 'columns': view.columns, 'extra_steps': extra_steps, 'said': say_len > 0}
+drawing |= {'n_slots': gptconf.n_slots, 'fixed_text_len': gptconf.n_text if compile or on_gpu else None}  # one shape
 growing = Curriculum(segment_len, curriculum, segment_from, difficulty_from, gradient_accumulation_steps)
-train_batches = Batches(train, 0, curriculum=growing, data_fraction=data_fraction, **drawing)
+train_batches = Batches(train, 0, curriculum=growing, data_fraction=data_fraction, more_texts=more_texts, **drawing)
 val_batches = Batches(val, 1, curriculum=Curriculum(segment_len), **drawing)
 torch.manual_seed(seed)
 raw_model = GPT(gptconf).to(device)
 optimizers = raw_model.configure_optimizers(optimizer, weight_decay, learning_rate, (beta1, beta2))
 averaged = loop.Averaged(raw_model, ema_decay)  # what checkpoints act with
 trained = raw_model, averaged.mean, optimizers
-step = 0
+step, resumed = 0, None
 best = {'loss': math.inf, 'rollout': -math.inf}
 scores = []  # (loss, score of the rollouts) at each validation
-resumed = None
 if ranks.restarts and checkpoint.steps_of(out_dir):  # begun again after a rank was lost
     init_from = 'resume'
 if init_from == 'resume':
@@ -166,12 +168,11 @@ if compile:
 model = ranks.wrap(torch.compile(raw_model) if compile else raw_model, device)
 
 K = gptconf.window
-kernel = attention.kernel_for(raw_model, text_len, S, torch.device(device))
 millions = raw_model.num_params() / 1e6
 batch = f'{batch_size} x {gradient_accumulation_steps}'
 print0(f'{millions:.2f}M parameters, {head} head; window of {K} steps of {chunk} beside {text_len} prompt tokens')
 print0(f'{len(train)} episodes to train on, {len(val)} to validate; {batch} a step over {ranks.n} rank(s)')
-print0(f'attention: {kernel}; {optimizer}; {dtype}: {why}')
+print0(f'attention: {attention.kernel_for(raw_model, text_len, S, torch.device(device))}; {optimizer}; {dtype}: {why}')
 print0(f'{device}, {torch.get_num_threads()} threads; step {step} to {max_iters}, checkpoints in {out_dir}')
 if segment_len and segment_len < min(gptconf.max_steps, 2 * n_layer * K) and gptconf.max_steps > K:
     print0(f'note: {n_layer} layers of {K} steps can see more than {segment_len=}. Raise it')
@@ -256,8 +257,7 @@ if ranks.master:
     log = loop.Log(os.path.join(out_dir, 'log.jsonl'), step, wandb)
 interrupt = loop.Interrupt().install()
 bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5, disable=ranks.no_bar)
-first_step = step
-skipped = 0  # steps in a row
+first_step, skipped = step, 0  # skipped: steps in a row
 saved_at = resumed and resumed['step']
 validated_at = saved_at if resumed and resumed['val_loss'] is not None else None
 upcoming = loop.prefetch(micro_batches, step)

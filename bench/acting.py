@@ -44,7 +44,7 @@ def exported(bench, model, N, begun):
     file = bench.folder / 'policy.onnx'
     export(Policy(model, info), file)
     info = read_info(file)
-    step, prompt, _ = names(file)
+    step, prompt, *_ = names(file)
     graphs = open_graph(step, info), open_graph(prompt, info) if N else None
     policy = OnnxPolicy(info, TokenIds(), *graphs)
     text, obs, _, bd = noise(bench, model.config, 1, begun, N)

@@ -84,6 +84,8 @@ class Batches:
         data_fraction=1.0,
         fixed_text_len=None,
         extra_steps=0,
+        said=False,
+        more_texts=0,
     ):
         """
         split: a Prepared; which: tells the draws of several of these apart
@@ -95,6 +97,7 @@ class Batches:
         source_weights: how often each source is drawn; data_fraction: of the episodes, taken evenly
         fixed_text_len: prompt tokens, if all batches are to have one shape
         extra_steps: steps after the end of the longest episode
+        said: are prompts plain words? more_texts: texts to be said in plain words, in each batch
         """
         self.split = split
         self.which = which
@@ -110,6 +113,8 @@ class Batches:
         self.drop_bd = per_source(drop_bd, split.meta['sources'], 'drop_bd', 1)  # (sources,)
         self.fixed_text_len = fixed_text_len
         self.extra_steps = extra_steps
+        self.said = said
+        self.more_texts = more_texts
         self.longest = self.curriculum.longest(1.0, split.meta['longest'], chunk)  # environment steps
         self.weights = None
         if not 0 < data_fraction <= 1:
@@ -199,6 +204,7 @@ class Batches:
         start (B,) the step at which a segment begins; future_bd (B, S, n_future, n_bd)
         subgoal (B, S, n_bd), where the data has it: what each decision heads for, nan: not known
         terminated (B, S) bool, True after the last step of an episode that ended by itself
+        more_text (M, N') int64, any texts, each followed by its plain words
         n_real: int, the environment steps of the loss in all rows of the batch
         """
         split = self.split
@@ -221,7 +227,7 @@ class Batches:
         act = split.act[begin + in_segment]
         prompts = np.full((len(episode), 0), PAD)
         if split.meta['text_len']:
-            prompts = split.prompts(drawn['text'], self.fixed_text_len)
+            prompts = split.prompts(drawn['text'], self.fixed_text_len, self.said and split.plain)
         batch = {
             'text': prompts,
             'obs': obs.reshape(len(episode), S, chunk, -1),
@@ -235,7 +241,18 @@ class Batches:
         }
         if split.subgoal is not None:
             batch['subgoal'] = split.subgoal[begin + in_segment[:, ::chunk]]
+        if self.more_texts:
+            batch['more_text'] = split.prompts(self.any_texts(step)[rows], self.fixed_text_len, split.prompt_and_plain)
         return batch
+
+    def any_texts(self, step):
+        """texts of the split, of like length -> their numbers (more_texts,)"""
+        group, k = divmod(step, self.bucket)
+        rng = np.random.default_rng([self.seed, self.which, group, 1])
+        length = np.diff(self.split.text_start)
+        texts = rng.integers(len(length), size=self.more_texts * self.bucket)
+        texts = texts[np.argsort(length[texts], kind='stable')].reshape(self.bucket, -1)
+        return texts[rng.permutation(self.bucket)[k]]
 
     def loss_mask(self, drawn, S):
         """-> (B, S, chunk) bool: the steps of a segment, up to the first of a decision that is not to be imitated"""

@@ -83,14 +83,22 @@ def tables():
 
 
 def neighbours(texts):
-    """-> {word: the words that stand right after it in any of the texts, sorted}, '' before a text and after it"""
+    """
+    -> {word: the words that stand right after it in any of the texts, sorted, in one string}; '' stands before a text
+    and after it
+    """
     pairs = set()
     for text in texts:
         pairs.update(pairwise(['', *clean(text).replace('-', ' ').split(), '']))
     after = defaultdict(list)
     for before, word in sorted(pairs):
         after[before].append(word)
-    return dict(after)
+    return {word: ' '.join(others) for word, others in after.items()}
+
+
+def in_list(others):
+    """words in one string, or in a list, as checkpoints had them before -> a list"""
+    return others if isinstance(others, list) else others.split(' ')
 
 
 class PromptReader:
@@ -99,7 +107,7 @@ class PromptReader:
     def __init__(self, tokenizer, after=None):
         """tokenizer: of text.py or encoders.py; after: `neighbours` of the training texts, None: any words may be"""
         self.tokenizer = tokenizer
-        self.after = after
+        self.after = after and {word: in_list(others) for word, others in after.items()}
         self.known = sorted(tokenizer.words - GRAMMAR)
         self.by_meaning = not tokenizer.text_width  # a frozen BERT knows more words than its training texts have
 

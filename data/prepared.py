@@ -10,12 +10,13 @@ data/writing.py.
     source.npy (episodes) index into meta's sources
     hard.npy (episodes) how difficult each is, 0 to 1, nan where that is not known
     text.npy (tokens) uint16, prompts end to end  text_start.npy (texts + 1) where each one begins
+    said.npy (tokens) uint16, what each asks for in plain words, and said_start.npy; where the data set knows them
     span.npy (texts, 2) the first step that each speaks of, and the one after the last; where an archive has parts
     episode_text.npy (episodes + 1) index of an episode's first text
     of a frozen encoder also states.npy (rows, width) float16, and state_start.npy (texts) where a prompt's states begin
     episodes.parquet: for reading and scoring: the sentences, the request, the annotation
     ../meta.json: version, shapes, normaliser, tokenizer, archives with their SHA-256, split rule, counts;
-    of the training texts the words, and neighbours: {word: the words that stand after it}, '' at both ends
+    of the training texts the words, and neighbours: {word: those that stand after it, in one string}, '' at both ends
 """
 
 import fcntl
@@ -99,9 +100,10 @@ class Prepared:
         self._tokenizer = None
         self.meta = load_meta(folder)
         self.text_width = self.meta.get('text_width', 0)
-        self.subgoal = self.span = None  # but where meta says that there is one
+        self.subgoal = self.span = self.said = None  # but where meta says that there is one
         optional = {'states': self.text_width, 'state_start': self.text_width}
         optional |= {'subgoal': self.meta.get('subgoal'), 'span': self.meta.get('parts')}
+        optional |= dict.fromkeys(('said', 'said_start'), self.meta.get('longest_said'))
         for name in ARRAYS + tuple(name for name, wanted in optional.items() if wanted):
             file = self.folder / split / f'{name}.npy'
             try:
@@ -147,10 +149,10 @@ class Prepared:
         observed = observed or [name for name in known if name not in privileged]
         return View([known.index(name) for name in observed + privileged], len(observed), len(privileged))
 
-    def check(self, dataset, text_len, head, heads):
+    def check(self, dataset, text_len, head, heads, say_len=0, more_texts=0):
         """
         Refuse a run that this data is not for. dataset: its name; text_len: tokens that the model reads, 0: none
-        head: the one of heads, {name: what has .discrete}, that predicts actions
+        head: the one of heads, {name: what has .discrete}, that predicts actions; say_len, more_texts: see check_said
         """
         if self.meta['dataset'] != dataset:
             raise ValueError(f'{self.folder} holds {self.meta["dataset"]}, not {dataset}. Set --dataset')
@@ -172,6 +174,20 @@ class Prepared:
                 f'text_len={text_len}, but prompts in {self.folder} have up to {longest} tokens. '
                 f'Raise it, or prepare with --text_len={text_len}'
             )
+        self.check_said(say_len, more_texts)
+
+    def check_said(self, say_len, more_texts):
+        """say_len: tokens that a policy says; more_texts: of which it learns to"""
+        if bool(say_len) != bool(more_texts):
+            raise ValueError(f'{say_len=}, {more_texts=}: one is for the other. Set both, or none')
+        longest = self.meta.get('longest_said', 0)
+        if say_len and not longest:
+            raise ValueError(
+                f'say_len={say_len}, but {self.folder} has no plain words to say. Leave it out, or prepare a data set '
+                'that has plain(): see data/README.md'
+            )
+        if 0 < say_len < longest:
+            raise ValueError(f'say_len={say_len}, but {self.folder} says up to {longest} tokens. Raise it')
 
     def model_args(self, view, chunk, extra_steps=0):
         """what of a GPTConfig follows from the data and the View of it; extra_steps: after the end of an episode"""
@@ -212,9 +228,22 @@ class Prepared:
         """tokens of text number k"""
         return self.text[self.text_start[k] : self.text_start[k + 1]]
 
-    def prompts(self, texts, n=None):
-        """indices of texts (B,), -1: none -> the model's `text`, padded to the longest, or to n tokens"""
-        ids = [[NOT_GIVEN] if k < 0 else self.prompt(k) for k in texts]
+    def plain(self, k):
+        """tokens of what text number k asks for, in plain words; of the text itself, where nobody knows them"""
+        ids = self.said[self.said_start[k] : self.said_start[k + 1]]
+        return ids if len(ids) else self.prompt(k)
+
+    def prompt_and_plain(self, k):
+        """tokens of text number k, and after them those of its plain words"""
+        return np.concatenate([self.prompt(k), self.said[self.said_start[k] : self.said_start[k + 1]]])
+
+    def prompts(self, texts, n=None, read=None):
+        """
+        indices of texts (B,), -1: none -> the model's `text`, padded to the longest, or to n tokens; read: the method
+        that makes tokens of a text's number, None: prompt
+        """
+        read = read or self.prompt
+        ids = [[NOT_GIVEN] if k < 0 else read(k) for k in texts]
         if not self.text_width:
             return pad_prompts(ids, n)
         states = []

@@ -189,7 +189,7 @@ class EpisodeWriter:
             split.close()
 
 
-SENTENCES = ('text', 'loose', 'parts')  # columns of episodes.parquet
+SENTENCES = ('text', 'loose', 'parts', 'asked')  # columns of episodes.parquet
 WHOLE = 0, np.iinfo(np.int64).max  # the steps that a sentence of a whole episode speaks of
 
 
@@ -221,6 +221,7 @@ class TextCounts:
     lengths: Counter = field(default_factory=Counter)  # tokens: texts, those left out included
     hashes: array = field(default_factory=lambda: array('q'))  # of each text
     n_too_long: int = 0  # left out
+    longest_said: int = 0  # tokens of what a text asks for in plain words
 
     def summary(self, tokenizer, text_len):
         n, distinct = len(self.hashes), len(np.unique(self.hashes))
@@ -234,23 +235,26 @@ class TextCounts:
         )
 
 
-def write_texts(folder, tokenizer, text_len, counts, roughen=None):
+def write_texts(folder, tokenizer, text_len, counts, roughen=None, plain=None):
     """
-    Tokenize the sentences of a split's episodes.parquet: text.npy, text_start.npy, episode_text.npy and span.npy.
+    Tokenize the sentences of a split's episodes.parquet: text.npy, text_start.npy, episode_text.npy and span.npy, and
+    with `plain` said.npy and said_start.npy.
 
     tokenizer: None where there are no sentences; counts: TextCounts to add to; roughen(text, random.Random): a sentence
-    as it is read instead
+    as it is read instead; plain(request, loose): what is asked for, all of it or the destination, in plain words
     """
     wide = tokenizer is not None and tokenizer.text_width
     text = NpyWriter(folder / 'text.npy', (), np.uint32 if wide else np.uint16)
     text_start = array('q', [0])
     episode_text = array('q', [0])
     span = array('q')
+    said = NpyWriter(folder / 'said.npy', (), np.uint16) if plain else None
+    said_start = array('q', [0])
     batches = Rows(folder, SENTENCES).batches()
-    work = partial(tokenize, tokenizer=tokenizer, roughen=roughen)
+    work = partial(tokenize, tokenizer=tokenizer, roughen=roughen, plain=plain)
     for rows, episodes in in_order(work, batches):
-        for row, (tokens, hashes) in zip(rows, episodes):
-            for ids, steps in zip(tokens, spans_of(row)):
+        for row, (tokens, hashes, plain_tokens) in zip(rows, episodes):
+            for ids, steps, plain_ids in zip(tokens, spans_of(row), plain_tokens):
                 counts.lengths[len(ids)] += 1
                 if len(ids) > text_len:
                     counts.n_too_long += 1
@@ -258,25 +262,45 @@ def write_texts(folder, tokenizer, text_len, counts, roughen=None):
                 text.append(ids)
                 text_start.append(text_start[-1] + len(ids))
                 span.extend(steps)
+                if plain:
+                    said.append(plain_ids)
+                    said_start.append(said_start[-1] + len(plain_ids))
+                    counts.longest_said = max(counts.longest_said, len(plain_ids))
             counts.hashes.extend(hashes)
             episode_text.append(len(text_start) - 1)
     text.close()
     np.save(folder / 'text_start.npy', np.array(text_start))
     np.save(folder / 'episode_text.npy', np.array(episode_text))
     np.save(folder / 'span.npy', np.array(span).reshape(-1, 2))
+    if plain:
+        said.close()
+        np.save(folder / 'said_start.npy', np.array(said_start))
 
 
-def tokenize(rows, tokenizer, roughen=None):
-    """rows of SENTENCES -> for each of them the tokens of each sentence, and a number that stands for it"""
+def tokenize(rows, tokenizer, roughen=None, plain=None):
+    """
+    rows of SENTENCES -> for each of them the tokens of each sentence, a number that stands for it, and the tokens of
+    what it asks for in plain words, none where nobody knows
+    """
     if tokenizer is None:
-        return [([], [])] * len(rows)
+        return [([], [], [])] * len(rows)
     done = []
-    for sentences in map(sentences_of, rows):
+    for row in rows:
+        sentences = sentences_of(row)
         hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True) for text in sentences]
         if roughen:
             sentences = [roughen(text, Random(number)) for text, number in zip(sentences, hashes)]
-        done.append(([tokenizer.encode(text) for text in sentences], hashes))
+        done.append(([tokenizer.encode(text) for text in sentences], hashes, in_plain_words(row, tokenizer, plain)))
     return done
+
+
+def in_plain_words(row, tokenizer, plain):
+    """-> for each of sentences_of(row) the tokens of plain(request, loose)"""
+    n, n_loose, n_parts = len(row['text']), len(row['loose']), len(json.loads(row['parts']))
+    if not plain:
+        return [[]] * (n + n_loose + n_parts)
+    whole, loose = (tokenizer.encode(plain(row['asked'], just_there)) for just_there in (False, True))
+    return [whole] * n + [loose] * n_loose + [[]] * n_parts
 
 
 def write_states(folder, tokenizer, cache):

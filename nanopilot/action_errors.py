@@ -139,9 +139,9 @@ class Asked(Batches):
         """
         c = policy.config
         self.some, self.number = some, number[some]
-        self.tokens = [policy.tokens(prompt) for prompt in prompts]
+        self.tokens = policy.asked(prompts)
         self.pad = policy.tokenizer.pad_prompts if policy.tokenizer else pad_prompts
-        self.rows = rows_by_length(split.length[self.number] / c.chunk * c.n_slots + c.text_len)  # of each batch
+        self.rows = rows_by_length(split.length[self.number] / c.chunk * c.n_slots + c.n_text)  # of each batch
         split = copy.copy(split)
         split.bd = np.array(split.bd)
         split.bd[self.number] = bd

@@ -310,11 +310,21 @@ def begin_from(out_dir, model, averaged, model_args, columns, tokenizer):
     info = read_checkpoint(folder)
     if info['obs_columns'] != columns:
         raise ValueError(f'{folder} was trained on other observations (obs_names). Train with the same')
-    same = {name: value for name, value in model_args.items() if name != 'dropout'}
+    same = {name: value for name, value in model_args.items() if name not in ('dropout', 'say_len')}
     check_model(folder, info, same, tokenizer, 'Train with the same settings, or from scratch')
-    load_weights(model, read_tensors(folder, 'model.safetensors', info), folder)
+    load_weights(model, with_saying(model, read_tensors(folder, 'model.safetensors', info)), folder)
     for name, mean in averaged.items():
         mean.copy_(model.get_parameter(name))
+
+
+def with_saying(model, tensors):
+    """tensors of a model that says nothing, or less -> and what this one has for that, as it begins"""
+    own = model.state_dict()
+    tensors = {name: tensor for name, tensor in own.items() if name.startswith('aux.saying.')} | tensors
+    if 'wpe.weight' in own and 'wpe.weight' in tensors:
+        known = tensors['wpe.weight']
+        tensors['wpe.weight'] = torch.cat([known, own['wpe.weight'][len(known) :].to(known)])
+    return tensors
 
 
 # ------------------------------------------------------------------------------
@@ -348,7 +358,7 @@ def write_checkpoint(out_dir, name, files, info, pointers=()):
         partial.mkdir(parents=True)
         for file, content in files.items():
             put(partial / file, content)
-        sealed = seal(json.dumps(info, indent=1).encode())
+        sealed = seal(json.dumps(info).encode())
         put(partial / 'checkpoint.json', sealed)  # a directory without it is no checkpoint
         sync(partial)
         if (out / name).exists():  # of this very step, from before a resume

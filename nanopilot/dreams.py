@@ -83,7 +83,7 @@ def dream(policy, n, temperature=1.0, top_p=1.0, seed=1337):
     """
     steps, rows = policy.config.max_steps - 1, np.arange(n)
     dreamer = Dreamer(policy, n, temperature, top_p, seed)
-    dreamer.begin(rows, [policy.tokens(None)] * n)
+    dreamer.begin(rows, policy.asked([None] * n))
     bins, acts = [], []
     length = np.full(n, steps)
     terminated = np.zeros(n, bool)

@@ -73,7 +73,8 @@ class Episodes:
     n episodes in lockstep or each at its own step. One decision covers `chunk` environment steps: it is the row's plan.
 
     Subclasses say how it is computed: `new_cache(n)`, what keeps what n rows have read and seen, as KVCache does;
-    `inputs(array)`, an array as that cache takes it; `sample(out, ..)`, the actions (n, chunk, ..) of a step's output.
+    `inputs(array)`, an array as that cache takes it; `sample(out, ..)`, the actions (n, chunk, ..) of a step's output;
+    `say(prompts)`, what the policy says of lists of ids.
     """
 
     def __init__(self, config, info, tokenizer, obs_mean, obs_std, discrete):
@@ -106,6 +107,17 @@ class Episodes:
         if n > longest:
             raise ValueError(f'the prompt has {n} tokens, the model reads {longest}. Shorten it: {prompt[:60]!r}..')
         return ids
+
+    def asked(self, prompts):
+        """str or None each -> the ids to act on: of the prompt, or of what the policy says of it, if it does"""
+        tokens = [self.tokens(prompt) for prompt in prompts]
+        if self.config.say_len:
+            return self.say(tokens)
+        return tokens
+
+    def understood(self, prompt):
+        """-> what the policy says of a prompt, str: what it has understood, in plain words"""
+        return self.tokenizer.decode(self.asked([prompt])[0])
 
     def fits(self, prompt):
         return len(self.tokenizer.encode(self.as_read(prompt))) <= self.config.text_len
@@ -159,7 +171,7 @@ class Episodes:
     def begin(self, prompts, bd=None):
         """reset without its checks, as for the rows of --eval: one of them asks for nothing"""
         n, c = len(prompts), self.config
-        tokens = [self.tokens(prompt) for prompt in prompts]  # refuses one before anything is begun
+        tokens = self.asked(prompts)  # refuses one before anything is begun
         self.cache = self.new_cache(n)
         self.prompts, self.prompt_tokens = list(prompts), tokens
         self.bd = np.full((n, c.n_bd), np.nan, np.float32)
@@ -208,7 +220,7 @@ class Episodes:
 
     def ask(self, rows, prompts):
         """rows (n,) have these prompts from now on; one that cannot be read is refused before any is kept"""
-        tokens = [self.tokens(prompt) for prompt in prompts]
+        tokens = self.asked(prompts)
         for row, prompt, ids in zip(rows, prompts, tokens):
             self.prompts[row], self.prompt_tokens[row] = prompt, ids
 

@@ -32,7 +32,7 @@ class KVCache:
         """Of n rows for a GPT, on its device. pad_prompts: lists of token ids -> what GPT.embed_text reads."""
         config, weight = model.config, model.ln_f.weight
         self.model, self.pad_prompts = model, pad_prompts
-        self.N, self.n_slots = config.text_len, config.n_slots
+        self.N, self.n_slots = config.n_text, config.n_slots
         self.ring = ring.places(config.window, model.steps.first_slot)
         self.device, self.dtype = weight.device, weight.dtype
         columns = self.N + self.ring * self.n_slots

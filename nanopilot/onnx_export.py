@@ -1,5 +1,6 @@
 """
-A policy as ONNX: the graph of a step, the graph that reads a prompt, and a JSON of all else that onnx_policy.py needs.
+A policy as ONNX: the graph of a step, the graph that reads a prompt, that of what a policy says of it, if it does, and
+a JSON of all else that onnx_policy.py needs.
 
 The graph of a step: what is observed, what was done before, what to reach, time, keys and values -> actions, and the
 same keys and values with those of the step's tokens among them. Both graphs take one row. Normalisers are in them.
@@ -72,7 +73,7 @@ class Prompt(nn.Module):
         self.model = model
 
     def forward(self, text):
-        """text (1, text_len) -> (n_layer, 2, nh, text_len, hs)"""
+        """text (1, n_text) -> (n_layer, 2, nh, n_text, hs)"""
         kept = []
 
         def attend(q, k, v, dropout_p):
@@ -83,6 +84,19 @@ class Prompt(nn.Module):
         for block in self.model.h:
             x = block(x, attend)
         return torch.stack(kept)
+
+
+class NextToken(nn.Module):
+    """What a policy that says what it has understood would say after each token of a text."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.saying = model.aux['saying']
+
+    def forward(self, text):
+        """text (1, n_text) -> (1, n_text) ids"""
+        return self.saying.logits(self.model, self.saying.read(self.model, text)).argmax(-1)
 
 
 def example(policy, state):
@@ -128,14 +142,20 @@ def step_graph(policy, state):
 
 
 def prompt_graph(policy):
-    text = torch.ones(1, policy.config.text_len, dtype=torch.int64)
+    text = torch.ones(1, policy.config.n_text, dtype=torch.int64)
     return graph_of(Prompt(policy.model), {'text': text}, ['words'])
+
+
+def saying_graph(policy):
+    text = torch.ones(1, policy.config.n_text, dtype=torch.int64)
+    return graph_of(NextToken(policy.model), {'text': text}, ['token'])
 
 
 def describe(policy, state, sha256):
     """what the JSON says"""
     c = policy.config
-    sizes = 'text_len', 'max_steps', 'chunk', 'window', 'n_slots', 'n_obs', 'n_act', 'n_bd', 'n_layer', 'n_head'
+    sizes = 'text_len', 'say_len', 'n_text', 'max_steps', 'chunk', 'window', 'n_slots', 'n_obs', 'n_act', 'n_bd'
+    sizes += 'n_layer', 'n_head'
     own = {'head_size': c.n_embd // c.n_head, 'first_slot': policy.model.steps.first_slot, 'discrete': policy.discrete}
     tokenizer = None
     if policy.tokenizer:
@@ -165,10 +185,12 @@ def export(policy, file):
     if policy.config.look:
         raise ValueError('prompts that look into observations are not exported yet. Export a policy of --look=0')
     state = {name: part.initial().detach().cpu() for name, part in policy.model.recurrent.items()}
-    step_file, prompt_file, info_file = names(file)
+    step_file, prompt_file, info_file, saying_file = names(file)
     written = {step_file: step_graph(policy, state)}
     if policy.config.text_len:
         written[prompt_file] = prompt_graph(policy)
+    if policy.config.say_len:
+        written[saying_file] = saying_graph(policy)
     sha256 = {f.name: hashlib.sha256(graph).hexdigest() for f, graph in written.items()}
     info = describe(policy, state, sha256)
     sha256['this'] = digest(json.loads(json.dumps(info)))  # of what is read back

@@ -19,10 +19,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from data.encoders import load_tokenizer
+from data.text import END, NOT_GIVEN
 from nanopilot import ring
 from nanopilot.episodes import Episodes
 
-FORMAT = 1  # of the JSON beside the graphs, which onnx_export.py writes
+FORMAT = 2  # of the JSON beside the graphs, which onnx_export.py writes
 PARTS = {'format', 'config', 'state', 'obs_mean', 'obs_std', 'tokenizer', 'dataset', 'data', 'obs_columns', 'sha256'}
 ROOM = 16  # steps that an episode has room for at first; attention costs as much as there is room
 MORE = 1.25  # .. so it is given more on demand: times as much
@@ -31,26 +32,32 @@ MORE = 1.25  # .. so it is given more on demand: times as much
 class OnnxPolicy(Episodes):
     """n episodes in lockstep or each at its own step, acted in by an exported policy; reset, act, ..: episodes.py."""
 
-    def __init__(self, info, tokenizer, step, prompt):
-        """info: the JSON beside the graphs; step, prompt: their sessions, prompt None without language"""
+    def __init__(self, info, tokenizer, step, prompt, saying=None):
+        """
+        info: the JSON beside the graphs; step, prompt, saying: their sessions, prompt None without language, saying
+        None where the policy says nothing
+        """
         statistics = [np.array(info[name], np.float32) for name in ('obs_mean', 'obs_std')]
         config = SimpleNamespace(**info['config'])
         super().__init__(config, info, tokenizer, *statistics, config.discrete)
         self.graphs = step, prompt
+        self.saying = saying
         self.step_mask = make_step_mask(config)
 
     @classmethod
     def load(cls, file, threads=1):
         """file: the .onnx that was exported, with what was written beside it; threads: of the CPU"""
         info = read_info(file)
-        step_file, prompt_file, _ = names(file)
+        step_file, prompt_file, _, saying_file = names(file)
         step = open_graph(step_file, info, threads)
-        tokenizer = prompt = None
+        tokenizer = prompt = saying = None
         if info['config']['text_len']:
             prompt = open_graph(prompt_file, info, threads)
             kind, model = info['tokenizer']
             tokenizer = load_tokenizer(kind, b64decode(model), info['data']['words'])
-        return cls(info, tokenizer, step, prompt)
+        if info['config']['say_len']:
+            saying = open_graph(saying_file, info, threads)
+        return cls(info, tokenizer, step, prompt, saying)
 
     def act(self, obs, bd=None, skip=None, temperature=0.0, reward=None):
         if temperature:
@@ -59,6 +66,21 @@ class OnnxPolicy(Episodes):
 
     def new_cache(self, n):
         return OnnxCache(*self.graphs, self.config, self.info['state'], self.step_mask, n)
+
+    def say(self, prompts):
+        return [ids if ids == [NOT_GIVEN] else self.said_of(ids) for ids in prompts]
+
+    def said_of(self, prompt):
+        """what the policy says of a prompt's ids: the likeliest token, one after the other, END in the last place"""
+        text = np.zeros((1, self.config.n_text), np.int64)  # padding at the end, which no token before it sees
+        text[0, : len(prompt)] = prompt
+        for n in range(len(prompt), len(prompt) + self.config.say_len):
+            (tokens,) = self.saying.run(None, {'text': text})
+            text[0, n] = tokens[0, n - 1]
+            if text[0, n] == END:
+                break
+        text[0, n] = END
+        return text[0, len(prompt) : n + 1].tolist()
 
     def inputs(self, array):
         return array
@@ -72,9 +94,10 @@ class OnnxPolicy(Episodes):
 
 
 def names(file):
-    """policy.onnx -> the files of a step, of a prompt, and of all else"""
+    """policy.onnx -> the files of a step, of a prompt, of all else, and of what is said of a prompt"""
     file = Path(file)
-    return file, file.with_name(f'{file.stem}_prompt.onnx'), file.with_suffix('.json')
+    prompt, saying = (file.with_name(f'{file.stem}_{part}.onnx') for part in ('prompt', 'saying'))
+    return file, prompt, file.with_suffix('.json'), saying
 
 
 def read_info(file):
@@ -155,7 +178,7 @@ class OnnxCache:
         c = self.config
         if not prompt:
             return np.zeros((c.n_layer, 2, c.n_head, 0, c.head_size), np.float32)
-        text = np.zeros((1, c.text_len), np.int64)  # padding at the end, which no word sees
+        text = np.zeros((1, c.n_text), np.int64)  # padding at the end, which no word sees
         text[0, : len(prompt)] = prompt
         (words,) = self.prompt.run(None, {'text': text})
         return words[:, :, :, : len(prompt)]

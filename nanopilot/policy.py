@@ -22,6 +22,7 @@ from data.text import pad_prompts
 from nanopilot.checkpoint import find_checkpoint, read_file
 from nanopilot.episodes import Episodes
 from nanopilot.kv_cache import KVCache, by_columns
+from nanopilot.saying import say
 
 
 class Policy(Episodes):
@@ -63,6 +64,9 @@ class Policy(Episodes):
 
     def new_cache(self, n):
         return KVCache(self.model, n, self.tokenizer.pad_prompts if self.tokenizer else pad_prompts)
+
+    def say(self, prompts):
+        return say(self.model, prompts)
 
     def inputs(self, array):
         return torch.from_numpy(array).to(self.device)

@@ -60,13 +60,14 @@ def reader(tokenizer, toy_tables):
 
 
 def test_neighbours_are_those_of_the_texts():
-    assert neighbours(['Go to, east.', 'go north-east']) == {
-        '': ['go'],
-        'east': [''],
-        'go': ['north', 'to'],
-        'north': ['east'],
-        'to': ['east'],
+    assert neighbours(['Go to, east.', 'go north-east', 'go']) == {
+        '': 'go',
+        'east': '',
+        'go': ' north to',
+        'north': 'east',
+        'to': 'east',
     }
+    assert PromptReader(Tokenizer.train(TEXTS, 120), {'go': ' north to'}).after == {'go': ['', 'north', 'to']}
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,14 @@ def describe(episode, rng, kwargs, n=8):
     }
 
 
+def plain(request, loose):
+    """what a request asks for, as the policy says it before it acts; loose: the destination alone"""
+    itinerary = Itinerary.from_json(request)
+    if loose:
+        itinerary = itinerary.destination()
+    return itinerary.plain()
+
+
 def paraphrase(request, rng, n=4):
     """the same in phrasings that no training text has -> n sentences"""
     return descriptions(Itinerary.from_json(request), rng, n, held_out=True)

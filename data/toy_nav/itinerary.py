@@ -54,6 +54,15 @@ class Itinerary:
                 places.append(Place(**fields))
         return Itinerary(tuple(places), avoid=tuple(avoid))
 
+    def plain(self):
+        """in plain words: go to the fan, then north of the bed, but avoid the red tile"""
+        text = 'go to ' + ', then '.join(map(str, self.places))
+        if self.loose:
+            text = f'end up at {self.places[-1]}'
+        if self.avoid:
+            text += ', but avoid ' + ' and '.join(map(str, self.avoid))
+        return text
+
     def destination(self):
         return Itinerary(self.places[-1:], loose=True)
 

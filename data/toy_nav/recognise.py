@@ -5,7 +5,7 @@ compared with each, word by word. Marks in a text stand for its places, see `mar
 
 import re
 from collections import defaultdict
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from data.toy_nav.phrases import read, third_person
 from data.toy_nav.reading import ARTICLES, FORBIDDEN, MARKS, forbidden, patterns, plain
@@ -29,7 +29,12 @@ class Phrase:
         self.sign = sign
         self.ends_in_place = tokens[-1] == '\0'
         self.words = [token for token in tokens if token[0].isalnum()]
-        self.pattern = re.compile(rf'(?<!\w){pattern(tokens)}(?!\w)')
+        self.tokens = tokens
+
+    @cached_property
+    def pattern(self):
+        """compiled where it is needed: few of the phrases have a word of a sentence"""
+        return re.compile(rf'(?<!\w){pattern(self.tokens)}(?!\w)')
 
     def shortened(self, match):
         behind = '' if self.ends_in_place else self.sign

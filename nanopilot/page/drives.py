@@ -25,7 +25,8 @@ class Drive:
     def __init__(self, row, env):
         self.row, self.env = row, env
         self.prompt = self.bd = None
-        self.read = None  # the prompt in the words that it is read as
+        self.read = None  # the prompt in the words that it is read as ..
+        self.understood = ''  # .. where the policy says them itself
         self.seed = 0
         self.episode = 0
         self.asked, self.read_as = {}, {}
@@ -94,7 +95,11 @@ class Drives:
         """what its next episode is asked. None and None are refused by `check` alone"""
         unknown = self.policy.check(prompt, bd)
         drive.prompt, drive.bd, drive.read_as = prompt, bd, unknown
-        drive.read = self.policy.as_read(prompt) if prompt else None
+        drive.read, drive.understood = None, ''
+        if prompt:
+            drive.read = self.policy.as_read(prompt)
+        if prompt and self.policy.config.say_len:
+            drive.read = drive.understood = self.policy.understood(prompt)
 
     def tell(self, drive):
         """the policy begins an episode with the request as it is"""
@@ -206,7 +211,7 @@ class Dreams:
         row, bd = np.array([dream.row]), None
         if drive.bd is not None:
             bd = self.policy.inputs(np.float32([drive.bd]))
-        self.dreamer.begin(row, [self.policy.tokens(drive.prompt)], bd)
+        self.dreamer.begin(row, self.policy.asked([drive.prompt]), bd)
         self.dreamer.see(row, self.policy.inputs(drive.obs[None]))
         dream.prompt, dream.bd, dream.seed, dream.start = drive.prompt, drive.bd, drive.seed, drive.start
         dream.obs, dream.asked = drive.obs.copy(), {**drive.asked, 'goals': [], 'avoid': []}

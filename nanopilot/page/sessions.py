@@ -168,7 +168,13 @@ class Session:
             robots.append(
                 {
                     'episode': drive.episode,
-                    'asked': {'prompt': drive.prompt, 'bd': drive.bd, 'read_as': drive.read_as, **drive.asked},
+                    'asked': {
+                        'prompt': drive.prompt,
+                        'bd': drive.bd,
+                        'read_as': drive.read_as,
+                        **drive.asked,
+                        'understood': drive.understood,
+                    },
                     'path': drive.path if page.bd_is_point else [],  # only grows in an episode: `steps` of it are news
                     'steps': len(drive.act),
                     'shapes': page.shapes(drive.env, drive.obs),

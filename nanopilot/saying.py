@@ -1,0 +1,133 @@
+"""
+A policy that says a prompt again, in the plain words of its data set, and acts on what it has said:
+
+    the prompt END, the same in plain words END          what it learns as language models do, token by token
+    plain words END | steps ..                           what it acts on
+
+One GPT does both. So reading is taught by words, on as many texts as there are, and driving by demonstrations; and what
+a policy has understood is no secret (an inner monologue before acting: Huang et al., arXiv 2207.05608).
+"""
+
+import torch
+import torch.nn as nn
+from torch.nn import functional as F
+
+from data.text import END, NOT_GIVEN, PAD, pad_prompts
+from nanopilot import attention
+from nanopilot.layers import refuse
+
+AT_ONCE = 64  # prompts
+
+
+class Saying(nn.Module):
+    """
+    The next token of a text, from what all blocks but the last make of it: the last one computes only what predicts
+    actions. The embeddings of tokens are the output's weights, too.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        ids = config.text_len and not config.text_width
+        refuse(not ids, f'say_len={config.say_len}, but there are no prompts of ids. Set --say_len=0')
+        self.ln = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.say_len = config.say_len
+
+    def forward(self, x, batch):
+        """-> the mean cross-entropy of what is said in more_text; 0 where there is none"""
+        gpt, text = batch['gpt'], batch.get('more_text')
+        if text is None:
+            return x.new_zeros(())
+        return self.cross_entropy(gpt, self.read(gpt, text), text)
+
+    def loss(self, loss, batch):
+        return loss
+
+    def fit(self, split, columns, seed):
+        """nothing is taken from the data"""
+
+    def read(self, gpt, text):
+        """text (M, N) -> (M, N, C)"""
+        x = gpt.drop(gpt.embed_text(text))
+        attend = attention.causal()
+        for block in gpt.h[:-1]:
+            x = block(x, attend)
+        return x
+
+    def logits(self, gpt, x):
+        """x (.., C) -> (.., vocab_size)"""
+        return F.linear(self.ln(x), gpt.wte.weight)
+
+    def cross_entropy(self, gpt, x, text):
+        """x (B, N, C), of text (B, N): of the tokens between its first END and its second, that one among them"""
+        ends = (text == END).cumsum(1)
+        said = (ends[:, :-1] == 1) & (text[:, 1:] != PAD)  # tokens after which one is said
+        if not said.any():
+            return x.new_zeros(())
+        return F.cross_entropy(self.logits(gpt, x[:, :-1][said]).float(), text[:, 1:][said])
+
+
+# ------------------------------------------------------------------------------
+# acting
+
+
+@torch.inference_mode()
+def say(gpt, prompts):
+    """
+    lists of ids that end in END -> what the policy says of them, lists of ids that end in END: always the likeliest
+    token. Where nothing is asked, the same
+    """
+    asked = [i for i, ids in enumerate(prompts) if ids != [NOT_GIVEN]]
+    said = {}
+    for first in range(0, len(asked), AT_ONCE):
+        some = asked[first : first + AT_ONCE]
+        said |= dict(zip(some, say_some(gpt, [prompts[i] for i in some])))
+    return [said.get(i, ids) for i, ids in enumerate(prompts)]
+
+
+def say_some(gpt, prompts):
+    """say, of some prompts at once"""
+    saying, device = gpt.aux['saying'], gpt.wte.weight.device
+    lengths = torch.tensor([len(ids) for ids in prompts], device=device)
+    text = torch.from_numpy(pad_prompts(prompts)).to(device)
+    blocks = [(block, Memory(lengths, saying.say_len)) for block in gpt.h[:-1]]
+    x = gpt.embed_text(text)
+    for block, memory in blocks:
+        x = block(x, memory.read)
+    x = x[torch.arange(len(prompts), device=device), lengths - 1]
+    said = []
+    while True:
+        said.append(saying.logits(gpt, x).argmax(-1))
+        if len(said) == saying.say_len or (torch.stack(said) == END).any(0).all():
+            return [up_to_end(ids) for ids in torch.stack(said, 1).tolist()]
+        x = (gpt.wte(said[-1]) + gpt.wpe(lengths + len(said) - 1))[:, None]
+        for block, memory in blocks:
+            x = block(x, memory.next)
+        x = x[:, 0]
+
+
+def up_to_end(ids):
+    """what was said, up to the first END; where there is none, END stands in the last place"""
+    n = ids.index(END) if END in ids else len(ids) - 1
+    return [*ids[:n], END]
+
+
+class Memory:
+    """Keys and values of a block: of prompts, each of its own length, and of what is said after them."""
+
+    def __init__(self, lengths, say_len):
+        self.last = lengths - 1  # the newest column of each row
+        self.say_len = say_len
+
+    def read(self, q, k, v, dropout_p=0.0):
+        """attention of the prompts, whose padding is at their ends"""
+        self.k, self.v = (F.pad(kept, (0, 0, 0, self.say_len)) for kept in (k, v))
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    def next(self, q, k, v, dropout_p=0.0):
+        """attention of one more token in each row"""
+        self.last = self.last + 1
+        rows = torch.arange(len(q), device=q.device)
+        self.k[rows, :, self.last] = k[:, :, 0]
+        self.v[rows, :, self.last] = v[:, :, 0]
+        seen = torch.arange(self.k.shape[2], device=q.device) <= self.last[:, None]
+        return F.scaled_dot_product_attention(q, self.k, self.v, attn_mask=seen[:, None, None])
