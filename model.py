@@ -32,7 +32,7 @@ from nanopilot.saying import Saying
 class GPTConfig:
     block_size: int = 114  # tokens in view: text_len of the prompt, and K steps of n_slots tokens
     text_len: int = 64  # prompt tokens at most, 0: no language
-    say_len: int = 0  # tokens that it says of a prompt: nanopilot/saying.py
+    say_len: int = 0  # tokens said of a prompt: nanopilot/saying.py
     vocab_size: int = 900
     text_width: int = 0  # of a frozen encoder's states (data/encoders.py); 0: tokens are ids
     max_steps: int = 100  # steps an episode can have, each of `chunk` environment steps
@@ -47,7 +47,7 @@ class GPTConfig:
     obs_kinds: tuple = ()  # of how many kinds each is, if an id; 0: a number; (): all numbers
     look: int = 0  # heads of attention from the prompt to observations that are ids
     n_privileged: int = 0  # observations that only training has: the policy estimates them
-    n_act: int = 2  # dimensions of a continuous action, or number of discrete ones
+    n_act: int = 2  # dimensions of an action, or number of discrete ones
     n_bd: int = 2  # 0: no behaviour descriptor
     head: str = 'mse'  # what is predicted, see HEADS
     n_clusters: int = 64  # of the kmeans head
@@ -71,7 +71,7 @@ class GPTConfig:
         refuse(not 0 <= self.obs_stack <= self.chunk, f'obs_stack={self.obs_stack} is not in 0 to chunk={self.chunk}')
         bins.check(self)
         observations.check(self)
-        self.n_text = self.text_len + self.say_len
+        self.n_text = max(self.text_len, self.say_len)  # acted on
         self.n_slots = STEPS[self.fuse].slots(self)  # tokens in a step
         self.window = (self.block_size - self.text_len) // self.n_slots  # K, steps in view
         refuse(self.window < 1, f'block_size={self.block_size} holds no step beside text_len={self.text_len}. Raise it')
@@ -137,13 +137,13 @@ class StepEmbedding(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.n_obs, self.n_slots = config.n_obs, self.slots(config)
-        self.first_slot = int(self.act_slot and config.past_actions)  # the very first step has no action before it
+        self.first_slot = int(self.act_slot and config.past_actions)  # the first step has no action before it
         self.time = nn.Embedding(config.max_steps, config.n_embd)  # absolute
         self.add_inputs(config)
         self.bd = None
         if config.n_bd:
             self.bd = nn.Linear(config.n_bd * (1 + 2 * config.n_freq), config.n_embd)
-            self.bd_null = nn.Parameter(torch.zeros(config.n_embd))  # what stands for a bd that is not given
+            self.bd_null = nn.Parameter(torch.zeros(config.n_embd))  # stands for one that is not given
         self.register_buffer('frequencies', math.pi / 4 * 2.0 ** torch.arange(config.n_freq), persistent=False)
         # normalisers travel with the weights: whoever loads them sees what training saw
         self.obs_norm = Normalizer(config.n_obs + config.n_privileged)
@@ -258,7 +258,7 @@ class KMeansHead(MSEHead):
     def add_outputs(self, config):
         self.joint, self.offset_weight, self.k = config.joint_clusters, config.offset_weight, config.n_clusters
         n_out = config.chunk * config.n_act
-        self.G = 1 if self.joint else config.n_act  # groups of action dimensions, each with clusters of its own
+        self.G = 1 if self.joint else config.n_act  # groups of action dimensions, each with its own clusters
         self.cluster = nn.Linear(config.n_embd, self.G * self.k)
         self.offset = nn.Linear(config.n_embd, self.k * n_out)
         self.register_buffer('centers', torch.zeros(self.G, self.k, n_out // self.G))  # of normalised actions
@@ -337,7 +337,7 @@ class GPT(nn.Module):
             self.wte = nn.Embedding(config.vocab_size, C)
             if config.text_width:
                 self.text_states = nn.Linear(config.text_width, C)
-            self.wpe = nn.Embedding(config.n_text, C)
+            self.wpe = nn.Embedding(config.text_len + config.say_len, C)
         self.steps = STEPS[config.fuse](config)
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList([Block(config) for _ in range(config.n_layer)])

@@ -135,8 +135,8 @@ model_args = {f.name: config[f.name] for f in fields(GPTConfig) if f.name in con
 model_args |= train.model_args(view, chunk, extra_steps)
 gptconf = GPTConfig(**model_args)
 drawing = {k: config[k] for k in ('seed', 'batch_size', 'bucket', 'chunk', 'n_future', 'drop_text', 'drop_bd')}
-drawing |= {'source_weights': source_weights, 'columns': view.columns, 'extra_steps': extra_steps, 'said': say_len > 0}
-drawing |= {'n_slots': gptconf.n_slots, 'fixed_text_len': gptconf.n_text if compile or on_gpu else None}  # one shape
+drawing |= {'source_weights': source_weights, 'columns': view.columns, 'extra_steps': extra_steps, 'say_len': say_len}
+drawing |= {'n_slots': gptconf.n_slots, 'fixed_text_len': text_len if compile or on_gpu else None}  # one shape
 growing = Curriculum(segment_len, curriculum, segment_from, difficulty_from, gradient_accumulation_steps)
 train_batches = Batches(train, 0, curriculum=growing, data_fraction=data_fraction, more_texts=more_texts, **drawing)
 val_batches = Batches(val, 1, curriculum=Curriculum(segment_len), **drawing)

@@ -84,7 +84,7 @@ class Batches:
         data_fraction=1.0,
         fixed_text_len=None,
         extra_steps=0,
-        said=False,
+        say_len=0,
         more_texts=0,
     ):
         """
@@ -97,7 +97,7 @@ class Batches:
         source_weights: how often each source is drawn; data_fraction: of the episodes, taken evenly
         fixed_text_len: prompt tokens, if all batches are to have one shape
         extra_steps: steps after the end of the longest episode
-        said: are prompts plain words? more_texts: texts to be said in plain words, in each batch
+        say_len: tokens of plain words, which prompts are then; more_texts: texts to be said so, in each batch
         """
         self.split = split
         self.which = which
@@ -113,7 +113,7 @@ class Batches:
         self.drop_bd = per_source(drop_bd, split.meta['sources'], 'drop_bd', 1)  # (sources,)
         self.fixed_text_len = fixed_text_len
         self.extra_steps = extra_steps
-        self.said = said
+        self.say_len = say_len
         self.more_texts = more_texts
         self.longest = self.curriculum.longest(1.0, split.meta['longest'], chunk)  # environment steps
         self.weights = None
@@ -227,7 +227,7 @@ class Batches:
         act = split.act[begin + in_segment]
         prompts = np.full((len(episode), 0), PAD)
         if split.meta['text_len']:
-            prompts = split.prompts(drawn['text'], self.fixed_text_len, self.said and split.plain)
+            prompts = self.prompts(drawn['text'])
         batch = {
             'text': prompts,
             'obs': obs.reshape(len(episode), S, chunk, -1),
@@ -242,8 +242,16 @@ class Batches:
         if split.subgoal is not None:
             batch['subgoal'] = split.subgoal[begin + in_segment[:, ::chunk]]
         if self.more_texts:
-            batch['more_text'] = split.prompts(self.any_texts(step)[rows], self.fixed_text_len, split.prompt_and_plain)
+            n = self.fixed_text_len and self.fixed_text_len + self.say_len
+            batch['more_text'] = split.prompts(self.any_texts(step)[rows], n, split.prompt_and_plain)
         return batch
+
+    def prompts(self, texts):
+        """numbers of texts (B,), -1: none -> what is read of them (B, N)"""
+        if not self.say_len:
+            return self.split.prompts(texts, self.fixed_text_len)
+        n = self.fixed_text_len and max(self.fixed_text_len, self.say_len)
+        return self.split.prompts(texts, n, self.split.plain)
 
     def any_texts(self, step):
         """texts of the split, of like length -> their numbers (more_texts,)"""

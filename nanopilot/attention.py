@@ -88,10 +88,10 @@ def in_float32(attend):
     return attend_in_float32
 
 
-def causal():
-    """attention of texts alone, whose padding is at their ends -> (q, k, v, dropout_p) -> y"""
+def causal(device):
+    """attention of texts alone, whose padding is at their ends: (q, k, v, dropout_p) -> y"""
     attend = partial(F.scaled_dot_product_attention, is_causal=True)
-    return in_float32(attend) if torch.is_autocast_enabled('cpu') else attend
+    return in_float32(attend) if bfloat16_on_cpu(device) else attend
 
 
 def plan_for(kernel, model, text, S, loss_mask):

@@ -95,7 +95,7 @@ class NextToken(nn.Module):
         self.saying = model.aux['saying']
 
     def forward(self, text):
-        """text (1, n_text) -> (1, n_text) ids"""
+        """text (1, text_len + say_len) -> ids of the same shape"""
         return self.saying.logits(self.model, self.saying.read(self.model, text)).argmax(-1)
 
 
@@ -147,7 +147,7 @@ def prompt_graph(policy):
 
 
 def saying_graph(policy):
-    text = torch.ones(1, policy.config.n_text, dtype=torch.int64)
+    text = torch.ones(1, policy.config.text_len + policy.config.say_len, dtype=torch.int64)
     return graph_of(NextToken(policy.model), {'text': text}, ['token'])
 
 

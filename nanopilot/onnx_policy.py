@@ -72,7 +72,8 @@ class OnnxPolicy(Episodes):
 
     def said_of(self, prompt):
         """what the policy says of a prompt's ids: the likeliest token, one after the other, END in the last place"""
-        text = np.zeros((1, self.config.n_text), np.int64)  # padding at the end, which no token before it sees
+        n_tokens = self.config.text_len + self.config.say_len
+        text = np.zeros((1, n_tokens), np.int64)  # padding at the end, which no token before it sees
         text[0, : len(prompt)] = prompt
         for n in range(len(prompt), len(prompt) + self.config.say_len):
             (tokens,) = self.saying.run(None, {'text': text})

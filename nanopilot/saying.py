@@ -48,7 +48,7 @@ class Saying(nn.Module):
     def read(self, gpt, text):
         """text (M, N) -> (M, N, C)"""
         x = gpt.drop(gpt.embed_text(text))
-        attend = attention.causal()
+        attend = attention.causal(text.device)
         for block in gpt.h[:-1]:
             x = block(x, attend)
         return x

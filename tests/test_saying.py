@@ -123,7 +123,7 @@ def test_each_text_has_its_plain_words(prepared):
 
 def test_a_run_learns_to_say(said, prepared):
     policy = Policy.load(said, 'latest')
-    assert policy.config.say_len == 64 and policy.config.n_text == 128
+    assert policy.config.say_len == policy.config.n_text == 64 and len(policy.model.wpe.weight) == 128
     tokens = policy.asked([*PROMPTS, None])
     assert tokens[3] == [NOT_GIVEN] and all(ids[-1] == END and ids.count(END) == 1 for ids in tokens[:3])
     assert policy.understood(PROMPTS[0]) == policy.tokenizer.decode(tokens[0])
