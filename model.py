@@ -423,12 +423,12 @@ class GPT(nn.Module):
         prev_act = F.pad(act.flatten(2)[:, :-1], (0, 0, 1, 0))  # (B, S, chunk * n_act)
         i = torch.arange(S, device=obs.device).expand(B, S)
         t = i + torch.as_tensor(start, device=obs.device).view(-1, 1)
+        t = t.clip(max=self.config.max_steps - 1)  # padding
         bd_emb, asked = self.steps.embed_bd(bd), self.asked(text)
         x, state = self.embed_steps(obs, prev_act, bd_emb, i > 0, t, asked=asked)  # (B, S, n_slots, C)
         x = x.flatten(1, 2)[:, self.steps.first_slot :]
         plan = attention.plan(self, text, S, kernel, loss_mask)
         x = plan.pack(self.drop(torch.cat([self.embed_text(text), x], dim=1)))  # (B, T, C)
-        # the blocks; in the last one only the tokens that predict go on
         for block in self.h[:-1]:
             x = block(x, plan.attend)
         x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, S, C)

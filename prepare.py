@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from data import checkup, contract, encoders, quantize, text
 from data.archive import Archive, save
-from data.blocks import Reader, Splits, blocks_of, split_by_count
+from data.blocks import BLOCK, Reader, Splits, WordsOnly, blocks_of, split_by_count
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
 from data.describe import LLMDescriber
 from data.disk_cache import DiskCache
@@ -41,8 +41,8 @@ from data.importers.archives import Options, archives_of
 from data.nearest_words import neighbours
 from data.prepared import SPLITS, VERSION, Prepared, Rows, finish, load_meta, partial_folder, sha256
 from data.verify import Duplicates
-from data.workers import ENGINES, in_order, use
-from data.writing import EpisodeWriter, Sentences, TextCounts, write_states, write_texts
+from data.workers import ENGINES, in_order, ranges_in_order, use
+from data.writing import EpisodeWriter, Sentences, TextCounts, write_states, write_texts, write_words_only
 from nanopilot import hub
 
 # ------------------------------------------------------------------------------
@@ -66,6 +66,7 @@ llm = ''  # the language model's name; where it is and its key: OPENAI_BASE_URL,
 llm_share = 0.5  # of an episode's descriptions that the language model writes, the rest is the data set's own
 llm_at_once = 8  # requests to its server
 texts = 8  # descriptions an episode
+words_only = 0  # requests in words alone, for policies that say what they read (train.py --say_len)
 text_len = 64  # longer descriptions are left out, counted
 text_encoder = 'learned'  # 'bpe', also learned; 'tiktoken': GPT-2's; 'bert': a frozen BERT's states (data/encoders.py)
 vocab_size = 900  # of what is learned, at most
@@ -89,7 +90,7 @@ CHOICES = {'describe': ('offline', 'keep', 'llm'), 'text_encoder': tuple(encoder
 EXPORTS = {'hub': hub, 'minari': minari, 'lerobot': lerobot}  # what writes each format
 CHOICES['export_format'] = tuple(EXPORTS)
 AT_LEAST = {'size': 0, 'texts': 0, 'text_len': 1, 'val_share': 0, 'test_share': 0, 'hold_out': 0, 'chunk': 1}
-AT_LEAST |= {'relabel_episodes': 1, 'llm_share': 0, 'llm_at_once': 1, 'workers': 0}
+AT_LEAST |= {'relabel_episodes': 1, 'words_only': 0, 'llm_share': 0, 'llm_at_once': 1, 'workers': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 # ------------------------------------------------------------------------------
@@ -119,6 +120,8 @@ def main():
         return
     if mirror:
         contract.part(data, 'mirrored', cure='Leave out --mirror, or write it: see data/README.md')
+    if words_only:
+        contract.part(data, 'words_only', cure='Leave out --words_only, or write it: see data/README.md')
     if export:
         if mirror:
             raise ValueError(f'{mirror=}: what is seen in a mirror cannot be replayed. Leave it out to export')
@@ -140,6 +143,8 @@ def prepare(data, kwargs):
         if policy:
             archives.append(relabelled(data, kwargs, archives, policy))
         episodes = write_episodes(data, kwargs, archives, describer, folder)
+        if words_only:
+            add_words_only(data, kwargs, folder)
         tokenizer, text_counts = tokenize(data, episodes.splits, folder)
         meta = pack(data, kwargs, archives, episodes, tokenizer, text_counts, folder)
         finish(folder, out)
@@ -342,6 +347,14 @@ def kept_groups(data, kwargs, archives, dropped):
         yield kept
         bar.update(len(found))
     bar.close()
+
+
+def add_words_only(data, kwargs, folder):
+    """requests that no episode carries out, to the training split"""
+    draw = WordsOnly(dataset, kwargs, Splits(val_share, test_share, hold_out, seed), texts, seed)
+    blocks = (notes for _, notes in ranges_in_order(draw, words_only, BLOCK, 'words only'))
+    n = write_words_only(folder / 'train', blocks)
+    print(f'words only: {n} of {words_only} requests; the others are of the validation and test splits')
 
 
 # ------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ serve = False  # a page to steer it by words while it drives, until Ctrl-C (nano
 host = '127.0.0.1'  # of that page. '0.0.0.0': whoever reaches this machine may use it
 port = 8000
 sessions = 32  # browsers at once; as many more may wait
+mean_with = ''  # .. the mean of its weights and those of this folder's policy, from which it was fine-tuned
 export_space = ''  # write a folder instead that is the page with this policy: a Space of the Hugging Face hub
 human = False  # also a page for a person to score them, blind: human.html
 data_dir = ''  # for --eval and --dream; '': data/<dataset>/prepared
@@ -93,15 +94,18 @@ def drive(policy):
     if prompts:
         requests = read_requests(prompts)
     requests = [(check_request(policy, text, target), target) for text, target in requests]
+    said = {}
     if policy.config.say_len:
-        for text in dict.fromkeys(text for text, _ in requests if text):
-            print(f'understood: {policy.understood(text)}')
+        said = {text: policy.understood(text) for text, _ in requests if text}
     requests = [request for request in requests for _ in range(num_samples)]
     started = time.time()
     episodes = rollout(policy, *zip(*requests), seed + np.arange(len(requests)), **sampling)
     seconds = time.time() - started
-    episodes = annotated(policy, [{**e, 'prompt': p, 'bd': b} for e, (p, b) in zip(episodes, requests)])
+    asked = [{'prompt': prompt, 'understood': said.get(prompt), 'bd': target} for prompt, target in requests]
+    episodes = annotated(policy, [e | request for e, request in zip(episodes, asked)])
     for e in episodes:
+        if e['understood']:
+            print(f'"{e["prompt"]}" is understood as')
         print(e['summary'] + '\n')
     print(f'{len(episodes)} episodes, {sum(len(e["act"]) for e in episodes)} steps in {seconds:.1f} s')
     draw(policy, out / 'drive.png', episodes)
@@ -115,7 +119,7 @@ def drive(policy):
 
 def as_json(e):
     arrays = {'path': e['path'].tolist(), 'actions': e['act'].tolist()}
-    return {**arrays, **{k: e[k] for k in ('prompt', 'bd', 'visits', 'verdict')}}
+    return {**arrays, **{k: e[k] for k in ('prompt', 'understood', 'bd', 'visits', 'verdict')}}
 
 
 def write_json(file, content):
@@ -175,6 +179,8 @@ def check():
         raise ValueError('a dream is asked nothing. Leave out --eval, --prompt, --bd and --prompts, or --dream')
     if export and (dream or eval or prompt or bd or prompts or device != 'cpu'):
         raise ValueError('--export drives nothing. Leave out --eval, --dream, --prompt, --bd, --prompts and --device')
+    if mean_with and (not export or Path(export).suffix):
+        raise ValueError(f'{mean_with=} is for an export to a folder. Add --export=FOLDER, or leave it out')
     if (serve or export_space) and (export or dream or eval or prompt or bd or prompts):
         raise ValueError('the page asks for requests. Leave out --export, --eval, --dream, --prompt, --bd, --prompts')
     if judge or human:
@@ -223,7 +229,7 @@ def main():
         written = onnx_export.export(policy, export)
         print(f'written: {", ".join(map(str, written))}')
     elif export:
-        checkpoints.export(checkpoints.find_checkpoint(source, checkpoint), export)
+        checkpoints.export(checkpoints.find_checkpoint(source, checkpoint), export, mean_with)
         print(f'written: {export}')
     elif dream:
         split = Prepared(prepared_dir(policy), 'test')

@@ -1,10 +1,12 @@
-# The real one: the room with lasers, bumpers and pose. The policy that comes with nanoPilot was made with less data, in
-# fewer steps: see its card in data/toy_nav/policy.
-# $ python prepare.py --size=2 && python train.py config/toy_nav.py
+# The real one: the room with lasers, bumpers and pose, and a policy that says its prompts in plain words. The one that
+# comes with nanoPilot was made with less data, in many stages on two cores: see its card in data/toy_nav/policy.
+# $ python prepare.py --size=2 --words_only=40000 && python train.py config/toy_nav.py --compile
 # $ torchrun --standalone --nproc_per_node=8 train.py config/toy_nav.py
 out_dir = 'out-toy-nav'
 n_layer = 5
 n_head = 7
 n_embd = 224
+say_len = 64
+more_texts = 256
 batch_size = 128
 max_iters = 15000

@@ -250,8 +250,10 @@ class Batches:
         """numbers of texts (B,), -1: none -> what is read of them (B, N)"""
         if not self.say_len:
             return self.split.prompts(texts, self.fixed_text_len)
-        n = self.fixed_text_len and max(self.fixed_text_len, self.say_len)
-        return self.split.prompts(texts, n, self.split.plain)
+        n = self.split.meta['longest_said']
+        if self.split.meta.get('parts'):  # whose plain words nobody knows: they are read as they are
+            n = max(n, self.split.meta['longest_text'])
+        return self.split.prompts(texts, self.fixed_text_len and n, self.split.plain)
 
     def any_texts(self, step):
         """texts of the split, of like length -> their numbers (more_texts,)"""

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from data.archive import episodes_of
 from data.contract import has_environment, load, read_spec
-from data.describe import annotate, keep_texts, phrasings_for_test
+from data.describe import annotate, annotate_words, keep_texts, phrasings_for_test
 from data.prepared import SPLITS
 from data.verify import digest, verify
 
@@ -100,6 +100,22 @@ def split_by_count(groups, val_share, test_share, seed):
     of_group |= dict.fromkeys(order[:n_test], ['test'])
     of_group |= dict.fromkeys(order[n_test : n_test + n_val], ['val'])
     return {number: of_group[group] for number, group in groups.items()}
+
+
+@dataclass(frozen=True)
+class WordsOnly:
+    """Draws requests of these numbers, in words alone -> the notes of those that are for training."""
+
+    dataset: str
+    kwargs: dict
+    splits: Splits
+    texts: int  # descriptions a request
+    seed: int
+
+    def __call__(self, numbers):
+        data = load(self.dataset)
+        notes = [annotate_words(data, number, self.kwargs, self.texts, self.seed) for number in numbers]
+        return [of_one for of_one in notes if self.splits.assign(of_one, {}) == ('train', '')]
 
 
 @dataclass(frozen=True)

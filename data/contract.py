@@ -30,6 +30,7 @@ CALLS = {
     'collect': 'collect(source, size, seed, kwargs)',
     'in_environment': 'in_environment(env, kwargs)',
     'describe': 'describe(episode, rng, kwargs, n)',
+    'words_only': 'words_only(rng, kwargs, n)',
     'plain': 'plain(request, loose)',
     'llm_prompt': 'llm_prompt(request, style, kwargs)',
     'invalid_because': 'invalid_because(text, request, kwargs)',

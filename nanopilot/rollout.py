@@ -151,12 +151,12 @@ def roll_out(policy, top_p, batch):
 
 def annotated(policy, episodes, **changes):
     """
-    episodes, dicts with prompt, bd and path, and what their data set reports of each: summary, visits, verdict, ok;
-    changes: of env_kwargs
+    episodes, dicts with prompt, bd and path, and what their data set reports of each: summary, visits, verdict, ok. One
+    that has 'understood' is judged by it: what the policy said of the prompt. changes: of env_kwargs
     """
     kwargs = {**policy.data_spec['env_kwargs'], **changes}
     report = getattr(dataset_of(policy), 'report', report_length)
-    return [{**e, **report(e['prompt'], e['bd'], e['path'], kwargs)} for e in episodes]
+    return [{**e, **report(e.get('understood') or e['prompt'], e['bd'], e['path'], kwargs)} for e in episodes]
 
 
 def report_length(prompt, bd, path, kwargs):

@@ -61,9 +61,9 @@ class Saying(nn.Module):
         """x (B, N, C), of text (B, N): of the tokens between its first END and its second, that one among them"""
         ends = (text == END).cumsum(1)
         said = (ends[:, :-1] == 1) & (text[:, 1:] != PAD)  # tokens after which one is said
-        if not said.any():
-            return x.new_zeros(())
-        return F.cross_entropy(self.logits(gpt, x[:, :-1][said]).float(), text[:, 1:][said])
+        next_one = text[:, 1:][said]
+        loss = F.cross_entropy(self.logits(gpt, x[:, :-1][said]).float(), next_one, reduction='sum')
+        return loss / max(len(next_one), 1)
 
 
 # ------------------------------------------------------------------------------

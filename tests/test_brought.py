@@ -8,7 +8,7 @@ from conftest import ROOT, TINY, run
 from data import toy_nav
 from data.toy_nav.itinerary import parse
 from nanopilot import Policy
-from nanopilot.checkpoint import find_checkpoint
+from nanopilot.checkpoint import find_checkpoint, steps_of
 from nanopilot.rollout import rollout
 
 FOLDER = ROOT / 'data' / 'toy_nav' / 'policy'
@@ -76,3 +76,15 @@ def test_an_export_acts_alike_in_half_the_bytes(trained, prepared, script, refus
     assert sizes[1].stat().st_size < 0.6 * sizes[0].stat().st_size
     command = ['train.py', *TINY, f'--data_dir={prepared}', f'--out_dir={tmp_path}/mine', '--init_from=resume']
     refuses(*command, words=('no intact checkpoint',))
+
+
+def test_an_export_may_be_the_mean_of_two(trained, script, refuses, tmp_path):
+    last, before = steps_of(trained)[:2]
+    args = 'sample_policy.py', f'--out_dir={last}', f'--export={tmp_path}/mean'
+    script(*args, f'--mean_with={before}')
+    mean, *both = (Policy.load(folder).model.state_dict() for folder in (tmp_path / 'mean', last, before))
+    for name, tensor in mean.items():
+        assert torch.allclose(tensor, (both[0][name] + both[1][name]) / 2, atol=1e-3, rtol=1e-3), name
+    assert any(not torch.equal(both[0][name], both[1][name]) for name in mean)
+    refuses(*args[:2], f'--export={tmp_path}/other', f'--mean_with={FOLDER}', words=('another model',))
+    refuses(*args[:2], f'--mean_with={before}', words=('mean_with=', '--export=FOLDER'))

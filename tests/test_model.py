@@ -88,6 +88,17 @@ def mask(model, text, S):
     return attention.mask(text, T, model.config.n_slots, model.config.window)
 
 
+def test_padding_may_go_on_beyond_the_longest_episode():
+    """a segment that begins late, among longer ones: GPUs want one shape"""
+    model = make()
+    text, obs, act, bd = batch(model, S=8)
+    real = (torch.arange(8) < 5)[None, :, None].expand(2, 8, 2)
+    late = torch.full((2,), 45)  # of 50
+    padded = model(text, obs, act, bd, start=late, loss_mask=real)[1]
+    short = model(text, obs[:, :5], act[:, :5], bd, start=late, loss_mask=real[:, :5])[1]
+    assert torch.allclose(padded, short)
+
+
 # ------------------------------------------------------------------------------
 # order and mask
 

@@ -5,13 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, run
+from conftest import PREPARE, TINY, run
 from torch.nn import functional as F
 
+from data.batches import Batches
+from data.blocks import Splits
 from data.prepared import Prepared
 from data.text import END, NOT_GIVEN, PAD
 from data.toy_nav import plain
-from data.toy_nav.itinerary import Itinerary, parse
+from data.toy_nav.itinerary import Itinerary, any_itinerary, parse
 from data.toy_nav.places import Place
 from model import GPT, GPTConfig
 from nanopilot.onnx_export import export
@@ -118,6 +120,42 @@ def test_each_text_has_its_plain_words(prepared):
 
 
 # ------------------------------------------------------------------------------
+# requests in words alone
+
+
+def test_any_itinerary_has_up_to_five_places_and_two_to_avoid(places):
+    rng = np.random.default_rng(0)
+    drawn = [any_itinerary(rng, places) for _ in range(500)]
+    assert {len(asked.places) for asked in drawn} == {1, 2, 3, 4, 5}
+    assert {len(asked.avoid) for asked in drawn} == {0, 1, 2}
+    for asked in drawn:
+        assert len({*asked.places, *asked.avoid}) == len(asked.places + asked.avoid)
+        assert parse(asked.plain(), places) == asked
+
+
+def test_words_without_episodes_are_only_read(tmp_path, places):
+    args = ['--size=0.004', '--words_only=60', *PREPARE, '--workers=1', '--out_dir=p', '--archive_dir=a']
+    done = run('prepare.py', *args, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    data = Prepared(tmp_path / 'p', 'train')
+    n_shown, n = data.episode_text[-1], len(data.text_start) - 1
+    assert n > n_shown + 200 and len(data.episode_text) == len(data) + 1
+    for k in range(n_shown, n):
+        said = parse(data.tokenizer().decode(list(data.plain(k))), places)
+        asked = Itinerary(said.places)  # a reading of plain words, which are those of an itinerary
+        assert said.loose or Splits(0.1, 0.2, 0.05, 1337).fraction('group', str(asked)) >= 0.3
+    batches = Batches(data, 0, 1, 8, 2, 8, 1, say_len=64, more_texts=50)
+    assert max(batches.any_texts(step).max() for step in range(4)) >= n_shown
+    assert max(batches.draw(group)['text'].max() for group in range(4)) < n_shown
+    validation = Prepared(tmp_path / 'p', 'val')
+    assert len(validation.text_start) - 1 == validation.episode_text[-1]
+
+
+def test_a_data_set_without_them_is_refused(refuses):
+    refuses('prepare.py', '--dataset=cartpole', '--words_only=5', words=['words_only(rng, kwargs, n)', 'Leave out'])
+
+
+# ------------------------------------------------------------------------------
 # a run
 
 
@@ -175,7 +213,7 @@ def test_onnx_says_the_same(said, tmp_path):
 
 def test_it_says_what_it_has_understood(said, prepared, tmp_path):
     done = run('sample_policy.py', f'--out_dir={said}', '--checkpoint=latest', '--prompt=go to the bed', cwd=tmp_path)
-    assert done.returncode == 0 and done.stdout.startswith('understood: ')
+    assert done.returncode == 0 and done.stdout.startswith('"go to the bed" is understood as\n"')
 
 
 def test_a_policy_that_says_nothing_learns_to(trained, prepared, tmp_path):

@@ -15,7 +15,7 @@ import gymnasium as gym
 from data.metrics import lcs_f1
 from data.toy_nav import llm, reports
 from data.toy_nav.env import ToyNav, ToyNavVec
-from data.toy_nav.itinerary import MAX_PLACES, Itinerary, descriptions, from_visits
+from data.toy_nav.itinerary import MAX_PLACES, Itinerary, any_itinerary, descriptions, from_visits
 from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
 from data.toy_nav.noise import roughen  # noqa: F401, of the contract
 from data.toy_nav.places import Places
@@ -126,14 +126,25 @@ def describe(episode, rng, kwargs, n=8):
     """
     visits = places(kwargs).visits(episode['path'])
     itinerary = Itinerary.from_json(episode['asked']) if episode.get('asked') else from_visits(visits, rng)
-    texts = descriptions(itinerary, rng, n, loose=min(n, 1))
     return {
         'visits': visits,
+        'novel': 'longer' if len(itinerary.places) > MAX_PLACES else '',
+        'hard': min(1.0, len(itinerary.places) / MAX_PLACES),
+        **in_words(itinerary, rng, n),
+    }
+
+
+def words_only(rng, kwargs, n=8):
+    """any request, in words: what describe() returns of it, without an episode that carries it out"""
+    return in_words(any_itinerary(rng, places(kwargs)), rng, n)
+
+
+def in_words(itinerary, rng, n):
+    texts = descriptions(itinerary, rng, n, loose=min(n, 1))
+    return {
         'asked': itinerary.to_json(),
         'group': str(Itinerary(itinerary.places)),
         'names': itinerary.names(),
-        'novel': 'longer' if len(itinerary.places) > MAX_PLACES else '',
-        'hard': min(1.0, len(itinerary.places) / MAX_PLACES),
         'text': texts[:n],
         'loose': texts[n:],
     }

@@ -19,7 +19,10 @@ from data.toy_nav.world import COMPASS, STAND
 
 ORDERED = {'then', 'before', 'after'}  # cues of `reading` after which a verb with -ing is no more than a verb
 CONJUNCTIONS = {*ORDERED, 'stop', 'back', 'first'}  # .. without verbs
-MAX_PLACES = 4  # of itineraries that are trained on: longer ones are for testing
+FORBIDDEN = ('tile', 'at', 'side')  # kinds of places that may be forbidden, each about as often
+MAX_PLACES = 4  # of itineraries that are driven in training: longer ones are for testing
+SAID_PLACES = [0.15, 0.2, 0.2, 0.2, 0.25]  # share of 1 .. 5 places in itineraries that are words alone
+SAID_AVOID = [0.55, 0.35, 0.1]  # .. of 0 .. 2 to avoid
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,18 @@ def entered(place, path, places):
 def stopped(path):
     """did it move less than 2 units in its last 16 steps?"""
     return len(path) > STAND and bool(np.hypot(*(path[-STAND - 1 :] - path[-1]).T).max() < 2.0)
+
+
+def any_itinerary(rng, places):
+    """an itinerary that can be said; whether anybody could drive it is not asked"""
+    n = 1 + int(rng.choice(len(SAID_PLACES), p=SAID_PLACES))
+    n_avoid = int(rng.choice(len(SAID_AVOID), p=SAID_AVOID))
+    drawn = {}  # in their order
+    while len(drawn) < n + n_avoid:
+        place = places.draw(rng)
+        if len(drawn) < n or place.kind in FORBIDDEN:
+            drawn.setdefault(place)
+    return Itinerary(tuple(drawn)[:n], avoid=tuple(drawn)[n:])
 
 
 def descriptions(itinerary, rng, n=8, held_out=False, loose=0):

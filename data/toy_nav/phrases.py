@@ -58,7 +58,7 @@ SELECT = {  # the places that a slot is about; all, where this does not say
     'front': slice(0, -1),
     'rest': slice(1, None),
     'middle': slice(1, -1),
-    **{str(k + 1): slice(k, k + 1) for k in range(4)},
+    **{str(k + 1): slice(k, k + 1) for k in range(5)},
     'x': slice(-1, None),  # of all places and one to avoid
 }
 

@@ -6,7 +6,7 @@ this file, so they cannot disagree.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -17,6 +17,7 @@ REACH = 20.0  # a robot is near an object within this distance, if no wall stand
 CLOSE = 10.0  # ... and at it within this one
 GAP = 50.0  # two objects further apart than this have no "between"
 MIN_CELLS = 40  # a place with less floor than this is not worth naming
+NARROWED = 0.2  # share of places that are drawn on one tile
 ARCHIVE = 40  # cells to a side of a quality-diversity archive: each is 5 x 5 units in a room of 200
 
 
@@ -77,6 +78,7 @@ class Places:
         tiles = [Place('tile', name) for name in self.tiles]
         between = [Place('between', a, other=b) for i, a in enumerate(self.objects) for b in self.objects[i + 1 :]]
         self.all = [p for p in sides + at + tiles + between if self.mask(p).sum() >= MIN_CELLS]
+        self.tiles_of = {place: self.tile_shares(place) for place in self.all}
 
     def flood(self, free):
         """cells of free (size, size) that the robot can get to from its start"""
@@ -131,6 +133,22 @@ class Places:
                 mask &= self.tile_index == self.tiles.index(place.tile)
             self._masks[place] = mask
         return self._masks[place]
+
+    def tile_shares(self, place):
+        """the tiles that hold enough of a place to narrow it to -> {colour: share of its floor}"""
+        if place.kind == 'tile':
+            return {}
+        cells = np.bincount(self.tile_index[self.mask(place)], minlength=9)
+        return {colour: n / cells.sum() for colour, n in zip(self.tiles, cells) if n >= 2 * MIN_CELLS}
+
+    def draw(self, rng):
+        """any place, a fifth of them narrowed to a tile"""
+        place = self.all[int(rng.integers(len(self.all)))]
+        shares = self.tiles_of[place]
+        if not shares or rng.random() >= NARROWED:
+            return place
+        p = np.array(list(shares.values())) / sum(shares.values())
+        return replace(place, tile=str(rng.choice(list(shares), p=p)))
 
     def tile_mask(self, place):
         return self.tile_index == self.tiles.index(place.name)

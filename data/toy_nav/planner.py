@@ -11,8 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from data.toy_nav.itinerary import Itinerary
-from data.toy_nav.places import MIN_CELLS, Place
+from data.toy_nav.itinerary import FORBIDDEN, Itinerary
 
 COMFORT = 5.0  # units from a wall below which a path gets dearer
 BERTH = 7.0  # units that a path keeps from what is to be avoided; up to twice as many where there is room
@@ -20,7 +19,6 @@ SAME = 60  # times an itinerary is driven at most: there are few with one place,
 N_PLACES = [0.245, 0.295, 0.245, 0.195, 0.02]  # share of itineraries with 1 .. 5 places; 5 are more than is trained on
 AVOIDING = 0.4  # share of itineraries with something to avoid
 ON_THE_WAY = 0.5  # share of those in which it lies on the shortest path, where there is another
-FORBIDDEN = ('tile', 'at', 'side')  # kinds of places that may be forbidden, each about as often
 STEPS = [(0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1)]  # from cell to cell, and back
 
 
@@ -47,7 +45,6 @@ class PathPlanner:
         self.cost = []
         self.next = np.empty((256, self.size**2), np.int32)  # with room for more
         self.detours = {}  # what to avoid -> graph_around it
-        self.tiles_of = {place: self.tile_shares(place) for place in places.all}
 
     def floor_graph(self, floor):
         """floor (size, size) bool -> sparse matrix of the costs of steps between its cells"""
@@ -64,13 +61,6 @@ class PathPlanner:
             costs.append(np.hypot(di, dj) * (dear[i, j] + dear[i + di, j + dj]) / 2)
         entries = np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))
         return coo_matrix(entries, shape=(self.size**2, self.size**2)).tocsr()
-
-    def tile_shares(self, place):
-        """the tiles that hold enough of a place to narrow it to -> {colour: share of its floor}"""
-        if place.kind == 'tile':
-            return {}
-        cells = np.bincount(self.places.tile_index[self.places.mask(place)], minlength=9)
-        return {colour: n / cells.sum() for colour, n in zip(self.places.tiles, cells) if n >= 2 * MIN_CELLS}
 
     def near(self, avoid, berth):
         """the cells (size ** 2,) bool within berth of places to avoid"""
@@ -226,16 +216,10 @@ def sample_itinerary(rng, planner, start, driven):
 
 def sample_places(rng, planner, xy, n):
     """-> n places, less where one is too near to the one before or out of reach; length of the path from xy (2,)"""
-    all_places = planner.places.all
     places = ()
     length = 0.0
     while len(places) < n:
-        place = all_places[int(rng.integers(len(all_places)))]
-        shares = planner.tiles_of[place]
-        if shares and rng.random() < 0.2:  # name the tile, too
-            p = np.array(list(shares.values())) / sum(shares.values())
-            tile = rng.choice(list(shares), p=p)
-            place = Place(place.kind, place.name, place.side, place.other, str(tile))
+        place = planner.places.draw(rng)
         leg = planner.length(xy, place)
         if not 5 < leg < np.inf:
             break
