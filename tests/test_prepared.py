@@ -18,7 +18,7 @@ def copy(prepared, tmp_path):
 def test_arrays_are_memory_maps(prepared):
     for split in SPLITS:
         data = Prepared(prepared, split)
-        assert all(isinstance(getattr(data, name), np.memmap) for name in ARRAYS)
+        assert all(isinstance(getattr(data, name).base, np.memmap) for name in ARRAYS)
         assert (
             len(data) == data.meta['counts'][split]['episodes'] and data.length.sum() == len(data.obs) == data.start[-1]
         )
