@@ -37,7 +37,7 @@ from nanopilot import judge as judging
 from nanopilot.page import space
 from nanopilot.policy import Policy
 from nanopilot.requests import check_request, numbers, read_requests, warn
-from nanopilot.rollout import BATCH_SIZE, annotated, dataset_of, draw, rollout
+from nanopilot.rollout import BATCH_SIZE, annotated, dataset_of, draw, for_json, rollout
 
 # ------------------------------------------------------------------------------
 out_dir = ''  # of the training run; pictures go there too. '': the policy that comes with nanoPilot, and out-brought
@@ -59,11 +59,11 @@ rows = ''  # of the tables of --eval, separated by commas: 'prompt,prompt and bd
 judge = ''  # also a language model of this name scores rollouts of --eval; where it is: OPENAI_BASE_URL, OPENAI_API_KEY
 judge_episodes = 50  # that it scores, or a person
 export = ''  # write the policy instead: as ONNX to a file (policy.onnx) and beside it, or what acts of it to a folder
+mean_with = ''  # .. the mean of its weights and those of this folder's policy, from which it was fine-tuned
 serve = False  # a page to steer it by words while it drives, until Ctrl-C (nanopilot/page/)
 host = '127.0.0.1'  # of that page. '0.0.0.0': whoever reaches this machine may use it
 port = 8000
 sessions = 32  # browsers at once; as many more may wait
-mean_with = ''  # .. the mean of its weights and those of this folder's policy, from which it was fine-tuned
 export_space = ''  # write a folder instead that is the page with this policy: a Space of the Hugging Face hub
 human = False  # also a page for a person to score them, blind: human.html
 data_dir = ''  # for --eval and --dream; '': data/<dataset>/prepared
@@ -113,13 +113,8 @@ def drive(policy):
         dataset.animate(out / f'drive_{i}.gif', e, policy.data_spec['env_kwargs'])
         print(f'animation: {out}/drive_{i}.gif')
     if json_file:
-        write_json(json_file, [as_json(e) for e in episodes])
+        write_json(json_file, [for_json(e) for e in episodes])
         print(f'written: {json_file}')
-
-
-def as_json(e):
-    arrays = {'path': e['path'].tolist(), 'actions': e['act'].tolist()}
-    return {**arrays, **{k: e[k] for k in ('prompt', 'understood', 'bd', 'visits', 'verdict')}}
 
 
 def write_json(file, content):

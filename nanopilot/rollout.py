@@ -159,6 +159,12 @@ def annotated(policy, episodes, **changes):
     return [{**e, **report(e.get('understood') or e['prompt'], e['bd'], e['path'], kwargs)} for e in episodes]
 
 
+def for_json(e):
+    """what is written of an annotated episode, a dict"""
+    arrays = {'path': e['path'].tolist(), 'actions': e['act'].tolist()}
+    return {**arrays, **{k: e[k] for k in ('prompt', 'understood', 'bd', 'visits', 'verdict')}}
+
+
 def report_length(prompt, bd, path, kwargs):
     """where a data set has no report of its own"""
     return {'summary': f'{len(path) - 1} steps', 'visits': [], 'verdict': {}, 'ok': None}

@@ -21,7 +21,7 @@ import numpy as np
 
 from nanopilot.page.drives import Drives
 from nanopilot.page.sessions import RATE, Session, news
-from nanopilot.rollout import annotated
+from nanopilot.rollout import annotated, for_json
 
 try:
     import uvicorn
@@ -286,14 +286,13 @@ class Site:
     def annotated(self, drive):
         act, path = np.array(drive.act), np.array(drive.path)
         T = min(len(act), len(path) - 1)  # a step may be going on
-        episode = {'prompt': drive.read, 'bd': drive.bd, 'act': act[:T], 'path': path[: T + 1]}
+        asked = {'prompt': drive.read, 'understood': drive.understood or None, 'bd': drive.bd}
+        episode = {**asked, 'act': act[:T], 'path': path[: T + 1]}
         return annotated(self.sessions.drives.policy, [episode])[0]
 
     def episode(self, drive):
         """the keys of sample_policy.py --json, and how to begin there again"""
-        e = self.annotated(drive)
-        found = {'path': e['path'].tolist(), 'actions': e['act'].tolist(), 'seed': drive.seed, 'start': drive.start}
-        return json.dumps({**found, **{k: e[k] for k in ('prompt', 'bd', 'visits', 'verdict')}})
+        return json.dumps({**for_json(self.annotated(drive)), 'seed': drive.seed, 'start': drive.start})
 
     def gif(self, drive):
         with tempfile.TemporaryDirectory() as folder:
