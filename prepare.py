@@ -391,7 +391,8 @@ def make_tokenizer(texts):
     given = Policy.load(tokenizer_of, bert_model=bert).tokenizer
     if not isinstance(given, encoders.ENCODERS[text_encoder]):
         raise ValueError(f'{tokenizer_of} reads no prompts with text_encoder={text_encoder!r}. Set its own')
-    return encoders.load_tokenizer(text_encoder, given.model, given.words.union(text.corpus(texts)[1]), bert)
+    known = {*given.known, *text.corpus(texts)[1]}
+    return encoders.load_tokenizer(text_encoder, given.model, known, bert)
 
 
 # ------------------------------------------------------------------------------
@@ -437,7 +438,7 @@ def text_meta(tokenizer, text_counts, folder):
         'vocab_size': tokenizer.vocab_size,
         'text_encoder': text_encoder,
         'text_width': tokenizer.text_width,
-        'words': sorted(tokenizer.words),
+        'words': tokenizer.known,
         'neighbours': neighbours(Sentences(folder / 'train')),
         'longest_said': text_counts.longest_said,
         'longest_text': max((n for n in text_counts.lengths if n <= text_len), default=0),

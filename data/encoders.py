@@ -97,7 +97,7 @@ class BPE(Tokenizer):
 
     def encode(self, text):
         # the space: a word has the same tokens at the start as elsewhere
-        ranks = self.pieces.encode_ordinary(f' {clean(text)}')
+        ranks = self.pieces.encode_ordinary(f' {clean(text, self.marks)}')
         return [rank + RESERVED for rank in ranks] + [END]
 
     def decode(self, ids):
@@ -234,7 +234,7 @@ class FrozenBERT(Tokenizer):
 
     def encode(self, text):
         """BERT's own tokens for beginning and end are among the ids"""
-        return [i + RESERVED for i in self.reader(clean(text))['input_ids']]
+        return [i + RESERVED for i in self.reader(clean(text, self.marks))['input_ids']]
 
     def decode(self, ids):
         return self.reader.decode([int(i) - RESERVED for i in ids if i >= RESERVED], skip_special_tokens=True)
@@ -328,18 +328,18 @@ def learn(kind, texts, vocab_size, gpt2_ranks='', bert_model=''):
     return ENCODERS[kind].train(texts, vocab_size)
 
 
-def load_tokenizer(kind, model, words, bert_model=''):
+def load_tokenizer(kind, model, known, bert_model=''):
     """
     The tokenizer of a data set or a checkpoint.
 
-    model (bytes), words: those of the Tokenizer; bert_model: where a frozen BERT is now, '': where it was.
+    model (bytes), known: those of the Tokenizer; bert_model: where a frozen BERT is now, '': where it was.
     Raises ValueError where the kind is unknown, the model is damaged, or bert_model is given for another kind.
     """
     if kind not in ENCODERS:
         known = ', '.join(ENCODERS)
         raise ValueError(f'the prompts were read with text_encoder={str(kind)[:40]!r}, known are: {known}')
     if not bert_model:
-        return ENCODERS[kind](model, words)
+        return ENCODERS[kind](model, known)
     if kind != 'bert':
         raise ValueError(f'bert_model={bert_model!r}, but prompts are read with text_encoder={kind!r}. Leave it out')
-    return FrozenBERT(model, words, bert_model=bert_model)
+    return FrozenBERT(model, known, bert_model=bert_model)

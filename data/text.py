@@ -2,7 +2,8 @@
 Words to tokens: a sentencepiece vocabulary learned from a data set's own training texts. Runs without torch. Other
 tokenizers are in encoders.py.
 
-Ids 0 to 3 are padding, unknown, 'no prompt given' and the end of a prompt. Case and punctuation do not matter.
+Ids 0 to 3 are padding, unknown, 'no prompt given' and the end of a prompt. Case does not matter. A mark of punctuation
+is a token where the training texts have it: "cabinet, blue tile" are two places, "cabinet blue tile" may be one.
 """
 
 import io
@@ -17,27 +18,31 @@ LEARN_FROM = 500_000  # texts at most: they are in memory while the vocabulary i
 REMEMBERED = 10_000  # words whose tokens are kept
 PAD, UNKNOWN, NOT_GIVEN, END = 0, 1, 2, 3
 RESERVED = 4
+MARKS = ',.;:!?/()=>+'  # of punctuation, that are tokens
+WORD = r'\w+(?:-\w+)*'
 DAMAGED = "the tokenizer's file is damaged. Run: python prepare.py"
 
 
 class Tokenizer:
     """
-    encode(text) -> ids; unknown(text) -> its words that no training text had. `model` (bytes) and `words`, those of the
-    training texts, rebuild it.
+    encode(text) -> ids; unknown(text) -> its words that no training text had. `model` (bytes) and `known`, the words
+    and marks of the training texts, rebuild it.
     """
 
     text_width = 0  # of the states that a frozen encoder gives in place of ids
 
-    def __init__(self, model, words, **options):
+    def __init__(self, model, known, **options):
         self.model = model
-        self.words = set(words)
-        self.sorted_words = sorted(words)
+        self.known = sorted(known)
+        self.marks = [mark for mark in MARKS if mark in known]
+        self.words = set(known).difference(MARKS)
+        self.sorted_words = sorted(self.words)
         self.ids_of = {}  # of words that were encoded before
         self.load(**options)
 
     def __reduce__(self):
         """pickled, as other processes get it: what rebuilds it"""
-        return type(self), (self.model, self.sorted_words)
+        return type(self), (self.model, self.known)
 
     def load(self):
         """raises ValueError where `model` is damaged"""
@@ -51,7 +56,7 @@ class Tokenizer:
     @classmethod
     def train(cls, texts, vocab_size=900):
         """
-        Learn a vocabulary of at most vocab_size.
+        Learn a vocabulary of at most vocab_size, marks among it.
 
         texts: strings that can be iterated over again, in a fixed order (another order gives another vocabulary); of
         more than LEARN_FROM, evenly spaced ones are learned from
@@ -64,10 +69,10 @@ class Tokenizer:
             raise ValueError(f'vocab_size={vocab_size} is too small: the letters alone take {needed}. Raise it')
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sample,
+            sentence_iterator=map(clean, sample),
             model_writer=model,
             model_type='bpe',
-            vocab_size=vocab_size,
+            vocab_size=vocab_size - len(chunks.intersection(MARKS)),
             hard_vocab_limit=False,
             split_by_unicode_script=False,
             character_coverage=1.0,
@@ -82,20 +87,28 @@ class Tokenizer:
 
     @property
     def vocab_size(self):
-        return self.pieces.vocab_size()
+        return self.pieces.vocab_size() + len(self.marks)
 
     def encode(self, text):
         ids = []
-        for word in clean(text).split():  # no piece goes across a space: word by word is the same, and faster
+        # no piece goes across a space: word by word is the same, and faster
+        for word in clean(text, self.marks).split():
             if word not in self.ids_of:
                 if len(self.ids_of) == REMEMBERED:
                     self.ids_of.clear()
-                self.ids_of[word] = self.pieces.encode(word)
+                self.ids_of[word] = self.ids(word)
             ids += self.ids_of[word]
         return [*ids, END]
 
+    def ids(self, word):
+        """of a word, or of a mark: these come after the pieces, so a vocabulary can be given new ones"""
+        if word in self.marks:
+            return [self.pieces.vocab_size() + self.marks.index(word)]
+        return self.pieces.encode(word)
+
     def decode(self, ids):
-        return self.pieces.decode([int(i) for i in ids if i > END])
+        """-> the words, without marks"""
+        return self.pieces.decode([int(i) for i in ids if END < i < self.pieces.vocab_size()])
 
     def pad_prompts(self, prompts):
         """lists of ids -> what the model reads as text, see pad_prompts"""
@@ -130,16 +143,20 @@ def is_typo(word, known):
 
 
 def corpus(texts):
-    """texts -> an iterable of those to learn from, cleaned; the words of all, sorted; all that stands between spaces"""
+    """
+    texts -> an iterable of those to learn from, cleaned but for marks; the words and marks of all, sorted; all that
+    stands between spaces then
+    """
     chunks = set()
     n = 0
     for text in texts:
-        chunks.update(clean(text).split())
+        chunks.update(clean(text, MARKS).split())
         n += 1
     if not n:
         raise ValueError('no texts to learn a vocabulary from.')
     sample = islice(texts, 0, None, math.ceil(n / LEARN_FROM))
-    return map(clean, sample), sorted(words(' '.join(chunks))), chunks
+    known = words(' '.join(chunks)) | chunks.intersection(MARKS)
+    return (clean(text, MARKS) for text in sample), sorted(known), chunks
 
 
 def pad_prompts(prompts, n=None, states=None, width=0):
@@ -164,9 +181,13 @@ def pad_prompts(prompts, n=None, states=None, width=0):
     return padded
 
 
-def clean(text):
-    """lower case, and no punctuation but the hyphen of north-east: it would lengthen prompts and says nothing"""
-    return ' '.join(re.findall(r'\w+(?:-\w+)*', text.lower()))
+def clean(text, marks=''):
+    """
+    lower case, and no punctuation but the hyphen of north-east and these marks, with spaces around them. What ends a
+    text says nothing
+    """
+    kept = [WORD, *map(re.escape, marks)]
+    return ' '.join(re.findall('|'.join(kept), text.lower().rstrip(' .!?')))
 
 
 def words(text):

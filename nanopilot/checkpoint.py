@@ -310,7 +310,7 @@ def begin_from(out_dir, model, averaged, model_args, columns, tokenizer):
     info = read_checkpoint(folder)
     if info['obs_columns'] != columns:
         raise ValueError(f'{folder} was trained on other observations (obs_names). Train with the same')
-    same = {name: value for name, value in model_args.items() if name not in ('dropout', 'say_len')}
+    same = {name: value for name, value in model_args.items() if name not in ('dropout', 'say_len', 'vocab_size')}
     check_model(folder, info, same, tokenizer, 'Train with the same settings, or from scratch')
     load_weights(model, with_saying(model, read_tensors(folder, 'model.safetensors', info)), folder)
     for name, mean in averaged.items():
@@ -318,13 +318,17 @@ def begin_from(out_dir, model, averaged, model_args, columns, tokenizer):
 
 
 def with_saying(model, tensors):
-    """tensors of a model that says nothing, or less -> and what this one has for that, as it begins"""
+    """tensors of a model that says nothing, or less, or knows fewer tokens -> and this one's for these, as it begins"""
     own = model.state_dict()
-    tensors = {name: tensor for name, tensor in own.items() if name.startswith('aux.saying.')} | tensors
-    if 'wpe.weight' in own and 'wpe.weight' in tensors:
-        known = tensors['wpe.weight']
-        tensors['wpe.weight'] = torch.cat([known, own['wpe.weight'][len(known) :].to(known)])
-    return tensors
+    return grown({name: tensor for name, tensor in own.items() if name.startswith('aux.saying.')} | tensors, own)
+
+
+def grown(tensors, others):
+    """tensors, with the rows that others have beyond theirs: of newer tokens, and of places in longer texts"""
+    tables = {'wte.weight', 'wpe.weight'} & tensors.keys() & others.keys()
+    tables = [name for name in tables if others[name].shape[1] == tensors[name].shape[1]]
+    more = {name: others[name][len(tensors[name]) :].to(tensors[name]) for name in tables}
+    return tensors | {name: torch.cat([tensors[name], rows]) for name, rows in more.items()}
 
 
 # ------------------------------------------------------------------------------
@@ -406,7 +410,7 @@ def means(weights, folder):
     Of weights and a checkpoint's, {name: tensor}: one was fine-tuned from the other, and between them lies what is
     often better at the tasks of both (Wortsman et al., arXiv 2109.01903). ValueError where it is another model.
     """
-    others = read_tensors(folder, 'model.safetensors', read_checkpoint(folder))
+    others = grown(read_tensors(folder, 'model.safetensors', read_checkpoint(folder)), weights)
     if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in others.items()}:
         raise ValueError(f'{folder} holds another model. Name the policy that this one was fine-tuned from')
     return {name: (w.float() + others[name].float()) / 2 for name, w in weights.items()}

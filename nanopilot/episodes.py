@@ -144,7 +144,7 @@ class Episodes:
         self.tokens(prompt)
         _, unknown = self.reader.read(prompt)
         if not words(prompt) - set(unknown) and not any(unknown.values()):
-            known = ', '.join(self.data_spec['words'])
+            known = ', '.join(self.tokenizer.sorted_words)
             raise ValueError(f'the policy knows no word of {prompt!r}. It knows: {known}')
         return unknown
 

@@ -64,14 +64,14 @@ def merged(text, ranks):
 
 def test_round_trip_and_the_same_when_loaded_again(tokenizer, texts):
     kind = next(k for k, c in encoders.ENCODERS.items() if isinstance(tokenizer, c) and k != 'learned')
-    again = load_tokenizer(kind, tokenizer.model, sorted(tokenizer.words))
+    again = load_tokenizer(kind, tokenizer.model, tokenizer.known)
     for text in texts[:100]:
         ids = tokenizer.encode(text)
-        assert tokenizer.decode(ids).replace(' - ', '-') == clean(text)
+        assert clean(tokenizer.decode(ids).replace(' - ', '-')) == clean(text)
         assert again.encode(text) == ids
         assert tokenizer.encode(text.upper() + ' ?!') == ids
         assert not {PAD, NOT_GIVEN} & set(ids)
-    assert again.words == tokenizer.words
+    assert (again.words, again.marks) == (tokenizer.words, tokenizer.marks)
     assert len(learn('bpe', texts, 300).model) < len(learn('bpe', texts, 900).model)
 
 
@@ -99,7 +99,7 @@ def test_from_gpt2_only_needed_tokens_stay_and_other_words_become_bytes(texts, g
     tokenizer = BPE.from_gpt2(texts[:60], str(gpt2))
     token_of_full = {r: t for t, r in full.items()}
     token_of = {r: t for t, r in read_ranks(tokenizer.model).items()}
-    assert len(token_of) < len(full) / 3
+    assert len(token_of) < len(full) / 2
 
     def tokens(word):
         return [token_of[i - RESERVED] for i in tokenizer.encode(word)[:-1]]
@@ -184,7 +184,7 @@ def test_states_are_those_of_the_prompt_alone(bert, texts):
     *states, no_state = bert.states([bert.encode(t) for t in texts[:20]] + [[NOT_GIVEN]])
     for text, together in zip(texts[:20], states):
         with torch.inference_mode():
-            out = model(**reader(clean(text), return_tensors='pt'), output_hidden_states=True)
+            out = model(**reader(clean(text, bert.marks), return_tensors='pt'), output_hidden_states=True)
         alone = out.hidden_states[encoders.LAYER][0].numpy()
         assert together.dtype == np.float16
         assert np.allclose(together, alone, atol=2e-3, rtol=2e-3)
@@ -269,7 +269,7 @@ def test_other_weights_are_refused_by_name(bert, tmp_path):
     vocabulary = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'go', 'to', 'the', 'bed']
     (tmp_path / 'vocab.txt').write_text('\n'.join(vocabulary))
     BertTokenizerFast(str(tmp_path / 'vocab.txt')).save_pretrained(other)
-    tokenizer = load_tokenizer('bert', bert.model, sorted(bert.words), str(other))
+    tokenizer = load_tokenizer('bert', bert.model, bert.known, str(other))
     with pytest.raises(ValueError, match='other weights than those the prompts were read with. Set --bert_model'):
         tokenizer.states([tokenizer.encode('go to the bed')])
     spec = {'name': 'nobody/nowhere', 'layer': -1, 'width': 8, 'sha256': ''}

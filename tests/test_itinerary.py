@@ -164,6 +164,7 @@ def test_words_of_your_own_are_read_too(places, text, places_said):
 
 def test_words_without_a_place_are_no_itinerary(places):
     assert parse('do a little dance', places) is None and parse('', places) is None
+    assert parse('the ' * 64, places) is None, 'and that at once'
 
 
 def test_json_round_trip(itineraries):

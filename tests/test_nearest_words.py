@@ -35,7 +35,7 @@ class Toy:
         return word in self.groups
 
     def __getitem__(self, word):
-        return np.eye(1000)[self.groups.setdefault(word, len(self.groups))]
+        return np.eye(2000)[self.groups.setdefault(word, len(self.groups))]
 
 
 @pytest.fixture

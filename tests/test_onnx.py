@@ -46,7 +46,7 @@ def made(**changes):
     model.head.act_norm.low.fill_(-1.0)
     model.head.act_norm.std.fill_(0.5)
     model.steps.obs_norm.mean.fill_(0.1)
-    data = {'words': sorted(tokenizer.words), 'obs_names': ['a', 'unused', 'b', 'c']}
+    data = {'words': tokenizer.known, 'obs_names': ['a', 'unused', 'b', 'c']}
     data |= {'bd_low': [-9.0] * c.n_bd, 'bd_high': [9.0] * c.n_bd, 'bd_names': ['x', 'y'][: c.n_bd]}
     info = {'dataset': 'toy_nav', 'data': data, 'obs_columns': [0, 2, 3]}
     return Policy(model, info, tokenizer if c.text_len else None)

@@ -16,7 +16,7 @@ from data.archive import Archive, save
 from data.blocks import Splits, split_by_count
 from data.nearest_words import neighbours
 from data.prepared import SPLITS, Prepared
-from data.text import Tokenizer, words
+from data.text import MARKS, Tokenizer, words
 from data.toy_nav.itinerary import MAX_PLACES
 
 
@@ -129,7 +129,8 @@ def test_held_out_phrasings_are_in_the_test_split_only(rows):
 
 def test_the_tokenizer_saw_training_texts_alone(splits, rows):
     texts, meta = [t for r in rows['train'] for t in r['text'] + r['loose']], splits['train'].meta
-    assert set(meta['words']) == set().union(*map(words, texts))
+    assert set(meta['words']) - set(MARKS) == set().union(*map(words, texts))
+    assert {',', ':'} <= set(meta['words'])
     assert meta['neighbours'] == neighbours(texts) == splits['train'].data_spec()['neighbours']
     assert splits['train'].tokenizer().model == Tokenizer.train(texts, meta['settings']['vocab_size']).model
 
@@ -145,7 +146,7 @@ def test_training_texts_are_read_rougher_than_they_are_kept(splits, rows):
         if split != 'train':
             assert read == kept
         share[split] = np.mean([ids in kept for ids in read])
-    assert 0.6 < share['train'] < 0.85
+    assert 0.4 < share['train'] < 0.7
 
 
 def test_texts_describe_what_was_asked(rows, places):

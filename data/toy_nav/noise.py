@@ -1,14 +1,15 @@
 """
-Training texts as people type them: with words that mean nothing to the robot, without little words, with typing
-mistakes. The policy reads these in place of the texts that are kept, and learns which words matter; the vocabulary and
-the known words stay those of the phrases. Texts of the validation and test splits stay what they are.
+Training texts as people type them: without punctuation, with words that mean nothing to the robot, without little
+words, with typing mistakes. The policy reads these in place of the texts that are kept, and learns which words matter;
+the vocabulary and the known words stay those of the phrases. Texts of the other splits stay what they are.
 """
 
 from functools import lru_cache
 
-from data.text import slip
+from data.text import clean, slip
 from data.toy_nav.phrases import FOLDER, read
 
+UNMARKED = 0.25  # share of training texts without punctuation
 FOREIGN = 0.12  # share of training texts with foreign words
 SHORT = 0.12  # .. that lack little words
 MISTYPED = 0.1  # .. with typing mistakes
@@ -28,6 +29,8 @@ def foreign_words():
 def roughen(text, rng):
     """a training text as the policy reads it, rng: a random.Random"""
     words = text.split()
+    if rng.random() < UNMARKED:
+        words = clean(text).split()
     if rng.random() < SHORT:
         little = read('manner')['little words']
         words = [word for word in words if word.lower() not in little or rng.random() > LEFT_OUT]

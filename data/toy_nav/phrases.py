@@ -30,8 +30,8 @@ BOTH = 0.4  # share of orders with a prohibition that one phrase says together, 
 TWO_SENTENCES = {'request': 0.15, 'instruction': 0.15, 'narrative': 0.15, 'short': 0.15, 'people': 0}
 AHEAD, AMID = 0.2, 0.15  # share of prohibitions before the order, and within it
 CALL, CLOSE = 0.15, 0.15  # share of sentences that begin with a call, and that end in a closing word
-OTHER = 0.45  # share of names that are said in another word
-DESCRIBED = 0.06  # share of things that are said by what they are for
+OTHER = 0.5  # share of names that are said in another word
+DESCRIBED = 0.08  # share of things that are said by what they are for
 LOWER, UPPER = 0.3, 0.02  # share of sentences without a capital, and in capitals only
 FAMILIES = {  # style: whose phrases it draws from
     'request': ('request', 'imperative', 'sentence'),

@@ -105,19 +105,23 @@ def mention_pattern(colour, side, tile):
     thing = rf'{THE}{THINGS}'
     part = r'(?:side|end|edge|part|corner|flank|face|border)'
     floor = rf'(?:{tile}|(?:part|bit|piece) of {THE}floor|one)s?'
-    # the bed's north, the bed's north side, bed, north side, bed: north side, bed north, bed (north), bed / north
-    its = rf"'s | \(|[,:]? (?=(?:{side})(?:ern)? {part}\b)| / | - | that (?:is|faces) | "
+    middle = 'between|betwixt|btw|mid|midway|halfway|equally far from|(?:middle|midpoint|gap|centre|center) of'
+    # the bed's north, the bed's north side, bed, north side, bed north, bed (north), bed / north, bed: north
+    its = rf"'s |[,:]? (?=(?:{side})(?:ern)? {part}\b)| / | - |: | = | that (?:is|faces) | "
+    its += rf'|, (?=(?:{side})(?:ern)?(?:[.,;]|$))'
     its += rf'|,? (?:on|to) (?:(?:its|{ARTICLES}) )?'
     not_the_next = rf'(?!-| (?:{part} )?(?:of|from)\b)(?! (?:away|by the|next to)\b)(?![ -](?:east|west|left|right)\b)'
     return re.compile(
         '|'.join(
             [
-                rf'\b(?:between|(?:middle|midpoint|gap) of) {thing}(?: on one side)? and {thing}(?: on {THE}other\b)?',
-                rf'\b(?:halfway|midway|corridor|passage) from {thing} to {thing}',
-                rf'\bgap that separates {thing} from {thing}',
-                rf'\bgap {THINGS}/{THINGS}|{THINGS}(?:/|-| and ){THINGS} gap\b|{THINGS} <> {THINGS}',
+                rf'\b(?:{middle}) {thing}(?: on one side)?(?:,? and | & | \+ ){thing}(?: on {THE}other\b)?',
+                rf'\b(?:halfway|midway|half way|corridor|passage|line)(?: along)?(?: from)? {thing} to {thing}',
+                rf'\b(?:separates|separating) {thing} from {thing}',
+                rf'\bgap {THINGS}/{THINGS}|{THINGS} <> {THINGS}',
+                rf'{THINGS}(?:/|-| and | & | x ){THINGS} (?:gap|middle|midpoint|centre|center)\b',
                 rf'\b(?P<side>{side})(?:ern)?(?: {part})? (?:of|from) {thing}',
-                rf'{THINGS}(?:{its})(?P<side_behind>{side})(?:ern)?(?: {part})?(?:\)|\b{not_the_next})',
+                rf'{THINGS} [([](?P<side_in>{side})(?:ern)?(?: {part})?[])]',
+                rf'{THINGS}(?:{its})(?P<side_behind>{side})(?:ern)?(?: {part})?\b{not_the_next}',
                 rf'\b(?P<colour>{colour})(?:[- ]colou?red)? {floor}\b',
                 rf'\b(?:{tile})(?: that is|:| whose colou?r is)? (?P<colour_behind>{colour})\b(?! (?:{floor})\b)',
                 rf'\b(?P<colour_alone>{colour})\b(?! {THINGS})',

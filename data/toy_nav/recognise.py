@@ -43,7 +43,7 @@ class Phrase:
 
 def pattern(tokens):
     """words, signs and places in that order, with any punctuation in between"""
-    place = rf'(?:(?!th(?:at|is) (?:{ARTICLES}) )(?:{patterns()["place words"]}) )*({MARKS})'
+    place = rf'(?:(?!th(?:at|is) (?:{ARTICLES}) )(?:{patterns()["place words"]}) )*+({MARKS})'
     text = ''
     for last, token in zip(['', *tokens], tokens):
         if last:
