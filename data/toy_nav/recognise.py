@@ -5,7 +5,7 @@ compared with each, word by word. Marks in a text stand for its places, see `mar
 
 import re
 from collections import defaultdict
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from data.toy_nav.phrases import read, third_person
 from data.toy_nav.reading import ARTICLES, FORBIDDEN, MARKS, forbidden, patterns, plain
@@ -13,8 +13,8 @@ from data.toy_nav.reading import ARTICLES, FORBIDDEN, MARKS, forbidden, patterns
 ORDERS = ('one people', 'whole people', 'both people', 'tile both people')
 SIGNS = {'clause': '. ', 'part': ' '}  # of prohibitions
 SLOT = re.compile(r'{at(?::(\w))?}')
-PUNCTUATION = r'[\s,;.!?:()"\'*-]'
-TOKEN = re.compile(rf"\0|[a-z0-9_]+(?:['-][a-z0-9_]+)*|(?!{PUNCTUATION})[^\w]")
+PLACE = '\0'  # in a phrase: any place
+TOKEN = re.compile(rf"{PLACE}|\w+(?:['-]\w+)*|[^\w\s,;.!?:()\"'*-]")  # words, signs and marks: no punctuation
 
 
 class Phrase:
@@ -24,33 +24,61 @@ class Phrase:
     """
 
     def __init__(self, text, sign=''):
-        tokens = TOKEN.findall(plain(SLOT.sub('\0', text)))
+        self.tokens = TOKEN.findall(plain(SLOT.sub(PLACE, text)))
+        self.words = [token for token in self.tokens if token[0].isalnum()]
         self.slots = SLOT.findall(text)
         self.sign = sign
-        self.ends_in_place = tokens[-1] == '\0'
-        self.words = [token for token in tokens if token[0].isalnum()]
-        self.tokens = tokens
 
-    @cached_property
-    def pattern(self):
-        """compiled where it is needed: few of the phrases have a word of a sentence"""
-        return re.compile(rf'(?<!\w){pattern(self.tokens)}(?!\w)')
-
-    def shortened(self, match):
-        behind = '' if self.ends_in_place else self.sign
-        return self.sign + forbidden(match[1]) + behind
+    def shortened(self, mark):
+        behind = '' if self.tokens[-1] == PLACE else self.sign
+        return self.sign + forbidden(mark) + behind
 
 
-def pattern(tokens):
-    """words, signs and places in that order, with any punctuation in between"""
-    place = rf'(?:(?!th(?:at|is) (?:{ARTICLES}) )(?:{patterns()["place words"]}) )*+({MARKS})'
-    text = ''
-    for last, token in zip(['', *tokens], tokens):
-        if last:
-            least = '+' if last[-1].isalnum() and token[0].isalnum() else '*'
-            text += PUNCTUATION + least
-        text += place if token == '\0' else re.escape(token)
-    return text
+class Sentence:
+    """A text with marks, token by token. `ahead[i]`: is it a word that only leads to a place, as 'the' and 'by' do?"""
+
+    def __init__(self, text):
+        self.text = text
+        self.found = list(TOKEN.finditer(text))
+        self.tokens = [match[0] for match in self.found]
+        self.ahead = [self.leads_to_place(i) for i in range(len(self.tokens))]
+
+    def leads_to_place(self, i):
+        token, after = self.tokens[i], self.text[self.found[i].end() :]
+        if token not in place_words() or not re.match(rf' (?:\w|{MARKS})', after):
+            return False
+        return token not in ('that', 'this') or not re.match(f' (?:{ARTICLES}) ', after)  # after that, the bed
+
+    def matches(self, phrase):
+        """where it has a phrase, punctuation aside -> yields (start, end, the marks of the phrase's slots)"""
+        i = 0
+        while i < len(self.tokens):
+            end, marks = self.match(phrase, i)
+            if end:
+                yield self.found[i].start(), self.found[end - 1].end(), marks
+            i = max(end, i + 1)
+
+    def match(self, phrase, i):
+        """-> (the token behind a phrase that begins at token i, its marks); (0, []) where it does not"""
+        marks = []
+        for token in phrase.tokens:
+            if token == PLACE:
+                while i < len(self.tokens) and self.ahead[i]:
+                    i += 1
+            if i == len(self.tokens):
+                return 0, []
+            found = self.tokens[i]
+            if token == PLACE and re.match(MARKS, found):
+                marks.append(found)
+            elif token != found:
+                return 0, []
+            i += 1
+        return i, marks
+
+
+@lru_cache(maxsize=1)
+def place_words():
+    return set(patterns()['place words'].split('|'))
 
 
 @lru_cache(maxsize=1)
@@ -77,13 +105,14 @@ def by_word(phrases):
 
 
 def found_in(text, phrases):
-    """-> (phrase, match) of those that a text has, those with most words first"""
-    words = {'', *TOKEN.findall(text)}
-    candidates = [phrase for word in words for phrase in phrases.get(word, [])]
+    """-> (phrase, its marks) of those that a text has, those with most words first"""
+    sentence = Sentence(text)
+    words = dict.fromkeys(['', *sentence.tokens])  # in the order of the text: which phrase is found is no chance
+    candidates = [phrase for word in words for phrase in phrases.get(word, []) if words.keys() >= {*phrase.words}]
     for phrase in sorted(candidates, key=lambda phrase: -len(phrase.words)):
-        match = phrase.pattern.search(text)
-        if match:
-            yield phrase, match
+        for _, _, marks in sentence.matches(phrase):
+            yield phrase, marks
+            break
 
 
 def recognised(text):
@@ -94,16 +123,26 @@ def recognised(text):
     already = re.findall(FORBIDDEN, text)
     text = re.sub(FORBIDDEN, '', text)
     n = len(re.findall(MARKS, text))
-    for phrase, match in found_in(text, orders()):
+    for phrase, marks in found_in(text, orders()):
         if len(phrase.slots) == n:
-            marks = dict(zip(phrase.slots, match.groups()))
-            avoided = [marks.pop('x')] if 'x' in marks else []
-            return [marks[slot] for slot in sorted(marks)], avoided + already, False
+            named = dict(zip(phrase.slots, marks))
+            avoided = [named.pop('x')] if 'x' in named else []
+            return [named[slot] for slot in sorted(named)], avoided + already, False
     return None
 
 
 def with_prohibitions(text):
     """-> a text in which a forbidden mark and a sign stand in the place of each phrase that forbids a place"""
     for phrase, _ in found_in(text, prohibitions()):
-        text = phrase.pattern.sub(phrase.shortened, text)  # what was found before may have been a part of it
+        text = shortened(text, phrase)
     return text
+
+
+def shortened(text, phrase):
+    """what was found before may have been a part of it: then nothing is left to replace"""
+    parts = []
+    behind = 0
+    for start, end, (mark, *_) in Sentence(text).matches(phrase):
+        parts += [text[behind:start], phrase.shortened(mark)]
+        behind = end
+    return ''.join([*parts, text[behind:]])
