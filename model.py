@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from data import quantize
 from nanopilot import attention, bins, checkpoint, observations, optim
-from nanopilot.auxiliary import FutureBD, HiddenMarkov, NextObs, StateEstimator, fourier
+from nanopilot.auxiliary import FutureBD, HiddenMarkov, NextObs, StateEstimator, fourier, octaves
 from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
 from nanopilot.saying import Saying
@@ -144,7 +144,7 @@ class StepEmbedding(nn.Module):
         if config.n_bd:
             self.bd = nn.Linear(config.n_bd * (1 + 2 * config.n_freq), config.n_embd)
             self.bd_null = nn.Parameter(torch.zeros(config.n_embd))  # stands for one that is not given
-        self.register_buffer('frequencies', math.pi / 4 * 2.0 ** torch.arange(config.n_freq), persistent=False)
+        self.register_buffer('frequencies', octaves(config.n_freq), persistent=False)
         # normalisers travel with the weights: whoever loads them sees what training saw
         self.obs_norm = Normalizer(config.n_obs + config.n_privileged)
         self.bd_norm = Normalizer(config.n_bd)

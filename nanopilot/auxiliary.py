@@ -18,6 +18,11 @@ FUTURE_BINS = 40  # intervals of each dimension, one of which FutureBD chooses: 
 FUTURE_WEIGHT = 0.2  # of that cross-entropy beside the action's loss
 
 
+def octaves(n):
+    """-> (n,) frequencies for `fourier`: one wave from -4 to 4, then twice as many, and so on"""
+    return torch.tensor([math.pi / 4 * 2.0**i for i in range(n)])
+
+
 def fourier(x, frequencies):
     """
     x (..., n) normalised -> sin and cos at each frequency (..., 2 * len(frequencies) * n); Tancik et al., 2006.10739.

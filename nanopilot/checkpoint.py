@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as safetensors_bytes
+from torch.overrides import TorchFunctionMode
 
 from data.prepared import SPEC, is_a, lock, sync
 
@@ -93,6 +94,15 @@ def load_weights(model, tensors, folder):
         raise Unsound(f'{folder}: the weights do not fit the architecture ({mismatch})', 'Train again') from None
 
 
+class NotFilled(TorchFunctionMode):
+    """no first weights for a model that gets others: to draw some on 'meta' imports torch's compiler, for seconds"""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, '__module__', None) == 'torch.nn.init':
+            return args[0] if args else kwargs['tensor']
+        return function(*args, **(kwargs or {}))
+
+
 def load_model(GPT, GPTConfig, folder):
     """a checkpoint's directory -> the model it describes, with its weights, and its JSON; or Unsound"""
     info = read_checkpoint(folder)
@@ -100,7 +110,7 @@ def load_model(GPT, GPTConfig, folder):
     try:
         if info['model'].get('n_layer', 0) > len(tensors):
             raise ValueError(f'{info["model"]["n_layer"]} layers, but {len(tensors)} tensors')
-        with torch.device('meta'):  # takes no memory, whatever the file claims
+        with torch.device('meta'), NotFilled():  # takes no memory, whatever the file claims
             shapes = {name: v.to('meta') for name, v in tensors.items()}
             load_weights(GPT(GPTConfig(**info['model'])), shapes, folder)
     except Unsound:
@@ -108,7 +118,8 @@ def load_model(GPT, GPTConfig, folder):
     except (TypeError, ValueError, RuntimeError, OverflowError, AttributeError, ZeroDivisionError) as e:
         reason = (str(e).strip() or type(e).__name__).splitlines()[-1]
         raise Unsound(f'{folder} describes a model that cannot be built ({reason})', 'Train again') from None
-    model = GPT(GPTConfig(**info['model']))
+    with NotFilled():
+        model = GPT(GPTConfig(**info['model']))
     load_weights(model, tensors, folder)
     return model, info
 
