@@ -128,13 +128,13 @@ def test_it_is_scored(folder, out):
     process = run(
         'sample_policy.py',
         '--out_dir=out',
-        '--eval=test',
+        '--eval=val',
         '--eval_episodes=4',
         '--workers=1',
         f'--data_dir={folder / "prepared"}',
         cwd=folder,
     )
-    assert process.returncode == 0 and (out / 'eval_test.json').is_file(), process.stderr
+    assert process.returncode == 0 and (out / 'eval_val.json').is_file(), process.stderr
 
 
 # ------------------------------------------------------------------------------

@@ -23,25 +23,27 @@ export = onnx_export.export
 
 TEXTS = ['go to the bed, then stop', 'pass the stove', 'go north of the sofa'] * 3
 CASES = {  # 5 steps are in view, or 20: then room is made for more on the way
-    'interleave': {'block_size': 20 + 3 * 5},
+    'interleave': {'n_layer': 2, 'block_size': 20 + 3 * 5},
     'interleave, chunk 1': {'chunk': 1, 'block_size': 20 + 3 * 20, 'obs_stack': 1},
     'interleave, no past actions, ce': {'head': 'ce', 'past_actions': False, 'block_size': 20 + 2 * 5},
-    'interleave, kmeans of each dimension': {'head': 'kmeans', 'joint_clusters': False, 'block_size': 20 + 3 * 5},
-    'interleave, hidden': {'n_hidden': 3, 'block_size': 20 + 3 * 5},
+    'interleave, kmeans of each dimension, hidden': {
+        'head': 'kmeans',
+        'joint_clusters': False,
+        'n_hidden': 3,
+        'block_size': 20 + 3 * 5,
+    },
     'sum, kmeans': {'head': 'kmeans', 'fuse': 'sum', 'block_size': 20 + 5},
     'sum, no past actions': {'fuse': 'sum', 'past_actions': False, 'block_size': 20 + 20, 'chunk': 1},
     'sum, estimate and hidden': {'n_privileged': 2, 'n_hidden': 3, 'fuse': 'sum', 'block_size': 20 + 5},
     'bins': {'fuse': 'bins', 'head': 'tokens', 'chunk': 1, 'block_size': 20 + 4 * 20},
-    'no words': {'text_len': 0, 'block_size': 3 * 5},
     'no bd, no words': {'n_bd': 0, 'text_len': 0, 'fuse': 'sum', 'block_size': 5},
-    'no bd': {'n_bd': 0, 'block_size': 20 + 2 * 5},
 }
 
 
 def made(**changes):
     """a Policy with a small model and a tokenizer"""
     tokenizer = Tokenizer.train(TEXTS, 60)
-    model = make(**{'text_len': 20, 'vocab_size': tokenizer.vocab_size, 'n_embd': 16, **changes})
+    model = make(**{'text_len': 20, 'vocab_size': tokenizer.vocab_size, 'n_embd': 16, 'n_layer': 1, **changes})
     c = model.config
     model.head.act_norm.low.fill_(-1.0)
     model.head.act_norm.std.fill_(0.5)

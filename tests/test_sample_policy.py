@@ -307,10 +307,24 @@ REQUEST_SCORES = {'success', 'at_destination', 'stopped', 'in_order', 'landmark_
 END_SCORES = {'bd_error', 'bd_error_median', 'within_5', 'within_10'}
 
 
-def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
-    command = ['sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--workers=1']
-    process = run(*command, '--eval_episodes=12', cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
+@pytest.fixture
+def few_sentences(tmp_path, monkeypatch):
+    """of what people typed, two of each kind and split"""
+    kept, n = [], Counter()
+    for line in toy_nav.FREE_SENTENCES.read_text().splitlines():
+        sentence = json.loads(line)
+        which = sentence['kind'], sentence['split']
+        n[which] += 1
+        kept += [line] * (n[which] <= 2)
+    file = tmp_path / 'few.jsonl'
+    file.write_text('\n'.join(kept))
+    monkeypatch.setattr(toy_nav, 'FREE_SENTENCES', file)
+
+
+def test_eval_scores_every_way_of_asking(out, prepared, script, refuses, few_sentences, capsys):
+    command = ['sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=12']
+    script(*command)
+    said = capsys.readouterr()
     done = json.loads((out / 'eval_test.json').read_text())
     rows = {r['name']: r for r in done['rows']}
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
@@ -318,27 +332,27 @@ def test_eval_scores_every_way_of_asking(out, prepared, tmp_path):
     without_episode = [*FREE, 'demonstrations: asked something else on the way']
     for name, row in [(name, row) for name, row in rows.items() if name not in without_episode]:
         check_row(name, row)
-        assert f'| {name} | {row["bd_error"]["n"]} |' in process.stdout
+        assert f'| {name} | {row["bd_error"]["n"]} |' in said.out
     ceiling = rows['demonstrations: themselves']
     assert ceiling['success']['mean'] == ceiling['landmark_f1']['mean'] == ceiling['within_5']['mean'] == 1
     assert ceiling['bd_error']['mean'] == 0
     prompted = rows['demonstrations: prompt']
     assert prompted['success']['n'] == 12
     assert prompted['bd_error'] != rows['demonstrations: random starts']['bd_error']
-    check_free_sentences([rows[name] for name in FREE[:7]], process.stdout, 'test')
-    check_free_sentences([rows[name] for name in FREE[7:]], process.stdout, 'last')
+    check_free_sentences([rows[name] for name in FREE[:7]], said.out, 'test')
+    check_free_sentences([rows[name] for name in FREE[7:]], said.out, 'last')
     # 60 steps of training have taught it nothing
-    assert 'WARNING: the policy may be ignoring the prompt' in process.stdout
-    assert 'warning: ' not in process.stderr
+    assert 'WARNING: the policy may be ignoring the prompt' in said.out
+    assert 'warning: ' not in said.err
     kinds = done['kinds']['demonstrations']
     assert sum(kinds.values()) == 12 and kinds.get('carried out', 0) == round(12 * prompted['success']['mean'])
     for name in 'eval_test.png', 'eval_test_failures.png':
-        assert min(Image.open(out / name).size) > 400 and f'picture: {out.name}/{name}' in process.stdout
-    fewer = run(*command, '--eval_episodes=12', '--rows=typing mistakes, bd', cwd=tmp_path)
+        assert min(Image.open(out / name).size) > 400 and f'picture: {out.name}/{name}' in said.out
+    script(*command, '--rows=typing mistakes, bd')
     # the same episodes, and the same words, as among the others
     expected = [rows['demonstrations: typing mistakes'], rows['demonstrations: bd']]
-    assert fewer.returncode == 0 and json.loads((out / 'eval_test.json').read_text())['rows'] == expected
-    refused(run(*command, '--rows=promt', cwd=tmp_path), 'promt', 'row')
+    assert json.loads((out / 'eval_test.json').read_text())['rows'] == expected
+    refuses(*command, '--rows=promt', words=['promt', 'row'])
 
 
 def check_row(name, row):
@@ -439,7 +453,7 @@ def test_any_number_of_processes_gives_the_same_figures(out, prepared, tmp_path)
             '--out_dir=out',
             '--eval=test',
             f'--data_dir={prepared}',
-            '--eval_episodes=5',
+            '--eval_episodes=3',
             '--batch_size=2',
             '--rows=prompt,random starts,prompt and bd',
             f'--workers={workers}',
