@@ -3,17 +3,15 @@
 import json
 import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run
 
-from bench import acting, learning, scripts
+from bench import scripts
 from bench.gpu import gpu
 from bench.pairs import Bench
-from bench.sizes import ANCESTOR, HOPPER, make, noise
 
 ROWS = {
     'rollout': [
@@ -75,48 +73,6 @@ def speed_parts():
     """the parts that --only knows, as its refusal lists them"""
     process = run('bench.speed', '--only=none', '--force', cwd=ROOT)
     return process.stderr.strip().rpartition('Choose from: ')[2].split(', ')
-
-
-# ------------------------------------------------------------------------------
-# gates are at half the goal, or of what is reached
-
-
-def test_cached_rollouts_stay_fast(bench):
-    """the ancestor's sizes at batch 1: about 50 times on one thread; the goal of 100 is not reached"""
-    model = make(bench, 64, **ANCESTOR)
-    text, obs, act, bd = noise(bench, model.config, 1, 403, 226)
-    steps = acting.in_flight(bench, model, 1, 226, 10)
-    many = acting.in_flight(bench, model, 64, 226, 70)
-    with torch.inference_mode():
-        whole = partial(model, text, obs, act, bd, kernel='dense')
-        cached = bench.compare('cached', whole, partial(steps, 20), 100, n_fast=20)
-        batch = bench.compare('batch', partial(steps, 20), partial(many, 4), 4, 20, 4 * 64)
-    assert cached['ratio'] >= 25 and cached['low'] <= cached['ratio'] <= cached['high']
-    assert batch['ratio'] >= 2
-
-
-def test_an_exported_policy_stays_fast(bench):
-    """of the size of Hugging Face's: 4 times as fast as the same from the cache, with all that act does besides"""
-    for package in 'onnxruntime', 'onnxscript':
-        pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[onnx]'")
-    model = make(bench, 20, **HOPPER)
-    cached = partial(acting.in_flight(bench, model, 1, 0, 80), 20)
-    row = bench.compare('exported', cached, partial(acting.exported(bench, model, 0, 80), 20), None)
-    assert row['ratio'] >= 2
-
-
-def test_causal_attention_stays_fast(bench):
-    """equal to a dense mask for short sequences; what it saves grows with them"""
-    (row,) = learning.attention(bench)
-    assert row['ratio'] >= 0.75
-
-
-def test_gathering_batches_stays_cheap(bench):
-    bench.pairs = 1
-    without_nanogpt, gathering = learning.against_nanogpt(bench)
-    assert gathering['ratio'] >= 25
-    assert without_nanogpt['skipped'] == '--nanogpt=DIR'
-    assert learning.checkpoint(bench)['ratio'] >= 50
 
 
 def test_a_gpus_figures_are_shares(bench):

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 import torture
-from conftest import PREPARE, ROOT, TINY, flip, hashes, refused, run
+from conftest import PREPARE, ROOT, TINY, flip, hashes, python, refused, run
 from torture import info
 
 from data.prepared import lock
@@ -201,7 +201,7 @@ def test_stopped_anywhere_and_gone_on_it_is_the_same_run(train, tmp_path, optimi
     """dropout, accumulation, evaluation and rollouts in between: the same bytes of weights, optimizer and log"""
     args = [*ARGS, f'--optimizer={optimizer}']
     train('straight', *args)
-    for k in (1, 13, 14, 28) if optimizer == 'adamw' else (6, 27):
+    for k in (1, 13, 28) if optimizer == 'adamw' else (14,):
         out = f'stopped_{k}'
         with monkeypatch.context() as patched:
             signalled_at(patched, k)
@@ -476,13 +476,7 @@ def test_nothing_is_executed_and_nobody_is_called(training, prepared, demo_archi
         ['prepare.py', f'--archive={demo_archive}', '--out_dir=p', *PREPARE],
     ]
     for script, *args in commands:
-        done = subprocess.run(
-            [sys.executable, '-c', WATCHED, str(ROOT / script), *args],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
+        done = python(['-c', WATCHED, ROOT / script, *args], tmp_path, dict(os.environ))
         assert done.returncode == 0, (script, done.stderr[-500:])
 
 

@@ -1,13 +1,14 @@
 """Scores without a simulator: equal to a slow oracle; who ignores what is asked is told from who listens."""
 
 import json
+import os
 import pickle
 import re
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, refused, run
+from conftest import ROOT, python, refused, run
 from PIL import Image
 
 from data import gym as gym_data
@@ -283,14 +284,14 @@ def test_words_and_bd_are_told_apart(trained, prepared, script, tmp_path):
 
 def test_a_policy_acts_in_an_environment_that_the_command_names(returns, tmp_path):
     (tmp_path / 'mine.py').write_text('import gymnasium\n\n\ndef make():\n    return gymnasium.make("CartPole-v1")\n')
-    env = {'PYTHONPATH': f'{ROOT}:{tmp_path}'}
-    command = ['sample_policy.py', f'--out_dir={returns / "o"}']
-    refused(run(*command, '--bd=5', cwd=tmp_path), 'no environment', '--env')
+    env = {**os.environ, 'PYTHONPATH': f'{ROOT}:{tmp_path}'}
+    command = [ROOT / 'sample_policy.py', f'--out_dir={returns / "o"}']
+    refused(python([*command, '--bd=5'], tmp_path, env), 'no environment', '--env')
     for name in 'CartPole-v1', 'mine:make':
-        process = run(*command, '--bd=5', f'--env={name}', cwd=tmp_path, env=env)
+        process = python([*command, '--bd=5', f'--env={name}'], tmp_path, env)
         assert process.returncode == 0 and re.search('return [0-9]+, asked for 5', process.stdout), process.stderr
     args = ['--eval=test', f'--data_dir={returns / "p"}', '--eval_episodes=4', '--env=mine:make', '--workers=2']
-    process = run(*command, *args, cwd=tmp_path, env=env)
+    process = python([*command, *args], tmp_path, env)
     assert process.returncode == 0, process.stderr
     assert 'return asked for' in process.stdout and 'offline, one step ahead' in process.stdout
 

@@ -553,7 +553,7 @@ def test_scoring_on_other_archives_than_it_was_trained_on_is_said(script, out, p
     assert 'prepared from other archives' in capsys.readouterr().err
 
 
-def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, tmp_path):
+def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, few_sentences, tmp_path):
     """descriptions longer than text_len are in the data, and were not trained on"""
     from conftest import PREPARE, TINY
 

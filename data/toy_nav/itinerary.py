@@ -5,6 +5,7 @@ so a description and its score cannot disagree (after Minigrid's BabyAI verifier
 
 import json
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from random import Random
 
 import numpy as np
@@ -334,5 +335,11 @@ def by_cues(text):
 
 def not_understood(text, places):
     """the words of a sentence that no description has, sorted: `parse` ignores them"""
+    return sorted(word for word in words(text) - known_words(places) if not word.isdigit())
+
+
+@lru_cache(maxsize=4)
+def known_words(places):
+    """every word of a description"""
     known = [phrases.all_words(), *COMPASS, *(f'{side}ern' for side in COMPASS), *places.objects, *places.tiles]
-    return sorted(word for word in words(text) - words(' '.join(known)) if not word.isdigit())
+    return words(' '.join(known))
