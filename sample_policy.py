@@ -36,7 +36,7 @@ from nanopilot import evaluate as evaluation
 from nanopilot import judge as judging
 from nanopilot.page import space
 from nanopilot.policy import Policy
-from nanopilot.requests import check_request, numbers, read_requests, warn
+from nanopilot.requests import check_request, how_sure, numbers, read_requests, warn
 from nanopilot.rollout import BATCH_SIZE, annotated, dataset_of, draw, for_json, rollout
 
 # ------------------------------------------------------------------------------
@@ -96,16 +96,18 @@ def drive(policy):
     requests = [(check_request(policy, text, target), target) for text, target in requests]
     said = {}
     if policy.config.say_len:
-        said = {text: policy.understood(text) for text, _ in requests if text}
+        said = {text: (policy.understood(text), how_sure(policy, text)) for text, _ in requests if text}
     requests = [request for request in requests for _ in range(num_samples)]
     started = time.time()
     episodes = rollout(policy, *zip(*requests), seed + np.arange(len(requests)), **sampling)
     seconds = time.time() - started
-    asked = [{'prompt': prompt, 'understood': said.get(prompt), 'bd': target} for prompt, target in requests]
-    episodes = annotated(policy, [e | request for e, request in zip(episodes, asked)])
+    for e, (text, target) in zip(episodes, requests):
+        understood, sure = said.get(text, (None, None))
+        e |= {'prompt': text, 'understood': understood, 'sure': sure, 'bd': target}
+    episodes = annotated(policy, episodes)
     for e in episodes:
         if e['understood']:
-            print(f'"{e["prompt"]}" is understood as')
+            print(f'"{e["prompt"]}" is understood as ({e["sure"]:.0%} sure)')
         print(e['summary'] + '\n')
     print(f'{len(episodes)} episodes, {sum(len(e["act"]) for e in episodes)} steps in {seconds:.1f} s')
     draw(policy, out / 'drive.png', episodes)

@@ -22,7 +22,7 @@ from data.text import pad_prompts
 from nanopilot.checkpoint import find_checkpoint, read_file
 from nanopilot.episodes import Episodes
 from nanopilot.kv_cache import KVCache, by_columns
-from nanopilot.saying import say
+from nanopilot.saying import probability, say
 
 
 class Policy(Episodes):
@@ -67,6 +67,10 @@ class Policy(Episodes):
 
     def say(self, prompts):
         return say(self.model, prompts)
+
+    def how_sure(self, prompt):
+        """the probability of what the policy says of a prompt, float: about how often it is right"""
+        return probability(self.model, self.tokens(prompt), self.asked([prompt])[0])
 
     def inputs(self, array):
         return torch.from_numpy(array).to(self.device)

@@ -9,6 +9,8 @@ import numpy as np
 
 from data.nearest_words import INSTALL
 
+UNSURE = 0.5  # a probability: of people's sentences that are less sure 4 of 10 are understood, of others 8 to 9
+
 
 def read_requests(file):
     """
@@ -109,6 +111,14 @@ def check_one(policy, prompt, bd):
         warn(f'{word} was never seen in training, it is ' + (f'read as {known}' if known else 'not understood'))
     if policy.reader and policy.reader.lacks_tables(unknown):
         warn(f'words never seen are read as known ones of like meaning after {INSTALL}')
+
+
+def how_sure(policy, prompt):
+    """what Policy.how_sure returns of a prompt; warns where it is little"""
+    sure = policy.how_sure(prompt)
+    if sure < UNSURE:
+        warn(f'it is only {sure:.0%} sure of what {prompt!r} means. Say it in other words')
+    return sure
 
 
 def warn(text):

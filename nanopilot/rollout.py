@@ -162,7 +162,7 @@ def annotated(policy, episodes, **changes):
 def for_json(e):
     """what is written of an annotated episode, a dict"""
     arrays = {'path': e['path'].tolist(), 'actions': e['act'].tolist()}
-    return {**arrays, **{k: e[k] for k in ('prompt', 'understood', 'bd', 'visits', 'verdict')}}
+    return {**arrays, **{k: e[k] for k in ('prompt', 'understood', 'sure', 'bd', 'visits', 'verdict')}}
 
 
 def report_length(prompt, bd, path, kwargs):

@@ -105,6 +105,15 @@ def say_some(gpt, prompts):
         x = x[:, 0]
 
 
+@torch.inference_mode()
+def probability(gpt, prompt, said):
+    """of saying just this of a prompt, float; both are lists of ids"""
+    saying, device = gpt.aux['saying'], gpt.wte.weight.device
+    x = saying.read(gpt, torch.tensor([[*prompt, *said[:-1]]], device=device))
+    log_p = saying.logits(gpt, x[0, len(prompt) - 1 :]).float().log_softmax(-1)
+    return log_p[range(len(said)), said].sum().exp().item()
+
+
 def up_to_end(ids):
     """what was said, up to the first END; where there is none, END stands in the last place"""
     n = ids.index(END) if END in ids else len(ids) - 1

@@ -56,7 +56,7 @@ def test_a_prompt_drives_says_draws_and_writes(out, tmp_path):
     assert picture.format == 'PNG' and min(picture.size) > 400 and gif.format == 'GIF' and gif.n_frames > 3
     (done,) = json.loads((tmp_path / 'done.json').read_text())
     assert (
-        set(done) == {'prompt', 'understood', 'bd', 'path', 'actions', 'visits', 'verdict'}
+        set(done) == {'prompt', 'understood', 'sure', 'bd', 'path', 'actions', 'visits', 'verdict'}
         and (done['prompt'], done['understood']) == (PROMPT, None)
         and done['bd'] is None
     )

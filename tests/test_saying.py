@@ -1,6 +1,7 @@
 """A policy that says a prompt in plain words and acts on them: nanopilot/saying.py, and the plain words of toy_nav."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from nanopilot.onnx_export import export
 from nanopilot.onnx_policy import OnnxPolicy
 from nanopilot.page.drives import Drive, Drives
 from nanopilot.policy import Policy
-from nanopilot.saying import say, up_to_end
+from nanopilot.saying import probability, say, up_to_end
 
 SAY = ['--say_len=64', '--more_texts=4']
 FAST = ['--max_iters=40', '--learning_rate=1e-2', '--warmup_iters=5', '--ema_decay=0']
@@ -54,6 +55,15 @@ def slow(gpt, ids):
         x = gpt.aux['saying'].read(gpt, torch.tensor([ids + said]))
         said.append(int(gpt.aux['saying'].logits(gpt, x[0, -1]).argmax()))
     return up_to_end(said)
+
+
+def test_how_sure_it_is_is_the_product_of_the_tokens_probabilities(gpt):
+    prompt, said = [7, 8, END], [9, 5, END]
+    expected = 1.0
+    for i, token in enumerate(said):
+        x = gpt.aux['saying'].read(gpt, torch.tensor([prompt + said[:i]]))
+        expected *= gpt.aux['saying'].logits(gpt, x[0, -1]).softmax(-1)[token].item()
+    assert probability(gpt, prompt, said) == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_is_said_is_what_it_says_when_all_is_computed_anew(gpt):
@@ -213,7 +223,8 @@ def test_onnx_says_the_same(said, tmp_path):
 
 def test_it_says_what_it_has_understood(said, prepared, tmp_path):
     done = run('sample_policy.py', f'--out_dir={said}', '--checkpoint=latest', '--prompt=go to the bed', cwd=tmp_path)
-    assert done.returncode == 0 and done.stdout.startswith('"go to the bed" is understood as\n"')
+    assert done.returncode == 0 and re.match(r'"go to the bed" is understood as \(\d+% sure\)\n"', done.stdout)
+    assert 'sure of what' in done.stderr  # it was trained for a few steps
 
 
 def test_a_policy_that_says_nothing_learns_to(trained, prepared, tmp_path):

@@ -27,6 +27,7 @@ class Drive:
         self.prompt = self.bd = None
         self.read = None  # the prompt in the words that it is read as ..
         self.understood = ''  # .. where the policy says them itself
+        self.sure = None  # .. with which probability
         self.seed = 0
         self.episode = 0
         self.asked, self.read_as = {}, {}
@@ -95,11 +96,12 @@ class Drives:
         """what its next episode is asked. None and None are refused by `check` alone"""
         unknown = self.policy.check(prompt, bd)
         drive.prompt, drive.bd, drive.read_as = prompt, bd, unknown
-        drive.read, drive.understood = None, ''
+        drive.read, drive.understood, drive.sure = None, '', None
         if prompt:
             drive.read = self.policy.as_read(prompt)
         if prompt and self.policy.config.say_len:
             drive.read = drive.understood = self.policy.understood(prompt)
+            drive.sure = self.policy.how_sure(prompt)
 
     def tell(self, drive):
         """the policy begins an episode with the request as it is"""

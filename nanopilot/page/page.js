@@ -260,7 +260,7 @@ function showPanel(robot, asked) {
   const read = Object.entries(asked.read_as).map(([word, known]) => {
     return [known ? `"${word}" is read as "${known}"` : `"${word}" is not understood`, '']
   })
-  if (asked.understood) read.unshift([`understood: ${asked.understood}`, ''])
+  if (asked.understood) read.unshift([`understood, ${(100 * asked.sure).toFixed(0)}% sure: ${asked.understood}`, ''])
   list('notes', [...read, ...asked.notes.map(note => [note, ''])])
   say('readings', progress.readings.map(([name, value]) => `${name}: ${value}`).join(', '))
   $('link').href = link()

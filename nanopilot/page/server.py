@@ -286,7 +286,7 @@ class Site:
     def annotated(self, drive):
         act, path = np.array(drive.act), np.array(drive.path)
         T = min(len(act), len(path) - 1)  # a step may be going on
-        asked = {'prompt': drive.read, 'understood': drive.understood or None, 'bd': drive.bd}
+        asked = {'prompt': drive.read, 'understood': drive.understood or None, 'sure': drive.sure, 'bd': drive.bd}
         episode = {**asked, 'act': act[:T], 'path': path[: T + 1]}
         return annotated(self.sessions.drives.policy, [episode])[0]
 

@@ -174,6 +174,7 @@ class Session:
                         'read_as': drive.read_as,
                         **drive.asked,
                         'understood': drive.understood,
+                        'sure': drive.sure,
                     },
                     'path': drive.path if page.bd_is_point else [],  # only grows in an episode: `steps` of it are news
                     'steps': len(drive.act),
