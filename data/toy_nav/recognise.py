@@ -139,7 +139,7 @@ def with_prohibitions(text):
 
 
 def shortened(text, phrase):
-    """what was found before may have been a part of it: then nothing is left to replace"""
+    """a forbidden mark in the place of a phrase, where the text still has it: another may have been a part of it"""
     parts = []
     behind = 0
     for start, end, (mark, *_) in Sentence(text).matches(phrase):
