@@ -10,6 +10,7 @@ import io
 import math
 import re
 from difflib import SequenceMatcher, get_close_matches
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -36,7 +37,7 @@ class Tokenizer:
         self.known = sorted(known)
         self.marks = [mark for mark in MARKS if mark in known]
         self.words = set(known).difference(MARKS)
-        self.sorted_words = sorted(self.words)
+        self.sorted_words = tuple(sorted(self.words))
         self.ids_of = {}  # of words that were encoded before
         self.load(**options)
 
@@ -119,19 +120,21 @@ class Tokenizer:
 
     def misspelt(self, text):
         """words that no training text had, but that look like one that did -> {'frigde': 'fridge'}"""
-        corrections = {}
-        for word in self.unknown(text):
-            if len(word) < 3:
-                continue
-            for known in get_close_matches(word, self.sorted_words, 1, 0.7):
-                if is_typo(word, known):
-                    corrections[word] = known
-        return corrections
+        typed_for = {word: spelled(word, self.sorted_words) for word in self.unknown(text)}
+        return {word: known for word, known in typed_for.items() if known}
 
 
 def replaced(text, others):
     """a text with others, {word in lower case: what stands in its place, None: nothing does}"""
     return re.sub(r'\w+', lambda m: others.get(m[0].lower()) or m[0], text)
+
+
+@lru_cache(maxsize=10_000)
+def spelled(word, known):
+    """the one of a tuple of known words that a word was typed for, '' where it is none"""
+    if len(word) < 3:
+        return ''
+    return next((other for other in get_close_matches(word, known, 1, 0.7) if is_typo(word, other)), '')
 
 
 def is_typo(word, known):

@@ -24,6 +24,7 @@ from nanopilot.ways import (
     DRAWN,
     Way,
     also_drawn,
+    free_rows,
     free_sentences,
     its_prompt,
     no_prompt,
@@ -252,11 +253,11 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at
         shuffled = [episodes[i] for i in rng.permutation(len(episodes))]
         of_source = [e for e in shuffled if e['source'] == source]
         ways[source] = ways_of_asking(policy, of_source, n_episodes, seed, rng)
-    free = [free_sentences(policy, split.split)]
-    if split.split == 'test':
-        free.append(free_sentences(policy, 'last', 'free sentences written last'))
-    others = [OFFLINE, *environments] + ['returns'] * has_returns + [way.name for way in free if way.episodes]
-    check_rows(only, [w.name for some in ways.values() for w in some] + others)
+    typed = free_rows(policy, split.split)
+    free = [free_sentences(policy, which, name) for name, which in typed.items() if not only or name in only]
+    others = {OFFLINE, *environments, *typed} - {way.name for way in free if not way.episodes}
+    others |= {'returns'} if has_returns else set()
+    check_rows(only, {way.name for some in ways.values() for way in some} | others)
 
     chosen = {s: [way for way in ways[s] if way.episodes and (not only or way.name in only)] for s in sources}
     asked = [(source, way) for source in sources for way in also_drawn(chosen[source], drawn_at)]
@@ -268,7 +269,7 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at
             first = [with_rollout(e, some[0], verdict[0]) for e, some, verdict in zip(way.episodes, driven, verdicts)]
             kinds[source] = dict(Counter(r['kind'] for r in first if r['kind']).most_common())
             drawn += first
-    for way in also_drawn([way for way in free if not only or way.name in only], drawn_at):
+    for way in also_drawn(free, drawn_at):
         rows += score_kinds(policy, way, samples, **sampling)
     # where nothing but a seed is asked, the test's seeds are not those that train.py has logged scores of
     fresh = {**sampling, 'seed': seed + TEST_SEEDS} if split.split == 'test' else sampling

@@ -107,15 +107,28 @@ def ways_in_words(policy, known, longer, n, seed, rng):
     return ways
 
 
+def reads_free_sentences(policy):
+    return policy.config.text_len > 0 and hasattr(dataset_of(policy), 'free_sentences')
+
+
+def free_rows(policy, split):
+    """rows of what people typed, for a split -> {name: which of the data set's sentences it asks}"""
+    if not reads_free_sentences(policy):
+        return {}
+    rows = {'free sentences': split}
+    if split == 'test':
+        rows['free sentences written last'] = 'last'
+    return rows
+
+
 def free_sentences(policy, split, name='free sentences'):
     """
     what people typed, all that the data set has for a split; no episode shows it done. One that is too long for the
     policy is driven without a prompt: it is not carried out, and counts
     """
-    dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
     sentences = []
-    if policy.config.text_len and hasattr(dataset, 'free_sentences'):
-        sentences = dataset.free_sentences(split, kwargs)
+    if reads_free_sentences(policy):
+        sentences = dataset_of(policy).free_sentences(split, policy.data_spec['env_kwargs'])
     prompts = [s['text'] if policy.fits(s['text']) else None for s in sentences]
     unknown = {'bd': None, 'path': None, 'seed': 0}
     return Way(name, [{**s, **unknown, 'prompt': prompt} for s, prompt in zip(sentences, prompts)])
