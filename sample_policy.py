@@ -36,7 +36,7 @@ from nanopilot import evaluate as evaluation
 from nanopilot import judge as judging
 from nanopilot.page import space
 from nanopilot.policy import Policy
-from nanopilot.requests import check_request, how_sure, numbers, read_requests, warn
+from nanopilot.requests import check_request, numbers, read_requests, understood, warn
 from nanopilot.rollout import BATCH_SIZE, annotated, dataset_of, draw, for_json, rollout
 
 # ------------------------------------------------------------------------------
@@ -96,14 +96,14 @@ def drive(policy):
     requests = [(check_request(policy, text, target), target) for text, target in requests]
     said = {}
     if policy.config.say_len:
-        said = {text: (policy.understood(text), how_sure(policy, text)) for text, _ in requests if text}
+        said = {text: understood(policy, text) for text, _ in requests if text}
     requests = [request for request in requests for _ in range(num_samples)]
     started = time.time()
     episodes = rollout(policy, *zip(*requests), seed + np.arange(len(requests)), **sampling)
     seconds = time.time() - started
     for e, (text, target) in zip(episodes, requests):
-        understood, sure = said.get(text, (None, None))
-        e |= {'prompt': text, 'understood': understood, 'sure': sure, 'bd': target}
+        meaning, sure = said.get(text, (None, None))
+        e |= {'prompt': text, 'understood': meaning, 'sure': sure, 'bd': target}
     episodes = annotated(policy, episodes)
     for e in episodes:
         if e['understood']:

@@ -22,7 +22,7 @@ from data.text import pad_prompts
 from nanopilot.checkpoint import find_checkpoint, read_file
 from nanopilot.episodes import Episodes
 from nanopilot.kv_cache import KVCache, by_columns
-from nanopilot.saying import probability, say
+from nanopilot.saying import likeliest, probability, say
 
 
 class Policy(Episodes):
@@ -71,6 +71,11 @@ class Policy(Episodes):
     def how_sure(self, prompt):
         """the probability of what the policy says of a prompt, float: about how often it is right"""
         return probability(self.model, self.tokens(prompt), self.asked([prompt])[0])
+
+    def readings(self, prompt, n=3):
+        """the likeliest things that the policy might say of a prompt -> [(text, probability), ..]"""
+        found = likeliest(self.model, self.tokens(prompt), n)
+        return [(self.tokenizer.decode(ids), probability) for ids, probability in found]
 
     def inputs(self, array):
         return torch.from_numpy(array).to(self.device)

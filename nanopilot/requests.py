@@ -113,12 +113,13 @@ def check_one(policy, prompt, bd):
         warn(f'words never seen are read as known ones of like meaning after {INSTALL}')
 
 
-def how_sure(policy, prompt):
-    """what Policy.how_sure returns of a prompt; warns where it is little"""
-    sure = policy.how_sure(prompt)
+def understood(policy, prompt):
+    """-> what a policy says of a prompt, and how sure it is; where it is not, warns, and says what else may be meant"""
+    said, sure = policy.understood(prompt), policy.how_sure(prompt)
     if sure < UNSURE:
-        warn(f'it is only {sure:.0%} sure of what {prompt!r} means. Say it in other words')
-    return sure
+        others = [f'"{other}" ({p:.0%})' for other, p in policy.readings(prompt) if other != said]
+        warn(f'it is only {sure:.0%} sure of what {prompt!r} means. Say it in other words, or as {" or ".join(others)}')
+    return said, sure
 
 
 def warn(text):

@@ -8,6 +8,8 @@ One GPT does both. So reading is taught by words, on as many texts as there are,
 a policy has understood is no secret (an inner monologue before acting: Huang et al., arXiv 2207.05608).
 """
 
+import math
+
 import torch
 import torch.nn as nn
 from torch.nn import functional as F
@@ -112,6 +114,25 @@ def probability(gpt, prompt, said):
     x = saying.read(gpt, torch.tensor([[*prompt, *said[:-1]]], device=device))
     log_p = saying.logits(gpt, x[0, len(prompt) - 1 :]).float().log_softmax(-1)
     return log_p[range(len(said)), said].sum().exp().item()
+
+
+@torch.inference_mode()
+def likeliest(gpt, prompt, n):
+    """the n likeliest things to say of a prompt, a list of ids, by beam search -> [(ids, probability), ..]"""
+    saying, device = gpt.aux['saying'], gpt.wte.weight.device
+    ended, going = [], [([], 0.0)]
+    for _ in range(saying.say_len):
+        x = saying.read(gpt, torch.tensor([prompt + said for said, _ in going], device=device))
+        log_p, token = saying.logits(gpt, x[:, -1]).float().log_softmax(-1).topk(n)
+        grown = []
+        for (said, p), more, tokens in zip(going, log_p.tolist(), token.tolist()):
+            grown += [([*said, t], p + q) for t, q in zip(tokens, more)]
+        best = sorted([*ended, *grown], key=lambda one: -one[1])[:n]
+        ended = [one for one in best if one[0][-1] == END]
+        going = [one for one in best if one[0][-1] != END]
+        if not going:
+            break
+    return [(said, math.exp(p)) for said, p in best]
 
 
 def up_to_end(ids):

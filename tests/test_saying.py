@@ -1,5 +1,6 @@
 """A policy that says a prompt in plain words and acts on them: nanopilot/saying.py, and the plain words of toy_nav."""
 
+import copy
 import dataclasses
 import re
 
@@ -21,7 +22,7 @@ from nanopilot.onnx_export import export
 from nanopilot.onnx_policy import OnnxPolicy
 from nanopilot.page.drives import Drive, Drives
 from nanopilot.policy import Policy
-from nanopilot.saying import probability, say, up_to_end
+from nanopilot.saying import likeliest, probability, say, up_to_end
 
 SAY = ['--say_len=64', '--more_texts=4']
 FAST = ['--max_iters=40', '--learning_rate=1e-2', '--warmup_iters=5', '--ema_decay=0']
@@ -64,6 +65,19 @@ def test_how_sure_it_is_is_the_product_of_the_tokens_probabilities(gpt):
         x = gpt.aux['saying'].read(gpt, torch.tensor([prompt + said[:i]]))
         expected *= gpt.aux['saying'].logits(gpt, x[0, -1]).softmax(-1)[token].item()
     assert probability(gpt, prompt, said) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_likeliest_things_to_say_are_those_of_all_that_could_be(gpt):
+    """all sequences of up to two tokens, one by one; a beam as wide as the vocabulary misses none of them"""
+    prompt = [7, 8, END]
+    gpt = copy.deepcopy(gpt)
+    gpt.aux['saying'].say_len = 2
+    tokens = range(gpt.config.vocab_size)
+    all_of_them = [[END], *([a, b] for a in tokens if a != END for b in tokens)]
+    expected = sorted((probability(gpt, prompt, said), said) for said in all_of_them)[:-4:-1]
+    found = likeliest(gpt, prompt, gpt.config.vocab_size)[:3]
+    assert [said for said, _ in found] == [said for _, said in expected]
+    assert [p for _, p in found] == pytest.approx([p for p, _ in expected], rel=1e-3)
 
 
 def test_what_is_said_is_what_it_says_when_all_is_computed_anew(gpt):
