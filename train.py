@@ -28,7 +28,7 @@ from nanopilot.policy import Policy
 out_dir = 'out'
 eval_interval = 2000  # steps between validations, each with a checkpoint
 eval_batches = 8  # batches a validation
-rollouts = 100  # validation prompts to act on at every validation: to be seen, `best` is the lowest loss
+rollouts = 100  # prompts of validation, and of people, to act on each time: to be seen, `best` is the lowest loss
 keep_last = 2  # checkpoints that are kept, beside the best
 keep_every = 0  # steps between checkpoints that are kept for good, a multiple of eval_interval; 0: none is
 log_interval = 100  # steps between log lines

@@ -153,15 +153,17 @@ def rollout_score(policy, split, n, seed=1337):
 
 def rollout_scores(policy, split, n, seed=1337):
     """
-    what train.py logs of rollouts -> {'rollout': rollout_score, 'free': the success of what people typed, where the
-    data set has that}
+    what train.py logs of n rollouts -> {'rollout': rollout_score, 'free': the success of n of what people typed, where
+    the data set has that}
     """
     if not scores_rollouts(policy):
         return {}
     scores = {'rollout': rollout_score(policy, split, n, seed)}
     free = free_sentences(policy, split.split)
     if free.episodes:
-        scores['free'] = score(policy, free, seed=seed)[0]['success']['mean']
+        some = np.random.default_rng(seed).permutation(len(free.episodes))[:n]
+        way = Way(free.name, [free.episodes[i] for i in some])
+        scores['free'] = score(policy, way, seed=seed)[0]['success']['mean']
     return scores
 
 

@@ -170,10 +170,10 @@ def test_rollouts_are_logged_and_change_nothing_else(train, tmp_path, monkeypatc
 
 
 def test_rollouts_are_driven(train, tmp_path, capsys):
-    """for validation prompts, and for all that people typed, of the half for choosing"""
+    """for validation prompts, and for as many that people typed, of those for choosing"""
     train('out', '--max_iters=1', '--rollouts=4')
     row = log(tmp_path / 'out')[-1]
-    assert row['rollout'] in (0, 0.25, 0.5, 0.75, 1) and (120 * row['free']).is_integer()
+    assert {row['rollout'], row['free']} <= {0, 0.25, 0.5, 0.75, 1}
     assert f'| free sentences {row["free"]:.3f}' in capsys.readouterr().out
 
 
