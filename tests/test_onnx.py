@@ -35,7 +35,7 @@ CASES = {  # 5 steps are in view, or 20: then room is made for more on the way
     'sum, kmeans': {'head': 'kmeans', 'fuse': 'sum', 'block_size': 20 + 5},
     'sum, no past actions': {'fuse': 'sum', 'past_actions': False, 'block_size': 20 + 20, 'chunk': 1},
     'sum, estimate and hidden': {'n_privileged': 2, 'n_hidden': 3, 'fuse': 'sum', 'block_size': 20 + 5},
-    'bins': {'fuse': 'bins', 'head': 'tokens', 'chunk': 1, 'block_size': 20 + 4 * 20},
+    'bins': {'n_layer': 2, 'fuse': 'bins', 'head': 'tokens', 'chunk': 1, 'block_size': 20 + 4 * 20},
     'no bd, no words': {'n_bd': 0, 'text_len': 0, 'fuse': 'sum', 'block_size': 5},
 }
 
