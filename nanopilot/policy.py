@@ -69,13 +69,15 @@ class Policy(Episodes):
         return say(self.model, prompts)
 
     def how_sure(self, prompt):
-        """the probability of what the policy says of a prompt, float: about how often it is right"""
-        return probability(self.model, self.tokens(prompt), self.asked([prompt])[0])
+        """-> what the policy says of a prompt, as understood(), and its probability: about how often that is right"""
+        ids = self.tokens(prompt)
+        (said,) = self.say([ids])
+        return self.tokenizer.decode(said), probability(self.model, ids, said)
 
     def readings(self, prompt, n=3):
         """the likeliest things that the policy might say of a prompt -> [(text, probability), ..]"""
         found = likeliest(self.model, self.tokens(prompt), n)
-        return [(self.tokenizer.decode(ids), probability) for ids, probability in found]
+        return [(self.tokenizer.decode(ids), p) for ids, p in found]
 
     def inputs(self, array):
         return torch.from_numpy(array).to(self.device)

@@ -115,7 +115,7 @@ def check_one(policy, prompt, bd):
 
 def understood(policy, prompt):
     """-> what a policy says of a prompt, and how sure it is; where it is not, warns, and says what else may be meant"""
-    said, sure = policy.understood(prompt), policy.how_sure(prompt)
+    said, sure = policy.how_sure(prompt)
     if sure < UNSURE:
         others = [f'"{other}" ({p:.0%})' for other, p in policy.readings(prompt) if other != said]
         warn(f'it is only {sure:.0%} sure of what {prompt!r} means. Say it in other words, or as {" or ".join(others)}')

@@ -233,9 +233,9 @@ def kinds():
 
 @lru_cache(maxsize=1)
 def patterns():
-    """what cues look like before a place and behind one; place words: of places, but their names"""
+    """what cues look like before a place and behind one"""
     cues = read('cues')
-    spots = either({word for text in strings(place_phrases()) for word in re.findall(r'[a-z]+', text)})
+    spots = either(spot_words())
     verbs = {word for verb in strings(read('verbs')['verbs']) for word in verb.replace(',', '').split()}
     words = [cue for cue in kinds() if cue[0].isalpha()]
     with_article = [word for word in words if word.endswith((' that', ' this'))]  # after that, but not after that bed
@@ -248,9 +248,18 @@ def patterns():
         'first after': re.compile(rf'\s(?:{either(cues["first after"])})(?! to\b)(?!\w)'),
         'and': re.compile(rf',? (?:and|or|nor) (?:(?:{spots}) )*'),
         'more': re.compile(rf'\b(?!(?:{ARTICLES}|{spots})\b)\w'),
-        'place words': f'{ARTICLES}|{spots}',
         'narrows': re.compile(rf' (?:on|in|within|inside) {THE}'),
     }
+
+
+@lru_cache(maxsize=1)
+def place_words():
+    """words of places, but their names"""
+    return spot_words() | set(ARTICLES.split('|'))
+
+
+def spot_words():
+    return {word for text in strings(place_phrases()) for word in re.findall(r'[a-z]+', text)}
 
 
 def place_phrases():

@@ -8,7 +8,7 @@ from collections import defaultdict
 from functools import lru_cache
 
 from data.toy_nav.phrases import read, third_person
-from data.toy_nav.reading import ARTICLES, FORBIDDEN, MARKS, forbidden, patterns, plain
+from data.toy_nav.reading import ARTICLES, FORBIDDEN, MARKS, forbidden, place_words, plain
 
 ORDERS = ('one people', 'whole people', 'both people', 'tile both people')
 SIGNS = {'clause': '. ', 'part': ' '}  # of prohibitions
@@ -44,8 +44,11 @@ class Sentence:
         self.ahead = [self.leads_to_place(i) for i in range(len(self.tokens))]
 
     def leads_to_place(self, i):
-        token, after = self.tokens[i], self.text[self.found[i].end() :]
-        if token not in place_words() or not re.match(rf' (?:\w|{MARKS})', after):
+        token = self.tokens[i]
+        if token not in place_words():
+            return False
+        after = self.text[self.found[i].end() :]
+        if not re.match(rf' (?:\w|{MARKS})', after):
             return False
         return token not in ('that', 'this') or not re.match(f' (?:{ARTICLES}) ', after)  # after that, the bed
 
@@ -77,11 +80,6 @@ class Sentence:
 
 
 @lru_cache(maxsize=1)
-def place_words():
-    return set(patterns()['place words'].split('|'))
-
-
-@lru_cache(maxsize=1)
 def orders():
     return by_word([Phrase(text) for name in ORDERS for text in read('people')[name]])
 
@@ -110,9 +108,9 @@ def found_in(text, phrases):
     words = dict.fromkeys(['', *sentence.tokens])  # in the order of the text: which phrase is found is no chance
     candidates = [phrase for word in words for phrase in phrases.get(word, []) if words.keys() >= {*phrase.words}]
     for phrase in sorted(candidates, key=lambda phrase: -len(phrase.words)):
-        for _, _, marks in sentence.matches(phrase):
-            yield phrase, marks
-            break
+        first = next(sentence.matches(phrase), None)
+        if first:
+            yield phrase, first[-1]
 
 
 def recognised(text):

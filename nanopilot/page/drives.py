@@ -100,8 +100,8 @@ class Drives:
         if prompt:
             drive.read = self.policy.as_read(prompt)
         if prompt and self.policy.config.say_len:
-            drive.read = drive.understood = self.policy.understood(prompt)
-            drive.sure = self.policy.how_sure(prompt)
+            drive.understood, drive.sure = self.policy.how_sure(prompt)
+            drive.read = drive.understood
 
     def tell(self, drive):
         """the policy begins an episode with the request as it is"""
