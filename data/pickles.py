@@ -1,6 +1,6 @@
 """
-Pickles as people have them, read without executing anything: `contents(file)`. What that yields is made into arrays,
-in a process of its own, by pickled.py.
+Pickles as people have them, read without executing anything: `contents(file)`. pickled_trajectories.py calls it, in a
+process with limits on its memory and time, and makes arrays of what it yields.
 
 A pickle is a program. Here its calls reach nothing but plain containers and the stand-ins below, which keep what
 numpy's arrays are made of as data; arrays are made of it afterwards, of numbers only. Whatever else a pickle names ends

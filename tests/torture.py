@@ -194,10 +194,10 @@ def save_small_archive(file):
 def read_pickle(data):
     import io
 
-    from data import pickled, pickles
+    from data import pickled_trajectories, pickles
 
     try:
-        pickled.trajectories(pickles.Reader(io.BytesIO(data), encoding='latin1').load())
+        pickled_trajectories.trajectories(pickles.Reader(io.BytesIO(data), encoding='latin1').load())
     except Exception as e:  # its process turns all of them into one line
         raise ValueError(str(e).partition('\n')[0]) from None
 

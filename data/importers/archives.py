@@ -13,7 +13,7 @@ its name; what was understood of it is printed before anything is written. Nothi
 | `lerobot.py` | folders of LeRobot, v2.0, v2.1 and v3.0 |
 | `ribs.py` | solutions of pyribs, with a rollout |
 | `npz.py` | npz: D4RL's keys, Stable-Baselines, imitation |
-| `../pickled.py` | pickles, joblib, torch.save, .npy with objects |
+| `../pickled_trajectories.py` | pickles, joblib, torch.save, .npy with objects |
 """
 
 import glob

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from data.importers import hdf5, npz, tables
 from data.importers.lerobot import LeRobot
 from data.importers.minari import Minari, is_minari
-from data.pickled import Pickle
+from data.pickled_trajectories import Pickle
 
 UNREADABLE = {
     tables.LFS: tables.LFS_CURE,

@@ -1,6 +1,6 @@
 """
-Trajectories in pickles: `Pickle`, a source for data/importers. `python -m data.pickled FILE FOLDER`, which it calls,
-reads a file (pickles.py) in a process of its own, with limits on its memory and time, and writes arrays to a folder.
+Trajectories in pickles: `Pickle`, a source for data/importers. `python -m data.pickled_trajectories FILE FOLDER`, which
+it calls, reads a file (pickles.py) in a process with limits on its memory and time, and writes arrays to a folder.
 
 What a file may hold: a dict of columns, a list of dicts, a dict of dicts, lists of tuples, or lists of lists of them.
 What the columns mean is found out elsewhere: data/importers/trajectories.py.
@@ -16,6 +16,7 @@ import numpy as np
 
 from data.pickles import Array, contents
 
+ROOT = Path(__file__).parent.parent
 MEMORY = 4 << 30  # bytes, of the process that reads
 SECONDS = 300  # of its CPU time
 TUPLES = (4, 5, 6)  # lengths of tuples that can be told apart
@@ -246,8 +247,8 @@ def run_process(file, folder):
     """read a file in the limited process, which writes to `folder`; ValueError"""
     try:
         process = subprocess.run(
-            [sys.executable, '-m', 'data.pickled', str(Path(file).resolve()), str(folder)],
-            cwd=Path(__file__).parent.parent,
+            [sys.executable, '-m', 'data.pickled_trajectories', str(Path(file).resolve()), str(folder)],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=2 * SECONDS,
@@ -256,7 +257,8 @@ def run_process(file, folder):
         raise ValueError(f'{file}: reading it took longer than {2 * SECONDS} s. Split it into smaller files') from None
     if process.returncode:
         lines = process.stderr.strip().splitlines() or [f'it took more than {MEMORY >> 30} GB or {SECONDS} s']
-        raise ValueError(f'{file} cannot be read: {lines[-1]}. Pickles hold lists of trajectories, see data/pickled.py')
+        cure = f'Pickles hold lists of trajectories, see {Path(__file__).relative_to(ROOT)}'
+        raise ValueError(f'{file} cannot be read: {lines[-1]}. {cure}')
 
 
 if __name__ == '__main__':
