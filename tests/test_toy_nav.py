@@ -496,6 +496,14 @@ def test_the_driver_puts_right_what_a_policy_began(what, demos, kwargs):
     assert all(np.array_equal(a['act'], b['act']) for a, b in zip(episodes, again, strict=True))
 
 
+def test_requests_in_words_alone_name_no_place_at_times(kwargs):
+    drawn = [toy_nav.words_only(np.random.default_rng(i), kwargs, 8) for i in range(300)]
+    nothing = [notes for notes in drawn if toy_nav.plain(notes['asked'], False) == '']
+    assert 0 < len(nothing) < 20
+    assert all(len(set(notes['text'])) == 8 and not notes['loose'] for notes in nothing)
+    assert len({notes['group'] for notes in nothing}) > 1  # not all of them fall into another split
+
+
 # ------------------------------------------------------------------------------
 # sentences of people
 
@@ -503,7 +511,7 @@ def test_the_driver_puts_right_what_a_policy_began(what, demos, kwargs):
 def test_a_free_sentence_is_in_one_half_and_is_scored_without_an_episode(kwargs):
     halves = {split: toy_nav.free_sentences(split, kwargs) for split in ('val', 'test', 'last')}
     texts = {split: {s['text'] for s in half} for split, half in halves.items()}
-    assert [len(t) for t in texts.values()] == [120, 616, 97] and len(set.union(*texts.values())) == 833
+    assert [len(t) for t in texts.values()] == [120, 713, 100] and len(set.union(*texts.values())) == 933
     path = np.full((400, 2), 50.0)
     for sentence in halves['val']:
         alone = toy_nav.score(sentence['request'], path, None, kwargs)

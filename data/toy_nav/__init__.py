@@ -13,7 +13,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from data.metrics import lcs_f1
-from data.toy_nav import llm, reports
+from data.toy_nav import llm, phrases, reports
 from data.toy_nav.env import ToyNav, ToyNavVec
 from data.toy_nav.itinerary import MAX_PLACES, Itinerary, any_itinerary, descriptions, from_visits
 from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
@@ -31,6 +31,7 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
 COLLECT_VERSION = 6  # raised when collect() makes other episodes than before: older archives are made again
 VARIANTS = {'random starts': {'start_anywhere': True}}  # other environments to score a policy in
 FREE_SENTENCES = Path(__file__).parent / 'free_sentences.jsonl'  # of people, with what they mean: 'dev', 'test', 'last'
+NOTHING = 0.02  # share of requests in words alone that name no place
 CHANGED_AT = (50, 100)  # steps between which a row of --eval asks for something else: there are 300 left to do it
 QD_SOURCE = 'elites'  # which of the sources is a quality-diversity archive
 SCORES = {  # of score(): column heads
@@ -135,8 +136,18 @@ def describe(episode, rng, kwargs, n=8):
 
 
 def words_only(rng, kwargs, n=8):
-    """any request, in words: what describe() returns of it, without an episode that carries it out"""
+    """any request, in words: what describe() returns of it, without an episode that carries it out; at times none"""
+    if rng.random() < NOTHING:
+        return no_request(rng, n)
     return in_words(any_itinerary(rng, places(kwargs)), rng, n)
+
+
+def no_request(rng, n):
+    """what people say to a robot without naming a place of the room: of this it says nothing"""
+    known = phrases.read('nothing')['train']
+    texts = [str(text) for text in rng.choice(known, min(n, len(known)), replace=False)]
+    group = texts[0]  # any: what is kept for testing is other texts
+    return {'asked': Itinerary(()).to_json(), 'group': group, 'names': [], 'text': texts, 'loose': []}
 
 
 def in_words(itinerary, rng, n):

@@ -20,7 +20,7 @@ from data.toy_nav.world import COMPASS, STAND
 
 ORDERED = {'then', 'before', 'after'}  # cues of `reading` after which a verb with -ing is no more than a verb
 CONJUNCTIONS = {*ORDERED, 'stop', 'back', 'first'}  # .. without verbs
-FORBIDDEN = ('tile', 'at', 'side')  # kinds of places that may be forbidden, each about as often
+AVOIDABLE = ('tile', 'at', 'side')  # kinds of places, each forbidden about as often
 MAX_PLACES = 4  # of itineraries that are driven in training: longer ones are for testing
 SAID_PLACES = [0.15, 0.2, 0.2, 0.2, 0.25]  # share of 1 .. 5 places in itineraries that are words alone
 SAID_AVOID = [0.55, 0.35, 0.1]  # .. of 0 .. 2 to avoid
@@ -59,7 +59,9 @@ class Itinerary:
         return Itinerary(tuple(places), avoid=tuple(avoid))
 
     def plain(self):
-        """in plain words: go to the fan, then north of the bed, but avoid the red tile"""
+        """in plain words: go to the fan, then north of the bed, but avoid the red tile; of no place nothing"""
+        if not self.places:
+            return ''
         text = 'go to ' + ', then '.join(map(str, self.places))
         if self.loose:
             text = f'end up at {self.places[-1]}'
@@ -158,7 +160,7 @@ def any_itinerary(rng, places):
     drawn = {}  # in their order
     while len(drawn) < n + n_avoid:
         place = places.draw(rng)
-        if len(drawn) < n or place.kind in FORBIDDEN:
+        if len(drawn) < n or place.kind in AVOIDABLE:
             drawn.setdefault(place)
     return Itinerary(tuple(drawn)[:n], avoid=tuple(drawn)[n:])
 

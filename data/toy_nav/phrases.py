@@ -9,6 +9,7 @@ Itineraries in words. The phrases are data, in language/:
     people.json    complete sentences, and ways to forbid, by writers who had seen none of these files
     plain.json     the few phrases of the versions before: PLAIN of the sentences are made of them
     held_out.json  phrases for testing, in the place of those of the same name
+    nothing.json   what people say that names no place
     cues.json      what the parser looks for
 
 A phrase is for something, and for a style or a family of styles: 'join short'. It has slots: `{go:front}` is a verb of
@@ -236,8 +237,8 @@ class Speaker:
         if self.article == 'the ':
             return text
         if not self.article:
-            return text.replace('the ', '')
-        return self.article.join(text.rsplit('the ', 1))  # the north side of that bed
+            return re.sub(r'\bthe ', '', text)
+        return re.sub(r'\bthe (?!.*\bthe )', self.article, text)  # the north side of that bed
 
     def tile(self, text, colour):
         self.said_tile = True
@@ -348,8 +349,8 @@ def sentence(itinerary, style, draw, held_out=False):
 
 
 def all_words():
-    """every phrase and word of language/, slots left out"""
-    files = [read(file.stem) for file in sorted(FOLDER.glob('*.json'))]
+    """every phrase and word of language/, slots left out, but of what names no place"""
+    files = [read(file.stem) for file in sorted(FOLDER.glob('*.json')) if file.stem != 'nothing']
     return re.sub('{.*?}', ' ', ' '.join(strings([{**file, 'about': ''} for file in files])))
 
 

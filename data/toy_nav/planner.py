@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from data.toy_nav.itinerary import FORBIDDEN, Itinerary
+from data.toy_nav.itinerary import AVOIDABLE, Itinerary
 
 COMFORT = 5.0  # units from a wall below which a path gets dearer
 BERTH = 7.0  # units that a path keeps from what is to be avoided; up to twice as many where there is room
@@ -251,10 +251,10 @@ def forbid(itinerary, rng, planner, start, on_the_way=True):
     candidates = []
     for place in places.all:
         mask = places.mask(place).ravel()
-        if place.kind in FORBIDDEN and mask[route].any() == on_the_way and not (mask & needed).any():
+        if place.kind in AVOIDABLE and mask[route].any() == on_the_way and not (mask & needed).any():
             candidates.append(place)
     candidates = [candidates[i] for i in rng.permutation(len(candidates))]
-    kinds = list(rng.permutation(FORBIDDEN))
+    kinds = list(rng.permutation(AVOIDABLE))
     for place in sorted(candidates, key=lambda place: kinds.index(place.kind)):
         forbidden = Itinerary(itinerary.places, avoid=(place,))
         _, label = planner.graph_around(forbidden.avoid)
