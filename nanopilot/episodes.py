@@ -38,9 +38,10 @@ import numpy as np
 
 from data.metrics import to_go
 from data.nearest_words import PromptReader
-from data.text import NOT_GIVEN, words
+from data.text import END, NOT_GIVEN, words
 from nanopilot.requests import check_requests
 
+REMEMBERED = 10_000  # prompts of which it is remembered what was said
 FAR = 100.0  # standard deviations from the mean of training: an observation that is further off is a mistake
 MIN_STD = 0.1  # .. which are taken to be at least that large
 
@@ -94,6 +95,7 @@ class Episodes:
         self.obs_kinds = all_kinds[self.obs_columns]  # (n_obs,), of ids; 0: a number
         self.discrete = discrete
         self.cache = None
+        self.said = {}  # ids of prompts: those of what it said of them
 
     # ------------------------------------------------------------------------------
     # requests
@@ -111,9 +113,14 @@ class Episodes:
     def asked(self, prompts):
         """str or None each -> the ids to act on: of the prompt, or of what the policy says of it, if it does"""
         tokens = [self.tokens(prompt) for prompt in prompts]
-        if self.config.say_len:
-            return self.say(tokens)
-        return tokens
+        if not self.config.say_len:
+            return tokens
+        if len(self.said) > REMEMBERED:
+            self.said.clear()
+        new = [ids for ids in dict.fromkeys(map(tuple, tokens)) if ids not in self.said]
+        if new:
+            self.said |= zip(new, self.say(list(map(list, new))))
+        return [self.said[tuple(ids)] for ids in tokens]
 
     def understood(self, prompt):
         """-> what the policy says of a prompt, str: what it has understood, in plain words"""
@@ -146,6 +153,8 @@ class Episodes:
         if not words(prompt) - set(unknown) and not any(unknown.values()):
             known = ', '.join(self.tokenizer.sorted_words)
             raise ValueError(f'the policy knows no word of {prompt!r}. It knows: {known}')
+        if self.config.say_len and self.asked([prompt]) == [[END]]:
+            raise ValueError(f'{prompt!r} asks for nothing that the policy knows. Ask for something else, or otherwise')
         return unknown
 
     def check_bd(self, bd):

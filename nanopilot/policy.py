@@ -70,9 +70,8 @@ class Policy(Episodes):
 
     def how_sure(self, prompt):
         """-> what the policy says of a prompt, as understood(), and its probability: about how often that is right"""
-        ids = self.tokens(prompt)
-        (said,) = self.say([ids])
-        return self.tokenizer.decode(said), probability(self.model, ids, said)
+        (said,) = self.asked([prompt])
+        return self.tokenizer.decode(said), probability(self.model, self.tokens(prompt), said)
 
     def readings(self, prompt, n=3):
         """the likeliest things that the policy might say of a prompt -> [(text, probability), ..]"""

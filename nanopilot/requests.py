@@ -91,6 +91,7 @@ def check_requests(policy, n, prompts=None, bds=None):
     if bds is not None and None in numbers and policy.config.n_bd and not policy.config.text_len:
         known = ', '.join(policy.data_spec['bd_names'])
         raise ValueError(f'nothing is asked of row {numbers.index(None)}. Give a bd for each row: {known}')
+    policy.asked(texts)  # many at once, and remembered
     for text, bd in dict.fromkeys(zip(texts, numbers)):  # each once
         check_one(policy, text, bd and list(bd))
 
@@ -117,9 +118,17 @@ def understood(policy, prompt):
     """-> what a policy says of a prompt, and how sure it is; where it is not, warns, and says what else may be meant"""
     said, sure = policy.how_sure(prompt)
     if sure < UNSURE:
-        others = [f'"{other}" ({p:.0%})' for other, p in policy.readings(prompt) if other != said]
-        warn(f'it is only {sure:.0%} sure of what {prompt!r} means. Say it in other words, or as {" or ".join(others)}')
+        others = [f'as "{other}" ({p:.0%})' for other, p in other_meanings(policy, prompt, said, sure)]
+        cure = ' or '.join(['Say it in other words', *others])
+        warn(f'it is only {sure:.0%} sure of what {prompt!r} means. {cure}')
     return said, sure
+
+
+def other_meanings(policy, prompt, said, sure):
+    """-> [(text, probability), ..]: what may be meant by a prompt beside what a policy says of it, if it is not sure"""
+    if sure >= UNSURE:
+        return []
+    return [(text, p) for text, p in policy.readings(prompt) if text not in ('', said)]
 
 
 def warn(text):

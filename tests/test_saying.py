@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from model import GPT, GPTConfig
 from nanopilot.onnx_export import export
 from nanopilot.onnx_policy import OnnxPolicy
 from nanopilot.page.drives import Drive, Drives
+from nanopilot.page.sessions import Session
 from nanopilot.policy import Policy
 from nanopilot.saying import likeliest, probability, say, up_to_end
 
@@ -164,8 +166,10 @@ def test_words_without_episodes_are_only_read(tmp_path, places):
     data = Prepared(tmp_path / 'p', 'train')
     n_shown, n = data.episode_text[-1], len(data.text_start) - 1
     assert n > n_shown + 200 and len(data.episode_text) == len(data) + 1
-    for k in range(n_shown, n):
-        said = parse(data.tokenizer().decode(list(data.plain(k))), places)
+    plain_words = [data.tokenizer().decode(list(data.plain(k))) for k in range(n_shown, n)]
+    assert 0 < plain_words.count('') < 40  # of what names no place
+    for said in filter(None, plain_words):
+        said = parse(said, places)
         asked = Itinerary(said.places)  # a reading of plain words, which are those of an itinerary
         assert said.loose or Splits(0.1, 0.2, 0.05, 1337).fraction('group', str(asked)) >= 0.3
     batches = Batches(data, 0, 1, 8, 2, 8, 1, say_len=64, more_texts=50)
@@ -208,7 +212,8 @@ def test_it_acts_on_what_it_said(said):
     before = policy.act(obs)
     assert (before[0] == before[1]).all()
     policy.say = lambda prompts: [[9, 10 + i, END] for i in range(len(prompts))]
-    policy.begin(PROMPTS[:1] * 2)
+    policy.said.clear()
+    policy.begin(PROMPTS[:2])
     after = policy.act(obs)
     assert not np.allclose(after[0], after[1])
 
@@ -220,6 +225,60 @@ def test_the_page_tells_what_it_has_understood(said):
     assert drive.understood == drive.read == policy.understood(PROMPTS[0])
     drives.request(drive, None, [100.0, 100.0])
     assert drive.understood == '' and drive.read is None
+
+
+def test_the_page_suggests_what_else_may_be_meant(said):
+    """it was trained for a few steps: it is not sure"""
+    session = Session(Drives(Policy.load(said, 'latest'), 1))
+    session.ask(PROMPTS[0])
+    session.publish()
+    (robot,) = session.published['robots']
+    assert robot['asked']['sure'] < 0.5 and robot['asked']['unclear']
+    assert session.drive.others and session.published['suggestions'] == session.drive.others
+    assert robot['asked']['understood'] not in session.drive.others
+
+
+def says_nothing(policy, prompt):
+    """from now on, of this prompt"""
+    known, ids = policy.say, policy.tokens(prompt)
+    policy.say = lambda prompts: [[END] if tokens == ids else said for tokens, said in zip(prompts, known(prompts))]
+
+
+def test_what_it_says_nothing_of_is_refused_but_scored(said):
+    policy = Policy.load(said, 'latest')
+    says_nothing(policy, PROMPTS[1])
+    policy.reset(PROMPTS[:1])
+    mask = np.ones(1, bool)
+    for ask in policy.reset, partial(policy.reset_rows, mask), partial(policy.change_prompts, mask):
+        with pytest.raises(ValueError, match='asks for nothing that the policy knows'):
+            ask(PROMPTS[1:2])
+    assert policy.prompts == PROMPTS[:1]
+    policy.begin(PROMPTS[1:2])  # as --eval does
+    assert policy.understood(PROMPTS[1]) == ''
+
+
+def test_the_page_refuses_it_before_anything_is_changed(said):
+    policy = Policy.load(said, 'latest')
+    says_nothing(policy, PROMPTS[1])
+    session = Session(Drives(policy, 2))
+    session.ask(PROMPTS[0])
+    at = session.drive.path[0]
+    refused = pytest.raises(ValueError, match='asks for nothing')
+    with refused:
+        session.ask(PROMPTS[1], seed=5)
+    with refused:
+        session.set_beside(True, PROMPTS[1])
+    assert session.drive.prompt == PROMPTS[0] and (session.drive.path[0] == at).all()
+    assert session.beside is None and session.beside_prompt is None
+
+
+def test_a_prompt_that_was_read_is_not_read_again(said):
+    policy = Policy.load(said, 'latest')
+    read, say = [], policy.say
+    policy.say = lambda prompts: read.extend(prompts) or say(prompts)
+    policy.reset([*PROMPTS, *PROMPTS])
+    policy.reset(PROMPTS)
+    assert len(read) == len(PROMPTS)
 
 
 def test_onnx_says_the_same(said, tmp_path):

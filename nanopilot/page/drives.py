@@ -9,6 +9,7 @@ import torch
 from data import contract, metrics
 from data.page import Bars
 from nanopilot.dreams import Dreamer, consistent
+from nanopilot.requests import other_meanings
 from nanopilot.rollout import dataset_of
 
 MAX_PROMPT = 300  # characters
@@ -28,6 +29,7 @@ class Drive:
         self.read = None  # the prompt in the words that it is read as ..
         self.understood = ''  # .. where the policy says them itself
         self.sure = None  # .. with which probability
+        self.others = []  # .. what else may be meant, where it is not sure
         self.seed = 0
         self.episode = 0
         self.asked, self.read_as = {}, {}
@@ -82,6 +84,9 @@ class Drives:
         self.check(prompt, bd)
         another = prompt != drive.prompt or bd != drive.bd and not self.is_return
         self.request(drive, prompt, bd)
+        drive.others = []
+        if drive.understood:
+            drive.others = [text for text, _ in other_meanings(self.policy, prompt, drive.understood, drive.sure)]
         if self.page.can_put:
             self.begin(drive, drive.seed, self.page.state(drive.env))
         elif drive.over:
@@ -95,13 +100,12 @@ class Drives:
     def request(self, drive, prompt, bd):
         """what its next episode is asked. None and None are refused by `check` alone"""
         unknown = self.policy.check(prompt, bd)
-        drive.prompt, drive.bd, drive.read_as = prompt, bd, unknown
-        drive.read, drive.understood, drive.sure = None, '', None
-        if prompt:
-            drive.read = self.policy.as_read(prompt)
+        said, sure = '', None
         if prompt and self.policy.config.say_len:
-            drive.understood, drive.sure = self.policy.how_sure(prompt)
-            drive.read = drive.understood
+            said, sure = self.policy.how_sure(prompt)
+        drive.prompt, drive.bd, drive.read_as = prompt, bd, unknown
+        drive.understood, drive.sure = said, sure
+        drive.read = (said or self.policy.as_read(prompt)) if prompt else None
 
     def tell(self, drive):
         """the policy begins an episode with the request as it is"""

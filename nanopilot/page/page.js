@@ -260,6 +260,7 @@ function showPanel(robot, asked) {
   const read = Object.entries(asked.read_as).map(([word, known]) => {
     return [known ? `"${word}" is read as "${known}"` : `"${word}" is not understood`, '']
   })
+  if (asked.unclear) read.unshift(['it may be meant otherwise: see the first of the examples', ''])
   if (asked.understood) read.unshift([`understood, ${(100 * asked.sure).toFixed(0)}% sure: ${asked.understood}`, ''])
   list('notes', [...read, ...asked.notes.map(note => [note, ''])])
   say('readings', progress.readings.map(([name, value]) => `${name}: ${value}`).join(', '))

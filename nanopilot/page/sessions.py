@@ -140,9 +140,10 @@ class Session:
         """the same start beside it: with another prompt or with nothing asked, or what the policy makes up"""
         if self.drives.beside is None:
             raise ValueError('there is nothing to put beside it here')
-        self.beside_prompt = as_prompt(prompt)
-        if self.beside_prompt:
-            self.drives.check(self.beside_prompt, None)
+        prompt = as_prompt(prompt)
+        if prompt:
+            self.drives.check(prompt, None)
+        self.beside_prompt = prompt
         if on and self.beside is None:
             self.beside = self.drives.beside.open()
         elif not on and self.beside is not None:
@@ -175,6 +176,7 @@ class Session:
                         **drive.asked,
                         'understood': drive.understood,
                         'sure': drive.sure,
+                        'unclear': bool(drive.others),
                     },
                     'path': drive.path if page.bd_is_point else [],  # only grows in an episode: `steps` of it are news
                     'steps': len(drive.act),
@@ -188,7 +190,7 @@ class Session:
             )
         self.published = {
             'robots': robots,
-            'suggestions': page.suggestions(self.drive.env),
+            'suggestions': self.drive.others + list(page.suggestions(self.drive.env)),
             'speed': self.speed,
             'paused': self.paused,
             'error': self.error,
