@@ -9,7 +9,7 @@ import numpy as np
 
 from data.nearest_words import INSTALL
 
-UNSURE = 0.5  # a probability: of people's sentences that are less sure 4 of 10 are understood, of others 8 to 9
+UNSURE = 0.5  # a probability: of people's sentences that are less sure 2 of 10 are understood, of others 8
 
 
 def read_requests(file):
