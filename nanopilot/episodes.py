@@ -154,7 +154,8 @@ class Episodes:
             known = ', '.join(self.tokenizer.sorted_words)
             raise ValueError(f'the policy knows no word of {prompt!r}. It knows: {known}')
         if self.config.say_len and self.asked([prompt]) == [[END]]:
-            raise ValueError(f'{prompt!r} asks for nothing that the policy knows. Ask for something else, or otherwise')
+            cure = 'Say it in other words, or ask for something else'
+            raise ValueError(f'{prompt!r} asks for nothing that the policy knows. {cure}')
         return unknown
 
     def check_bd(self, bd):
