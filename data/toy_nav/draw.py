@@ -148,9 +148,14 @@ def picture(file, world, episodes, columns=2):
 def margins(episodes):
     """room units for the text above the room, and below"""
     has_verdict = any(e.get('ok') is not None for e in episodes)
-    above = max(len(wrap(e['title'], 50)) for e in episodes) + has_verdict
+    above = max(len(in_lines(e['title'])) for e in episodes) + has_verdict
     below = max(len(e.get('steps', ())) + bool(legend(e)) for e in episodes)
     return LINE * above + 3, LINE * below + 7
+
+
+def in_lines(title):
+    """as wide as the room; capitals are wider"""
+    return wrap(title, 38 if title.isupper() else 50)
 
 
 def legend(episode):
@@ -187,7 +192,7 @@ def draw_title(ax, world, episode):
         text, colour = verdict(episode)
         ax.text(0, y, text, size=10.5, color=colour)
         y += LINE
-    ax.text(0, y, '\n'.join(wrap(episode['title'], 50)), size=11, weight='bold', color=INK, parse_math=False)
+    ax.text(0, y, '\n'.join(in_lines(episode['title'])), size=11, weight='bold', color=INK, parse_math=False)
 
 
 def draw_steps(ax, world, episode):
@@ -264,7 +269,7 @@ def animation(file, world, episode, every=4):
     if pose.shape != (len(path), 4):
         pose = np.concatenate([path, np.zeros_like(path)], 1)  # a heading of (0, 0) is invisible
     image, passed = floor(world, episode)
-    title = '\n'.join(wrap(episode['title'], 52))
+    title = '\n'.join(in_lines(episode['title']))
     has_verdict = episode.get('ok') is not None
     font = ImageFont.truetype(BOLD, 13)
     head = 18 * (title.count('\n') + 1 + has_verdict) + 10  # pixels above the room
