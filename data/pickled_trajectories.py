@@ -257,7 +257,7 @@ def run_process(file, folder):
         raise ValueError(f'{file}: reading it took longer than {2 * SECONDS} s. Split it into smaller files') from None
     if process.returncode:
         lines = process.stderr.strip().splitlines() or [f'it took more than {MEMORY >> 30} GB or {SECONDS} s']
-        cure = f'Pickles hold lists of trajectories, see {Path(__file__).relative_to(ROOT)}'
+        cure = 'Pickles hold lists of trajectories, see data/pickled_trajectories.py'
         raise ValueError(f'{file} cannot be read: {lines[-1]}. {cure}')
 
 

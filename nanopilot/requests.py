@@ -91,7 +91,7 @@ def check_requests(policy, n, prompts=None, bds=None):
     if bds is not None and None in numbers and policy.config.n_bd and not policy.config.text_len:
         known = ', '.join(policy.data_spec['bd_names'])
         raise ValueError(f'nothing is asked of row {numbers.index(None)}. Give a bd for each row: {known}')
-    policy.asked(texts)  # many at once, and remembered
+    policy.asked(dict.fromkeys(texts))  # many at once, and remembered
     for text, bd in dict.fromkeys(zip(texts, numbers)):  # each once
         check_one(policy, text, bd and list(bd))
 
