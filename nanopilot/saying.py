@@ -19,6 +19,7 @@ from nanopilot import attention
 from nanopilot.layers import refuse
 
 AT_ONCE = 64  # prompts
+NOT_SAID = -1  # in the place of a token's id
 
 
 class Saying(nn.Module):
@@ -61,11 +62,14 @@ class Saying(nn.Module):
 
     def cross_entropy(self, gpt, x, text):
         """x (B, N, C), of text (B, N): of the tokens between its first END and its second, that one among them"""
-        ends = (text == END).cumsum(1)
-        said = (ends[:, :-1] == 1) & (text[:, 1:] != PAD)  # tokens after which one is said
-        next_one = text[:, 1:][said]
-        loss = F.cross_entropy(self.logits(gpt, x[:, :-1][said]).float(), next_one, reduction='sum')
-        return loss / max(len(next_one), 1)
+        ends = (text[:, :-1] == END).cumsum(1)
+        said = (ends == 1) & (text[:, 1:] != PAD)  # tokens after which one is said
+        x, next_one = x[:, :-1], text[:, 1:].masked_fill(~said, NOT_SAID)
+        if not torch.compiler.is_compiling():  # compiled code wants one shape
+            x, next_one = x[said], next_one[said]
+        logits = self.logits(gpt, x).float().flatten(0, -2)
+        loss = F.cross_entropy(logits, next_one.flatten(), ignore_index=NOT_SAID, reduction='sum')
+        return loss / said.sum().clamp(min=1)
 
 
 # ------------------------------------------------------------------------------

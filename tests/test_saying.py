@@ -107,6 +107,15 @@ def test_only_what_is_said_is_learned(gpt):
     assert saying.cross_entropy(gpt, x[2:], text[2:]) == 0
 
 
+def test_learning_to_say_compiles_as_one_graph(gpt):
+    """as on GPUs, where a break in it would wait for the device; and means the same"""
+    saying = gpt.aux['saying']
+    text = torch.tensor([[5, 6, END, 7, 8, END, PAD], [9, END, 5, END, PAD, PAD, PAD]])
+    compiled = torch.compile(partial(saying, batch={'gpt': gpt, 'more_text': text}), backend='eager', fullgraph=True)
+    x = torch.randn(2, 7, 16)
+    assert compiled(x).item() == pytest.approx(saying(x, {'gpt': gpt, 'more_text': text}).item(), rel=1e-5)
+
+
 def test_a_frozen_encoder_says_nothing():
     with pytest.raises(ValueError, match='say_len=8'):
         GPT(GPTConfig(say_len=8, text_width=4))
