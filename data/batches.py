@@ -116,6 +116,7 @@ class Batches:
         self.say_len = say_len
         self.more_texts = more_texts
         self.longest = self.curriculum.longest(1.0, split.meta['longest'], chunk)  # environment steps
+        self.text_length = np.diff(split.text_start)  # (texts,), tokens
         self.weights = None
         if not 0 < data_fraction <= 1:
             raise ValueError(f'data_fraction={data_fraction} must be above 0 and 1 at most. Leave it out for all')
@@ -162,7 +163,7 @@ class Batches:
 
         tokens = np.ceil(length / self.chunk) * self.n_slots
         if split.meta['text_len']:
-            tokens += np.where(text < 0, 1, np.diff(split.text_start)[text])
+            tokens += np.where(text < 0, 1, self.text_length[text])
         order = np.argsort(tokens, kind='stable').reshape(self.bucket, self.batch_size)
         order = order[rng.permutation(self.bucket)]  # short ones do not always come first
         drawn = {'episode': episode, 'length': length, 'start': start, 'text': text, 'no_bd': no_bd}
@@ -259,9 +260,8 @@ class Batches:
         """texts of the split, of like length -> their numbers (more_texts,)"""
         group, k = divmod(step, self.bucket)
         rng = np.random.default_rng([self.seed, self.which, group, 1])
-        length = np.diff(self.split.text_start)
-        texts = rng.integers(len(length), size=self.more_texts * self.bucket)
-        texts = texts[np.argsort(length[texts], kind='stable')].reshape(self.bucket, -1)
+        texts = rng.integers(len(self.text_length), size=self.more_texts * self.bucket)
+        texts = texts[np.argsort(self.text_length[texts], kind='stable')].reshape(self.bucket, -1)
         return texts[rng.permutation(self.bucket)[k]]
 
     def loss_mask(self, drawn, S):
