@@ -511,7 +511,7 @@ def test_requests_in_words_alone_name_no_place_at_times(kwargs):
 def test_a_free_sentence_is_in_one_half_and_is_scored_without_an_episode(kwargs):
     halves = {split: toy_nav.free_sentences(split, kwargs) for split in ('val', 'test', 'last')}
     texts = {split: {s['text'] for s in half} for split, half in halves.items()}
-    assert [len(t) for t in texts.values()] == [120, 813, 200] and len(set.union(*texts.values())) == 1133
+    assert [len(t) for t in texts.values()] == [120, 1013, 200] and len(set.union(*texts.values())) == 1333
     path = np.full((400, 2), 50.0)
     for sentence in halves['val']:
         alone = toy_nav.score(sentence['request'], path, None, kwargs)
