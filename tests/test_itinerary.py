@@ -569,7 +569,7 @@ def test_free_sentences_ask_for_what_can_be_done(places):
     assert len({s['text'].lower() for s in sentences}) == len(sentences) == 1333
     for kind in {s['kind'] for s in sentences}:
         of_kind = Counter(s['split'] for s in sentences if s['kind'] == kind)
-        assert of_kind['dev'] == 20 and 162 <= of_kind['test'] <= 173 and 32 <= of_kind['last'] <= 34
+        assert of_kind['dev'] == 20 and 162 <= of_kind['test'] <= 173 and of_kind['last'] in (32, 34)
     for sentence in sentences:
         asked = Itinerary.from_json(json.dumps(sentence['asked']))
         assert 1 <= len(asked.places) <= 4
