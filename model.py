@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from data import quantize
 from nanopilot import attention, bins, checkpoint, observations, optim
-from nanopilot.auxiliary import FutureBD, HiddenMarkov, NextObs, StateEstimator, fourier, octaves
+from nanopilot.auxiliary import FutureBD, Heading, HiddenMarkov, NextObs, StateEstimator, fourier, octaves
 from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
 from nanopilot.saying import Saying
@@ -56,6 +56,7 @@ class GPTConfig:
     next_obs: float = 0.0  # weight of predicting the next observations, too; 0: don't
     n_future: int = 6  # predict the bd 1, 2, 4 .. 2^(n_future - 1) steps later, too
     subgoal: bool = False  # .. and what the episode heads for: the data says it
+    heading: int = 0  # layers of an MLP through which that prediction goes to the head; 0: none
     n_freq: int = 6  # frequencies of sin and cos beside each observation
     n_layer: int = 6
     n_head: int = 4
@@ -68,6 +69,9 @@ class GPTConfig:
         refuse(self.head not in HEADS, f'head={self.head!r} is not known. Choose one of {", ".join(HEADS)}')
         refuse(self.n_embd % self.n_head, f'n_embd={self.n_embd} is no multiple of n_head={self.n_head}. Change one')
         refuse(self.n_future and not self.n_bd, f'n_future={self.n_future}, but there is no bd. Set --n_future=0')
+        expects = self.n_future and self.subgoal
+        why = 'no sub-goal is predicted: the data has none, or n_future=0'
+        refuse(self.heading and not expects, f'heading={self.heading}, but {why}. Set --heading=0')
         refuse(not 0 <= self.obs_stack <= self.chunk, f'obs_stack={self.obs_stack} is not in 0 to chunk={self.chunk}')
         bins.check(self)
         observations.check(self)
@@ -346,6 +350,7 @@ class GPT(nn.Module):
         self.aux = nn.ModuleDict()  # what else is predicted, in training
         if config.n_future:
             self.aux['future_bd'] = FutureBD(config)
+        self.heading = Heading(config) if config.heading else None
         self.apply(self._init_weights)
         for name, p in self.named_parameters():
             if name.endswith('c_proj.weight'):  # scaled init of the residual projections, as in GPT-2
@@ -409,12 +414,18 @@ class GPT(nn.Module):
             x, after['hidden'] = self.recurrent['hidden'](x, has_prev, self.steps.first_slot, before.get('hidden'))
         return x, after
 
+    def to_head(self, x, subgoal=None, told=None):
+        """x (B, S, C), of the tokens that predict -> what the head reads, (B, S, C); subgoal, told: as of Heading"""
+        if self.heading is None:
+            return x
+        return self.heading(x, self.aux['future_bd'].expected_subgoal(x), self.steps, subgoal, told)
+
     def forward(self, text, obs, act, bd=None, start=0, loss_mask=None, kernel=None, **targets):
         """
         text (B, N); obs (B, S, chunk, n_obs); act (B, S, chunk, n_act), int64 (B, S, chunk); bd (B, S or 1, n_bd);
         start (B,), the time of a segment's first step; loss_mask (B, S, chunk), the actions to imitate; targets:
-        future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), terminated (B, S): it ended by itself before this step;
-        more_text (M, N'), prompts and what is to be said of them
+        future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), told (B,): may the policy see it while it learns?
+        terminated (B, S): it ended by itself before this step; more_text (M, N'), prompts and what is said of them
         -> what is predicted at every step, a dict of tensors (B, S, ..), and the loss, None without a loss_mask
         """
         B, S = obs.shape[:2]
@@ -433,7 +444,8 @@ class GPT(nn.Module):
             x = block(x, plan.attend)
         x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, S, C)
         batch = {'act': act, 'loss_mask': loss_mask, 'start': start, 'gpt': self, **self.steps.targets(obs), **targets}
-        out = self.head(x) | {name: part(x, batch) for name, part in self.aux.items()}
+        to_head = self.to_head(x, targets.get('subgoal'), targets.get('told'))
+        out = self.head(to_head) | {name: part(x, batch) for name, part in self.aux.items()}
         loss = None
         if loss_mask is not None:
             parts, predicted = {**self.aux, **self.recurrent}, out | state

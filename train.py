@@ -74,6 +74,7 @@ n_clusters = 64  # of the kmeans head
 joint_clusters = True  # clusters of whole actions; False: of each action dimension by itself
 offset_weight = 10.0  # of the kmeans head
 n_future = 6  # predict the bd 1, 2, 4 .. 2^(n_future - 1) steps later, too; 0: don't
+heading = 0  # layers of an MLP through which the predicted sub-goal goes to the head, where data has them; 0: none
 next_obs = 0.0  # weight of predicting the next observations, too (--eval shows its errors); 0.0: don't
 n_freq = 6  # frequencies of sin and cos beside each observation
 # optimizer
@@ -99,7 +100,7 @@ CHOICES = {'fuse': STEPS, 'head': HEADS, 'optimizer': ('adamw', 'muon'), 'dtype'
 ONE = 'eval_interval eval_batches keep_last log_interval batch_size gradient_accumulation_steps bucket chunk n_layer'
 ZERO = 'rollouts keep_every max_iters n_hidden next_obs n_future n_freq grad_clip skip_nonfinite warmup_iters threads'
 AT_LEAST = dict.fromkeys(f'{ONE} n_head n_embd n_clusters'.split(), 1)
-AT_LEAST |= dict.fromkeys(f'{ZERO} look say_len more_texts'.split(), 0)
+AT_LEAST |= dict.fromkeys(f'{ZERO} heading look say_len more_texts'.split(), 0)
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 wandb = loop.load_wandb(wandb_log)
@@ -133,6 +134,9 @@ data_info = {'dataset': dataset, 'data': train.data_spec(), 'obs_columns': obs_c
 extra_steps = int(head == 'tokens')  # the step after the last, which says that it was the last
 model_args = {f.name: config[f.name] for f in fields(GPTConfig) if f.name in config}
 model_args |= train.model_args(view, chunk, extra_steps)
+if heading and not model_args.get('subgoal'):
+    print0(f'note: the data does not say what its episodes head for: {heading=} is 0')
+    model_args['heading'] = 0
 gptconf = GPTConfig(**model_args)
 drawing = {k: config[k] for k in ('seed', 'batch_size', 'bucket', 'chunk', 'n_future', 'drop_text', 'drop_bd')}
 drawing |= {'source_weights': source_weights, 'columns': view.columns, 'extra_steps': extra_steps, 'say_len': say_len}

@@ -150,8 +150,8 @@ class Asked(Batches):
     def draw(self, group):
         episode = self.number[self.rows[group]][None]  # (1, B)
         zero = np.zeros(episode.shape, int)
-        length = self.split.length[episode]
-        return {'episode': episode, 'length': length, 'start': zero, 'text': zero - 1, 'no_bd': zero > 0}
+        drawn = {'episode': episode, 'length': self.split.length[episode], 'start': zero, 'text': zero - 1}
+        return {**drawn, 'no_bd': zero > 0, 'told': zero > 0}
 
     def batch(self, step):
         """as of Batches, with the prompts"""

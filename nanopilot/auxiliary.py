@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-from nanopilot.layers import masked_mean, within_episode
+from nanopilot.layers import masked_mean, squared_relu, within_episode
 
 ERROR = 0.003, 0.3  # StateEstimator: errors of an episode's estimates in training, log-uniform, in standard deviations
 OWN = 0.5  # proportion of episodes that begin each step at their own estimate instead
@@ -177,6 +177,14 @@ class FutureBD(nn.Module):
         """x (B, S, C) -> logits (B, S, n_future, n_bd, FUTURE_BINS); those of the sub-goal are one more, the last."""
         return self.proj(x).unflatten(-1, self.shape)
 
+    @torch.no_grad()
+    def expected_subgoal(self, x):
+        """x (B, S, C) -> (B, S, n_bd), the mean over the intervals"""
+        n = math.prod(self.shape[1:])
+        logits = F.linear(x, self.proj.weight[-n:], self.proj.bias[-n:]).unflatten(-1, self.shape[1:])
+        middles = (torch.arange(FUTURE_BINS, device=x.device) + 0.5) / FUTURE_BINS
+        return self.low + (self.high - self.low) * (logits.float().softmax(-1) * middles).sum(-1)
+
     def loss(self, logits, batch):
         """
         batch: future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), loss_mask (B, S, chunk) -> the weighed
@@ -191,13 +199,45 @@ class FutureBD(nn.Module):
         share = (future - self.low) / (self.high - self.low)
         bins = (share * FUTURE_BINS).nan_to_num().long().clamp(0, FUTURE_BINS - 1)
         bins[future.isnan()] = -100  # cross_entropy ignores it
-        ce = F.cross_entropy(logits.flatten(0, -2), bins.flatten(), reduction='none').view(bins.shape).mean((-1, -2))
+        ce = F.cross_entropy(logits.flatten(0, -2), bins.flatten(), reduction='none').view(bins.shape).mean(-1)
+        n = ce.shape[-1] - self.subgoal  # the sub-goal's is the last, and counts as much as all the others
+        ce = ce[..., :n].mean(-1) + ce[..., n:].sum(-1)
         return FUTURE_WEIGHT * masked_mean(ce[..., None], mask)
 
     def fit(self, split, columns, seed):
         """Take the range of bd from the training data."""
         self.low.copy_(torch.tensor(split.meta['bd_low']))
         self.high.copy_(torch.tensor(split.meta['bd_high']))
+
+
+class Heading(nn.Module):
+    """
+    What the episode heads for, then how to get there: the sub-goal that FutureBD expects is embedded and added to the
+    token that predicts, and an MLP makes of it what the head reads. In training some episodes are told the true one,
+    so that steering is learned before sub-goals are (reasoning before acting: arXiv 2304.11063).
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        C = config.n_embd
+        self.embed = nn.Linear(config.n_bd * (1 + 2 * config.n_freq), C)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({'ln': nn.LayerNorm(C), 'c_fc': nn.Linear(C, 4 * C), 'c_proj': nn.Linear(4 * C, C)})
+            for _ in range(config.heading)
+        )
+
+    def forward(self, x, expected, steps, subgoal=None, told=None):
+        """
+        x (B, S, C), of the tokens that predict; expected (B, S, n_bd), the sub-goal; steps, a StepEmbedding; subgoal
+        (B, S, n_bd), the true one, nan: not known, where told (B,) bool -> (B, S, C)
+        """
+        if self.training and told is not None:
+            expected = torch.where(told[:, None, None] & ~subgoal.isnan(), subgoal, expected)
+        goal = steps.bd_norm(expected)
+        x = x + self.embed(torch.cat([goal, fourier(goal, steps.frequencies)], dim=-1))
+        for layer in self.layers:
+            x = x + layer['c_proj'](squared_relu(layer['c_fc'](layer['ln'](x))))
+        return x
 
 
 class NextObs(nn.Module):

@@ -251,10 +251,10 @@ def test_a_subgoal_is_one_more_prediction_and_nan_is_none():
     assert part(torch.zeros(1, 3, 128), {}).shape == logits.shape
     future, subgoal = torch.full((1, 3, 2, 2), 0.51), torch.full((1, 3, 2), 0.51)
     batch = {'future_bd': future, 'subgoal': subgoal, 'loss_mask': torch.ones(1, 3, 1, dtype=torch.bool)}
-    chance = FUTURE_WEIGHT * np.log(FUTURE_BINS) * 2 / 3
+    chance = FUTURE_WEIGHT * np.log(FUTURE_BINS)
     assert part.loss(logits, batch).item() == pytest.approx(chance)
     subgoal[:] = 0.1
-    assert part.loss(logits, batch).item() == pytest.approx(chance + FUTURE_WEIGHT * 50 / 3)
+    assert part.loss(logits, batch).item() == pytest.approx(chance + FUTURE_WEIGHT * 50)
     subgoal[:] = torch.nan
     assert part.loss(logits, batch).item() == pytest.approx(chance)
     assert part.loss(logits, {'loss_mask': batch['loss_mask']}) == 0  # when validating, nothing is predicted
@@ -264,3 +264,39 @@ def test_without_subgoals_nothing_is_added():
     assert make(n_future=2).aux['future_bd'].proj.out_features == 2 * 2 * FUTURE_BINS
     assert make(n_future=2, subgoal=True).aux['future_bd'].proj.out_features == 3 * 2 * FUTURE_BINS
     assert 'future_bd' not in make(n_future=0, subgoal=True).aux
+
+
+def test_the_expected_subgoal_is_the_mean_over_the_intervals():
+    part = FutureBD(GPTConfig(n_future=2, subgoal=True, n_bd=2, n_embd=16))
+    part.low[:], part.high[:] = torch.tensor([0.0, -10.0]), torch.tensor([40.0, 10.0])
+    x = torch.randn(3, 5, 16)
+    p = part(x, {})[:, :, -1].softmax(-1)  # (3, 5, 2, FUTURE_BINS)
+    middles = torch.stack([torch.arange(40) + 0.5, torch.arange(40) / 2 - 9.75])
+    assert torch.allclose(part.expected_subgoal(x), (p * middles).sum(-1), atol=1e-4)
+
+
+def test_only_what_is_told_of_true_subgoals_counts_and_only_in_training():
+    model = make(n_future=2, subgoal=True, heading=2)
+    x, subgoal = torch.randn(3, 7, model.config.n_embd), torch.randn(3, 7, 2)
+    subgoal[:, 3] = torch.nan
+    told = torch.tensor([True, False, True])
+    alone = model.to_head(x)
+    assert torch.equal(model.to_head(x, subgoal, told), alone)  # when acting
+    model.train()
+    shown = model.to_head(x, subgoal, told)
+    assert torch.equal(shown[1], alone[1]) and torch.equal(shown[:, 3], alone[:, 3])
+    assert (shown[told][:, [0, 1, 2, 4, 5, 6]] != alone[told][:, [0, 1, 2, 4, 5, 6]]).any(2).all()
+    right = model.to_head(x, model.aux['future_bd'].expected_subgoal(x), told)
+    assert torch.equal(right, alone)  # it is read as its own expectation is
+
+
+def test_actions_do_not_pull_at_the_expected_subgoal():
+    model = make(n_future=2, subgoal=True, heading=1)
+    model.head(model.to_head(torch.randn(2, 3, model.config.n_embd)))['act'].sum().backward()
+    assert model.aux['future_bd'].proj.weight.grad is None and model.heading.embed.weight.grad.any()
+
+
+def test_a_heading_needs_a_subgoal():
+    for changes in {'subgoal': False, 'n_future': 2}, {'subgoal': True, 'n_future': 0}:
+        with pytest.raises(ValueError, match='heading=1.*--heading=0'):
+            make(heading=1, **changes)
