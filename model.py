@@ -21,8 +21,8 @@ import torch.nn as nn
 from torch.nn import functional as F
 
 from data import quantize
-from nanopilot import attention, bins, checkpoint, observations, optim
-from nanopilot.auxiliary import FutureBD, Heading, HiddenMarkov, NextObs, StateEstimator, fourier, octaves
+from nanopilot import attention, auxiliary, bins, checkpoint, observations, optim
+from nanopilot.auxiliary import Directly, FutureBD, Heading, HiddenMarkov, NextObs, StateEstimator, fourier, octaves
 from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
 from nanopilot.saying import Saying
@@ -68,11 +68,7 @@ class GPTConfig:
         refuse(self.fuse not in STEPS, f'fuse={self.fuse!r} is not known. Choose one of {", ".join(STEPS)}')
         refuse(self.head not in HEADS, f'head={self.head!r} is not known. Choose one of {", ".join(HEADS)}')
         refuse(self.n_embd % self.n_head, f'n_embd={self.n_embd} is no multiple of n_head={self.n_head}. Change one')
-        refuse(self.n_future and not self.n_bd, f'n_future={self.n_future}, but there is no bd. Set --n_future=0')
-        expects = self.n_future and self.subgoal
-        why = 'no sub-goal is predicted: the data has none, or n_future=0'
-        refuse(self.heading and not expects, f'heading={self.heading}, but {why}. Set --heading=0')
-        refuse(not 0 <= self.obs_stack <= self.chunk, f'obs_stack={self.obs_stack} is not in 0 to chunk={self.chunk}')
+        auxiliary.check(self)
         bins.check(self)
         observations.check(self)
         self.n_text = max(self.text_len, self.say_len)  # acted on
@@ -350,7 +346,7 @@ class GPT(nn.Module):
         self.aux = nn.ModuleDict()  # what else is predicted, in training
         if config.n_future:
             self.aux['future_bd'] = FutureBD(config)
-        self.heading = Heading(config) if config.heading else None
+        self.to_head = Heading(config) if config.heading else Directly()
         self.apply(self._init_weights)
         for name, p in self.named_parameters():
             if name.endswith('c_proj.weight'):  # scaled init of the residual projections, as in GPT-2
@@ -414,18 +410,11 @@ class GPT(nn.Module):
             x, after['hidden'] = self.recurrent['hidden'](x, has_prev, self.steps.first_slot, before.get('hidden'))
         return x, after
 
-    def to_head(self, x, subgoal=None, told=None):
-        """x (B, S, C), of the tokens that predict -> what the head reads, (B, S, C); subgoal, told: as of Heading"""
-        if self.heading is None:
-            return x
-        return self.heading(x, self.aux['future_bd'].expected_subgoal(x), self.steps, subgoal, told)
-
     def forward(self, text, obs, act, bd=None, start=0, loss_mask=None, kernel=None, **targets):
         """
         text (B, N); obs (B, S, chunk, n_obs); act (B, S, chunk, n_act), int64 (B, S, chunk); bd (B, S or 1, n_bd);
         start (B,), the time of a segment's first step; loss_mask (B, S, chunk), the actions to imitate; targets:
-        future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), told (B,): may the policy see it while it learns?
-        terminated (B, S): it ended by itself before this step; more_text (M, N'), prompts and what is said of them
+        future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), and told, terminated, more_text, as of data/batches.py
         -> what is predicted at every step, a dict of tensors (B, S, ..), and the loss, None without a loss_mask
         """
         B, S = obs.shape[:2]
@@ -444,8 +433,7 @@ class GPT(nn.Module):
             x = block(x, plan.attend)
         x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, S, C)
         batch = {'act': act, 'loss_mask': loss_mask, 'start': start, 'gpt': self, **self.steps.targets(obs), **targets}
-        to_head = self.to_head(x, targets.get('subgoal'), targets.get('told'))
-        out = self.head(to_head) | {name: part(x, batch) for name, part in self.aux.items()}
+        out = self.head(self.to_head(x, self, batch)) | {name: part(x, batch) for name, part in self.aux.items()}
         loss = None
         if loss_mask is not None:
             parts, predicted = {**self.aux, **self.recurrent}, out | state

@@ -134,9 +134,7 @@ data_info = {'dataset': dataset, 'data': train.data_spec(), 'obs_columns': obs_c
 extra_steps = int(head == 'tokens')  # the step after the last, which says that it was the last
 model_args = {f.name: config[f.name] for f in fields(GPTConfig) if f.name in config}
 model_args |= train.model_args(view, chunk, extra_steps)
-if heading and not model_args.get('subgoal'):
-    print0(f'note: the data does not say what its episodes head for: {heading=} is 0')
-    model_args['heading'] = 0
+model_args['heading'] = heading * model_args.get('subgoal', False)  # what the data does not say cannot be learned
 gptconf = GPTConfig(**model_args)
 drawing = {k: config[k] for k in ('seed', 'batch_size', 'bucket', 'chunk', 'n_future', 'drop_text', 'drop_bd')}
 drawing |= {'source_weights': source_weights, 'columns': view.columns, 'extra_steps': extra_steps, 'say_len': say_len}
@@ -178,10 +176,8 @@ print0(f'{millions:.2f}M parameters, {head} head; window of {K} steps of {chunk}
 print0(f'{len(train)} episodes to train on, {len(val)} to validate; {batch} a step over {ranks.n} rank(s)')
 print0(f'attention: {attention.kernel_for(raw_model, text_len, S, torch.device(device))}; {optimizer}; {dtype}: {why}')
 print0(f'{device}, {torch.get_num_threads()} threads; step {step} to {max_iters}, checkpoints in {out_dir}')
-if segment_len and segment_len < min(gptconf.max_steps, 2 * n_layer * K) and gptconf.max_steps > K:
-    print0(f'note: {n_layer} layers of {K} steps can see more than {segment_len=}. Raise it')
-if n_hidden and (segment_len or segment_from):
-    print0('note: the hidden state begins anew with every segment; acting carries it through whole episodes')
+for note in loop.notes(gptconf, config):
+    print0(f'note: {note}')
 
 
 def micro_batches(step):

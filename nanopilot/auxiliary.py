@@ -10,12 +10,20 @@ import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-from nanopilot.layers import masked_mean, squared_relu, within_episode
+from nanopilot.layers import masked_mean, refuse, squared_relu, within_episode
 
 ERROR = 0.003, 0.3  # StateEstimator: errors of an episode's estimates in training, log-uniform, in standard deviations
 OWN = 0.5  # proportion of episodes that begin each step at their own estimate instead
 FUTURE_BINS = 40  # intervals of each dimension, one of which FutureBD chooses: sharper than a mean
 FUTURE_WEIGHT = 0.2  # of that cross-entropy beside the action's loss
+
+
+def check(config):
+    """Refuse settings of a GPT in which something is to be predicted that is not there."""
+    refuse(config.n_future and not config.n_bd, f'n_future={config.n_future}, but there is no bd. Set --n_future=0')
+    expects = config.n_future and config.subgoal
+    why = 'no sub-goal is predicted: the data has none, or n_future=0'
+    refuse(config.heading and not expects, f'heading={config.heading}, but {why}. Set --heading=0')
 
 
 def octaves(n):
@@ -226,17 +234,26 @@ class Heading(nn.Module):
             for _ in range(config.heading)
         )
 
-    def forward(self, x, expected, steps, subgoal=None, told=None):
+    def forward(self, x, gpt, batch):
         """
-        x (B, S, C), of the tokens that predict; expected (B, S, n_bd), the sub-goal; steps, a StepEmbedding; subgoal
-        (B, S, n_bd), the true one, nan: not known, where told (B,) bool -> (B, S, C)
+        x (B, S, C), of the tokens that predict; batch: subgoal (B, S, n_bd), the true one, nan: not known, and told
+        (B,) bool, who may see it -> (B, S, C)
         """
-        if self.training and told is not None:
-            expected = torch.where(told[:, None, None] & ~subgoal.isnan(), subgoal, expected)
-        goal = steps.bd_norm(expected)
-        x = x + self.embed(torch.cat([goal, fourier(goal, steps.frequencies)], dim=-1))
+        goal = gpt.aux['future_bd'].expected_subgoal(x)
+        if self.training and 'told' in batch:
+            told = batch['told'][:, None, None] & ~batch['subgoal'].isnan()
+            goal = torch.where(told, batch['subgoal'], goal)
+        goal = gpt.steps.bd_norm(goal)
+        x = x + self.embed(torch.cat([goal, fourier(goal, gpt.steps.frequencies)], dim=-1))
         for layer in self.layers:
             x = x + layer['c_proj'](squared_relu(layer['c_fc'](layer['ln'](x))))
+        return x
+
+
+class Directly(nn.Module):
+    """The head reads the tokens that predict as they are: there is no Heading."""
+
+    def forward(self, x, gpt, batch):
         return x
 
 

@@ -177,7 +177,7 @@ class KVCache:
         for i, block in enumerate(model.h):
             slots = predicting_slots(model, i)
             x = block(x, partial(attend, self.k[i], self.v[i], slots), partial(take_slots, slots=slots))
-        return model.head(model.to_head(model.ln_f(x)))
+        return model.head(model.to_head(model.ln_f(x), model, {}))
 
     def embed(self, obs, prev_act, here, t):
         """The tokens of the next step of each row, (n, n_slots, C); keeps the state of recurrent parts. t (n, 1)."""

@@ -260,6 +260,17 @@ def validation_line(step, row, best):
     return line
 
 
+def notes(gptconf, config):
+    """what a user may not expect of these settings: gptconf, of the model; config, of train.py -> lines to print"""
+    K, n_layer, segment_len = gptconf.window, gptconf.n_layer, config['segment_len']
+    if segment_len and segment_len < min(gptconf.max_steps, 2 * n_layer * K) and gptconf.max_steps > K:
+        yield f'{n_layer} layers of {K} steps can see more than {segment_len=}. Raise it'
+    if gptconf.n_hidden and (segment_len or config['segment_from']):
+        yield 'the hidden state begins anew with every segment; acting carries it through whole episodes'
+    if gptconf.heading < config['heading']:
+        yield f'the data does not say what its episodes head for: heading={config["heading"]} is 0'
+
+
 class Throughput:
     """How fast training steps are, since reset(): what they did, and how long they waited for their data."""
 

@@ -16,6 +16,8 @@ NEAR = 5  # words: what a prompt looks for depends on so many next to each other
 
 def check(config):
     """Refuse settings of a GPT that do not go with observations that are ids, or with numbers."""
+    n, chunk = config.obs_stack, config.chunk
+    refuse(not 0 <= n <= chunk, f'obs_stack={n} is not in 0 to {chunk=}. Change one')
     ids = any(config.obs_kinds)
     more = config.n_privileged or config.next_obs or config.fuse == 'bins' or config.obs_stack != 1
     cure = "Set --privileged_obs='' --next_obs=0 --obs_stack=1 and another fuse than 'bins'"

@@ -54,7 +54,7 @@ class Step(nn.Module):
         for i, block in enumerate(model.h):
             slots = predicting_slots(model, i)
             x = block(x, partial(attend, slots, keys[i], values[i]), partial(take_slots, slots=slots))
-        act = model.head.sample(model.head(model.to_head(model.ln_f(x))))
+        act = model.head.sample(model.head(model.to_head(model.ln_f(x), model, {})))
         return act, *zip(*kept), [after[name][:, 0] for name in state]
 
 

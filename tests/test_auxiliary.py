@@ -279,21 +279,23 @@ def test_only_what_is_told_of_true_subgoals_counts_and_only_in_training():
     model = make(n_future=2, subgoal=True, heading=2)
     x, subgoal = torch.randn(3, 7, model.config.n_embd), torch.randn(3, 7, 2)
     subgoal[:, 3] = torch.nan
-    told = torch.tensor([True, False, True])
-    alone = model.to_head(x)
-    assert torch.equal(model.to_head(x, subgoal, told), alone)  # when acting
+    batch = {'subgoal': subgoal, 'told': torch.tensor([True, False, True])}
+    alone = model.to_head(x, model, {})
+    assert torch.equal(model.to_head(x, model, batch), alone)  # when acting
     model.train()
-    shown = model.to_head(x, subgoal, told)
+    shown = model.to_head(x, model, batch)
     assert torch.equal(shown[1], alone[1]) and torch.equal(shown[:, 3], alone[:, 3])
-    assert (shown[told][:, [0, 1, 2, 4, 5, 6]] != alone[told][:, [0, 1, 2, 4, 5, 6]]).any(2).all()
-    right = model.to_head(x, model.aux['future_bd'].expected_subgoal(x), told)
-    assert torch.equal(right, alone)  # it is read as its own expectation is
+    steps = [0, 1, 2, 4, 5, 6]
+    assert (shown[::2, steps] != alone[::2, steps]).any(2).all()
+    own = {**batch, 'subgoal': model.aux['future_bd'].expected_subgoal(x)}
+    assert torch.equal(model.to_head(x, model, own), alone)  # the truth is read as an expectation is
 
 
 def test_actions_do_not_pull_at_the_expected_subgoal():
     model = make(n_future=2, subgoal=True, heading=1)
-    model.head(model.to_head(torch.randn(2, 3, model.config.n_embd)))['act'].sum().backward()
-    assert model.aux['future_bd'].proj.weight.grad is None and model.heading.embed.weight.grad.any()
+    x = torch.randn(2, 3, model.config.n_embd)
+    model.head(model.to_head(x, model, {}))['act'].sum().backward()
+    assert model.aux['future_bd'].proj.weight.grad is None and model.to_head.embed.weight.grad.any()
 
 
 def test_a_heading_needs_a_subgoal():
