@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from data import quantize
 from nanopilot import attention, auxiliary, bins, checkpoint, observations, optim
-from nanopilot.auxiliary import Directly, FutureBD, Heading, HiddenMarkov, NextObs, StateEstimator, fourier, octaves
+from nanopilot.auxiliary import Directly, FutureBD, Heading, HiddenMarkov, NextObs, StateEstimator, add_fourier, octaves
 from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
 from nanopilot.saying import Saying
@@ -163,7 +163,7 @@ class StepEmbedding(nn.Module):
             return None
         given = ~bd.isnan().any(-1, keepdim=True)
         bd = self.bd_norm(bd.nan_to_num())
-        x = self.bd(torch.cat([bd, fourier(bd, self.frequencies)], dim=-1))
+        x = self.bd(add_fourier(bd, self.frequencies))
         return torch.where(given, x, self.bd_null)
 
     def targets(self, obs):

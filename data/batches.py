@@ -146,9 +146,8 @@ class Batches:
 
     def draw(self, group):
         """
-        Group number `group` of `bucket` batches -> dict of arrays (bucket, batch_size): episode, length: environment
-        steps of its segment, start: the one at which that begins, text: -1 where there is none, no_bd, told:
-        bool
+        Group number `group` of `bucket` batches -> dict of arrays (bucket, batch_size): episode; length: environment
+        steps of its segment; start: the one at which that begins; text: -1 where there is none; no_bd, told: bool
         """
         split = self.split
         rng = np.random.default_rng([self.seed, self.which, group])

@@ -39,6 +39,11 @@ def fourier(x, frequencies):
     return torch.cat([x.sin(), x.cos()], dim=-1).flatten(-2)
 
 
+def add_fourier(x, frequencies):
+    """x (..., n) normalised -> x, and beside it its `fourier`, (..., n + 2 * len(frequencies) * n)"""
+    return torch.cat([x, fourier(x, frequencies)], dim=-1)
+
+
 class StateEstimator(nn.Module):
     """
     Observations that only training has, estimated, normalised: s_t = s_{t-1} + f(s_{t-1}, act_{t-1}, obs_t), f an MLP.
@@ -68,7 +73,7 @@ class StateEstimator(nn.Module):
 
     def step(self, before, features):
         """before (..., n), features (..., width), what self.inputs makes of the step -> (..., n)."""
-        h = features + self.memory(torch.cat([before, fourier(before, self.frequencies)], dim=-1))
+        h = features + self.memory(add_fourier(before, self.frequencies))
         h = F.relu(h).square()
         return before + self.change(F.relu(self.inner(h)))
 
@@ -244,7 +249,7 @@ class Heading(nn.Module):
             told = batch['told'][:, None, None] & ~batch['subgoal'].isnan()
             goal = torch.where(told, batch['subgoal'], goal)
         goal = gpt.steps.bd_norm(goal)
-        x = x + self.embed(torch.cat([goal, fourier(goal, gpt.steps.frequencies)], dim=-1))
+        x = x + self.embed(add_fourier(goal, gpt.steps.frequencies))
         for layer in self.layers:
             x = x + layer['c_proj'](squared_relu(layer['c_fc'](layer['ln'](x))))
         return x
