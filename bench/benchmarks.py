@@ -49,9 +49,11 @@ FEW = 3  # tasks of one policy that have rows of their own; more of them are poo
 INTRO = """# Benchmarks of other people
 
 Made by `python -m bench.benchmarks` from the files in `bench/benchmarks/`; its first lines say how a run is added.
-Success on unseen levels or goals in % with 95% intervals, one training seed a row. Success is not obedience: with
-another episode's prompt a policy may succeed as often as with its own. So both stand side by side, and the gap, in
-points, is what the words are worth. "Greedy" takes the most probable action, "drawn" draws one; neither is left out.
+Success on unseen levels or goals in % with 95% intervals. Success is not obedience: with another episode's prompt a
+policy may succeed as often as with its own. So both stand side by side, and the gap, in points, is what the words are
+worth. "Greedy" takes the most probable action, "drawn" draws one; neither is left out. Where a policy was trained from
+several seeds, figures are their mean with the interval of one of them, for all act in the same n levels; beside it is
+the lowest and the highest of the seeds.
 No number of others is comparable as it stands: beside each is how it differs.
 """
 
@@ -120,24 +122,65 @@ def scored(run):
             yield task, chosen, found
 
 
-def gap(found):
-    """how many points the prompt is worth: a cell"""
-    if not {'prompt', 'swapped prompt'} <= set(found):
+def by_seed(runs):
+    """runs -> lists of those that differ in their seed alone, in the order of the first of each"""
+    groups = {}
+    for run in runs:
+        what = json.dumps([run[key] for key in ('config', 'data', 'env_kwargs', 'temperature')])
+        groups.setdefault(what, []).append(run)
+    return [sorted(group, key=lambda run: run['seed']) for group in groups.values()]
+
+
+def mean_of_seeds(scores):
+    """a row's success of each seed -> their mean, with the interval that one of them has"""
+    n = scores[0]['n']
+    hits = round(n * sum(score['mean'] for score in scores) / len(scores))
+    return proportion([True] * hits + [False] * (n - hits))
+
+
+def spread(values):
+    """what each seed gives, in % or points -> what a cell ends in: '; 74.1 to 78.2', '' for one seed"""
+    return f'; {min(values):.1f} to {max(values):.1f}' if len(values) > 1 else ''
+
+
+def cell(founds, way):
+    """what each seed's run found -> a cell: the success when asked in this way, and its spread"""
+    if not all(way in found for found in founds):
         return '-'
-    return f'{100 * (found["prompt"]["mean"] - found["swapped prompt"]["mean"]):.1f}'
+    scores = [found[way] for found in founds]
+    return interval(mean_of_seeds(scores)) + spread([100 * score['mean'] for score in scores])
+
+
+def gap(founds):
+    """what each seed's run found -> a cell: how many points the prompt is worth, and its spread"""
+    if not all({'prompt', 'swapped prompt'} <= set(found) for found in founds):
+        return '-'
+    gaps = [100 * (found['prompt']['mean'] - found['swapped prompt']['mean']) for found in founds]
+    return f'{sum(gaps) / len(gaps):.1f}{spread(gaps)}'
+
+
+def trained(runs):
+    """runs of several seeds -> two cells: by what they were trained, and in how many minutes on what"""
+    seeds = ', '.join(str(run['seed']) for run in runs)
+    steps = ', '.join(dict.fromkeys(str(run['step']) for run in runs))
+    minutes = ', '.join(dict.fromkeys(f'{run["minutes"]:g}' for run in runs))
+    machines = '; '.join(dict.fromkeys(run['machine'] for run in runs))
+    several = 's' * (len(runs) > 1)
+    return [f'{runs[0]["config"]}, seed{several} {seeds}, step {steps}', f'{minutes}, {machines}']
 
 
 def ours(runs):
     """a table of what is reached, Markdown"""
-    rows = [(run, *row) for run in runs for row in scored(run)]
-    ways = [way for way in WAYS if any(way in found for *_, found in rows)]
+    ways = [way for way in WAYS if any(way in found for run in runs for *_, found in scored(run))]
     heads = ['task', 'data', 'n', 'actions', *(WAYS[way] for way in ways), 'gap', 'trained by', 'minutes, on']
     lines = []
-    for run, task, chosen, found in rows:
-        n = found['prompt']['n'] if 'prompt' in found else '-'
-        cells = [interval(found[way]) if way in found else '-' for way in ways]
-        how = [f'{run["config"]}, seed {run["seed"]}, step {run["step"]}', f'{run["minutes"]:g}, {run["machine"]}']
-        lines.append([task, run['data'], n, chosen, *cells, gap(found), *how])
+    for group in by_seed(runs):
+        for same in zip(*(scored(run) for run in group), strict=True):  # a task and a way to act, of each seed
+            task, chosen, first = same[0]
+            founds = [found for *_, found in same]
+            n = first['prompt']['n'] if 'prompt' in first else '-'
+            cells = [cell(founds, way) for way in ways]
+            lines.append([task, group[0]['data'], n, chosen, *cells, gap(founds), *trained(group)])
     return table(heads, lines)
 
 

@@ -45,6 +45,19 @@ def test_a_run_is_a_row_for_each_way_to_choose_actions(scores, said):
     assert '| drawn at 0.5 | 90.0 [' in drawn and '| 45.0 | config/near.py, seed 7, step 30 | 2.5, one core |' in drawn
 
 
+def test_seeds_of_one_policy_are_a_row_and_their_spread_is_beside_it(scores, said):
+    runs = [benchmarks.kept(scores) for _ in range(3)]
+    for run_of, seed, hits in zip(runs, (9, 7, 8), (84, 80, 79), strict=True):
+        run_of |= {'seed': seed, 'step': 30 + (seed == 9)}
+        run_of['rows'][0] = row('Near: prompt', hits)
+    other = {**benchmarks.kept(scores), 'config': 'config/far.py'}
+    greedy, drawn, alone, _ = benchmarks.ours([*runs, other]).splitlines()[2:]
+    assert greedy.startswith('| Near | 9 demonstrations | 100 | greedy | 81.0 [72.2, 87.5]; 79.0 to 84.0 | 30.0 [')
+    assert '| 51.0; 49.0 to 54.0 | config/near.py, seeds 7, 8, 9, step 30, 31 | 2.5, one core |' in greedy
+    assert '| 90.0 [82.6, 94.5]; 90.0 to 90.0 |' in drawn
+    assert '| 50.0 | config/far.py, seed 7, step 30 |' in alone
+
+
 def test_many_tasks_are_pooled_and_few_are_not(scores, said):
     run_of = benchmarks.kept(scores)
     for n in 3, 4:
