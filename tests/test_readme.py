@@ -61,6 +61,8 @@ def small(command):
     if words[0] == 'torchrun':
         words = ['python', '-m', 'torch.distributed.run', *words[1:]]
     words = [word.replace('nproc_per_node=8', 'nproc_per_node=2') for word in words]
+    if script == 'prepare.py' and '--workers' not in command:
+        more.append('--workers=1')  # for so little, others take longer to begin than what they do
     return [*words[1:], *SMALL[script], *more]
 
 
