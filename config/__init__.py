@@ -5,6 +5,7 @@ Settings: the plain variables at the top of a script, changed by config files an
     globals().update(config)
 """
 
+import io
 import os
 import re
 import runpy
@@ -38,8 +39,29 @@ def interrupted(error):
     return error is not None and (isinstance(error, KeyboardInterrupt) or interrupted(error.__context__))
 
 
+class Unread(io.FileIO):
+    """A pipe that outlives its reader, `head` or a `tee` that was stopped: what nobody reads is dropped."""
+
+    def write(self, data):
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def outlive_readers():
+    """The work goes on, and its files are written, when nobody reads what is printed any more."""
+    for name in 'stdout', 'stderr':
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f'__{name}__'):  # no notebook, no test
+            raw = io.BufferedWriter(Unread(stream.fileno(), 'w', closefd=False))
+            how = {key: getattr(stream, key) for key in ('encoding', 'errors', 'line_buffering', 'write_through')}
+            setattr(sys, name, io.TextIOWrapper(raw, **how))
+
+
 # scripts import this file first: a missing package gets its line too, and torch is not loaded yet
 sys.excepthook = one_line
+outlive_readers()
 wait_briefly()
 
 

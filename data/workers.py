@@ -101,9 +101,15 @@ def in_order(f, blocks):
     for batch in batched(blocks, at_once):
         begun.append((batch, results(f, batch)))
         if len(begun) == 2 or at_once == 1:
-            yield from zip(*begun.popleft())
+            yield from with_results(*begun.popleft())
     while begun:
-        yield from zip(*begun.popleft())
+        yield from with_results(*begun.popleft())
+
+
+def with_results(blocks, results):
+    """yields (block, its result), and uses up the results: joblib kills all workers where a generator is dropped"""
+    for result, block in zip(results, blocks, strict=True):
+        yield block, result
 
 
 def ranges_in_order(f, total, size, desc):

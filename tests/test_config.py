@@ -3,7 +3,10 @@
 import config as settings
 from config import override
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT, refused, run
@@ -197,8 +200,6 @@ def test_a_config_file_that_raises_is_one_line_in_a_script(tmp_path):
 
 def test_an_error_in_the_middle_of_an_interrupt_is_an_interrupt(capsys):
     """a library cleans up after ^C, and fails"""
-    import sys
-
     try:
         try:
             raise KeyboardInterrupt
@@ -207,3 +208,16 @@ def test_an_error_in_the_middle_of_an_interrupt_is_an_interrupt(capsys):
     except RuntimeError:
         settings.one_line(*sys.exc_info())
     assert capsys.readouterr().err == '\ninterrupted\n'
+
+
+@pytest.mark.parametrize('stream', ['stdout', 'stderr'])
+def test_work_goes_on_when_nobody_reads_what_is_printed(tmp_path, stream):
+    """as after `| head -1`"""
+    code = f"import config, sys\nprint('x' * 10**6, file=sys.{stream})\nopen('written', 'w').close()"
+    unread, writing = os.pipe()
+    os.close(unread)
+    streams = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, stream: writing}
+    process = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env={'PYTHONPATH': str(ROOT)}, **streams)
+    os.close(writing)
+    assert process.returncode == 0 and not process.stdout and not process.stderr
+    assert (tmp_path / 'written').exists()

@@ -46,6 +46,20 @@ def cluster():
 # the same bytes
 
 
+def test_results_are_used_up(monkeypatch):
+    """a generator of joblib's that is dropped at its last result ends the processes that work on the next blocks"""
+    used_up = []
+
+    def results(f, blocks):
+        yield from map(f, blocks)
+        used_up.append(list(blocks))
+
+    monkeypatch.setattr(workers, 'results', results)
+    monkeypatch.setattr(workers, 'settings', {'n_jobs': 1})
+    assert list(in_order(math.sqrt, [1, 4, 9])) == [(1, 1), (4, 2), (9, 3)]
+    assert used_up == [[1, 4], [9]]
+
+
 def test_any_number_of_processes_makes_the_same_files(alone, tmp_path):
     process = run('prepare.py', *SMALL, '--workers=3', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
