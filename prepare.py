@@ -37,7 +37,7 @@ from data.contract import archive_meta, check_episodes, read_env_kwargs, read_sp
 from data.describe import LLMDescriber
 from data.disk_cache import DiskCache
 from data.exporters import lerobot, minari
-from data.importers.archives import Options, archives_of
+from data.importers.archives import Options, archives_of, is_newer
 from data.nearest_words import neighbours
 from data.prepared import SPLITS, VERSION, Prepared, Rows, finish, load_meta, partial_folder, sha256
 from data.verify import Duplicates
@@ -89,7 +89,7 @@ seed = 1337
 CHOICES = {'describe': ('offline', 'keep', 'llm'), 'text_encoder': tuple(encoders.ENCODERS), 'engine': tuple(ENGINES)}
 EXPORTS = {'hub': hub, 'minari': minari, 'lerobot': lerobot}  # what writes each format
 CHOICES['export_format'] = tuple(EXPORTS)
-AT_LEAST = {'size': 0, 'texts': 0, 'text_len': 1, 'val_share': 0, 'test_share': 0, 'hold_out': 0, 'chunk': 1}
+AT_LEAST = {'size': 1e-4, 'texts': 0, 'text_len': 1, 'val_share': 0, 'test_share': 0, 'hold_out': 0, 'chunk': 1}
 AT_LEAST |= {'relabel_episodes': 1, 'words_only': 0, 'llm_share': 0, 'llm_at_once': 1, 'workers': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
@@ -112,6 +112,7 @@ def main():
         kwargs = data.of_files(archive, env, obs_keys, clip_actions, bd)
     else:
         kwargs = read_env_kwargs(data, env_kwargs)
+    check_settings()
     if suggest_k:
         quantize.suggest_clusters(Prepared(out, 'train'), chunk, seed)
         return
@@ -130,6 +131,15 @@ def main():
         prepare(data, kwargs)
     if export:
         EXPORTS[export_format].export(out, export, data, archive_meta(data, kwargs), licence)
+
+
+def check_settings():
+    """refuse shares that leave nothing to train on, and a place that holds something else: it would be lost"""
+    if val_share + test_share >= 1:
+        raise ValueError(f'{val_share=} and {test_share=} leave nothing to train on. Make them less than 1 together')
+    is_folder = out.is_dir()
+    if out.exists() and not is_folder or is_folder and any(out.iterdir()) and not (out / 'meta.json').exists():
+        raise ValueError(f'{out} is there, and is no prepared data: it would be lost. Set another --out_dir')
 
 
 def prepare(data, kwargs):
@@ -174,6 +184,8 @@ def is_prepared(kwargs):
     try:
         meta = load_meta(out)
     except (OSError, ValueError):
+        return False
+    if archive and is_newer(archive, out / 'meta.json'):
         return False
     before = {name: value for name, value in meta.get('settings', {}).items() if name != 'env_kwargs'}
     now = {name: value for name, value in data_settings().items() if name != 'env_kwargs'}
@@ -279,7 +291,7 @@ def training_prompts(data, kwargs, archives, policy):
 
 def write_episodes(data, kwargs, archives, describer, folder):
     """-> EpisodeWriter, closed; ValueError where a split would be empty"""
-    episodes, groups = write_splits(data, kwargs, archives, describer, folder)
+    episodes, groups = write_splits(data, kwargs, archives, describer, folder, {})
     exported = any('split' in a.meta for a in archives)  # test episodes stay what they are
     if episodes.empty() and 1 < len(groups) <= FEW and not exported:
         print(f'{", ".join(episodes.empty())} would be empty: the {len(groups)} episodes are split by count')
@@ -295,7 +307,7 @@ def write_episodes(data, kwargs, archives, describer, folder):
     return episodes
 
 
-def write_splits(data, kwargs, archives, describer, folder, by_count=()):
+def write_splits(data, kwargs, archives, describer, folder, by_count):
     """
     by_count: {number of a kept episode: its splits}, where the hash does not say -> EpisodeWriter, closed; {number:
     group} of the first episodes that may be in any split
@@ -303,11 +315,11 @@ def write_splits(data, kwargs, archives, describer, folder, by_count=()):
     episodes = EpisodeWriter(folder, read_spec(data, kwargs), any('subgoal' in a.names for a in archives))
     dropped = Counter()  # (source, reason): episodes
     groups = {}  # number of an episode: its group
-    for kept in kept_groups(data, kwargs, archives, dropped):
+    for kept in kept_groups(data, kwargs, archives, dropped, by_count):
         if describer:
             describer.write([notes for _, notes in kept])
         for episode, notes in kept:
-            for split in dict(by_count).get(notes['number'], [notes['split']]):
+            for split in splits_of(notes, by_count):
                 placed = {**notes, 'split': split}
                 episodes.append(episode, placed)
                 if mirror and split == 'train':
@@ -322,7 +334,12 @@ def write_splits(data, kwargs, archives, describer, folder, by_count=()):
     return episodes, groups
 
 
-def kept_groups(data, kwargs, archives, dropped):
+def splits_of(notes, by_count):
+    """-> list of the splits that an episode is in: by count, or by the hash of what it asks for"""
+    return by_count.get(notes['number'], [notes['split']])
+
+
+def kept_groups(data, kwargs, archives, dropped, by_count):
     """yields lists of (episode, notes), a block each; counts the episodes it leaves out in `dropped`"""
     spec = read_spec(data, kwargs)
     splits = Splits(val_share, test_share, hold_out, seed)
@@ -336,7 +353,7 @@ def kept_groups(data, kwargs, archives, dropped):
             if reason is None and duplicates.repeats(digest):
                 reason = 'the same as another'
             # a return is exempt: it does not show how it came about
-            if reason is None and 'discount' not in spec and duplicates.crosses(episode, notes['split']):
+            if reason is None and 'discount' not in spec and duplicates.crosses(episode, splits_of(notes, by_count)):
                 reason = 'ends exactly where one of another split does'
             if reason is not None:
                 dropped[episode['source'], reason] += 1
@@ -388,11 +405,13 @@ def make_tokenizer(texts):
     from nanopilot.policy import Policy  # imports torch
 
     bert = bert_model if text_encoder == 'bert' else ''
-    given = Policy.load(tokenizer_of, bert_model=bert).tokenizer
-    if not isinstance(given, encoders.ENCODERS[text_encoder]):
+    policy = Policy.load(tokenizer_of, bert_model=bert)
+    encoder = policy.data_spec.get('text_encoder', 'learned')
+    if policy.tokenizer is None or encoder != text_encoder:
         raise ValueError(f'{tokenizer_of} reads no prompts with text_encoder={text_encoder!r}. Set its own')
-    known = {*given.known, *text.corpus(texts)[1]}
-    return encoders.load_tokenizer(text_encoder, given.model, known, bert)
+    known = policy.tokenizer.known
+    more = set(text.corpus(texts)[1]).difference(known)
+    return encoders.load_tokenizer(text_encoder, policy.tokenizer.model, [*known, *sorted(more)], bert)
 
 
 # ------------------------------------------------------------------------------
@@ -405,8 +424,8 @@ def pack(data, kwargs, archives, episodes, tokenizer, text_counts, folder):
     sources = sorted({source for split in splits.values() for source in split.sources})
     counts = {}
     for name, split in splits.items():
-        counts[name] = {'episodes': len(split), 'steps': split.start[-1]}
-        counts[name] |= {source: split.sources[source] for source in sources}
+        counts[name] = {source: split.sources[source] for source in sources}
+        counts[name] |= {'episodes': len(split), 'steps': split.start[-1]}  # whatever sources are called
         index = (sources.index(row['source']) for row in Rows(folder / name, ['source']))
         np.save(folder / name / 'source.npy', np.fromiter(index, np.uint8))
     meta = {

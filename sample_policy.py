@@ -36,7 +36,7 @@ from nanopilot import evaluate as evaluation
 from nanopilot import judge as judging
 from nanopilot.page import space
 from nanopilot.policy import Policy
-from nanopilot.requests import check_request, numbers, read_requests, understood, warn
+from nanopilot.requests import check_request, drivable, numbers, read_requests, understood, warn
 from nanopilot.rollout import BATCH_SIZE, annotated, dataset_of, draw, for_json, rollout
 
 # ------------------------------------------------------------------------------
@@ -90,10 +90,14 @@ def drive(policy):
     dataset = dataset_of(policy)
     if gif and not hasattr(dataset, 'animate'):
         raise ValueError(f'{policy.info["dataset"]} has no animations. Leave out --gif')
-    requests = [(prompt.strip() or None, numbers(bd) if bd else None)]
+    refused = 0
     if prompts:
-        requests = read_requests(prompts)
-    requests = [(check_request(policy, text, target), target) for text, target in requests]
+        requests, refused = drivable(policy, read_requests(prompts))
+    else:
+        target = numbers(bd) if bd else None
+        requests = [(check_request(policy, prompt.strip() or None, target), target)]
+    if not requests:
+        raise ValueError(f'{prompts} holds no prompt that can be driven')
     said = {}
     if policy.config.say_len:
         said = {text: understood(policy, text) for text, _ in requests if text}
@@ -117,6 +121,8 @@ def drive(policy):
     if json_file:
         write_json(json_file, [for_json(e) for e in episodes])
         print(f'written: {json_file}')
+    if refused:
+        raise ValueError(f'{refused} of the prompts in {prompts} could not be driven: see the warnings. The others are')
 
 
 def write_json(file, content):
@@ -172,6 +178,14 @@ def check():
         raise ValueError(f'{num_samples=} of one request are all the same at temperature=0. Raise it, or leave it out')
     if drawn_at and eval not in ('test', 'val'):
         raise ValueError(f'{drawn_at=} is for further rows of a split, got {eval=}. Add --eval=test, or leave it out')
+    if rows and not eval:
+        raise ValueError(f'{rows=} is of the tables of --eval. Add --eval=test, or leave it out')
+    if json_file and not Path(json_file).absolute().parent.is_dir():  # before all is driven
+        raise ValueError(f'{json_file} cannot be written: there is no such folder. Make it, or set another --json')
+    if prompts and (prompt or bd):
+        raise ValueError(f'{prompts=} holds what is asked. Leave out --prompt and --bd, or --prompts')
+    if eval and (prompt or bd or prompts or gif or json_file):
+        raise ValueError(f'{eval=} asks what its episodes do. Leave out --prompt, --bd, --prompts, --gif and --json')
     if dream and (eval or prompt or bd or prompts):
         raise ValueError('a dream is asked nothing. Leave out --eval, --prompt, --bd and --prompts, or --dream')
     if export and (dream or eval or prompt or bd or prompts or device != 'cpu'):

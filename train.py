@@ -97,10 +97,11 @@ deterministic = False  # the same bytes from the same seed on GPUs too, and slow
 threads = 0  # of the CPU, for each rank; 0: torch's own choice
 seed = 1337
 CHOICES = {'fuse': STEPS, 'head': HEADS, 'optimizer': ('adamw', 'muon'), 'dtype': ('auto', 'float32', 'bfloat16')}
-ONE = 'eval_interval eval_batches keep_last log_interval batch_size gradient_accumulation_steps bucket chunk n_layer'
-ZERO = 'rollouts keep_every max_iters n_hidden next_obs n_future n_freq grad_clip skip_nonfinite warmup_iters threads'
-AT_LEAST = dict.fromkeys(f'{ONE} n_head n_embd n_clusters'.split(), 1)
-AT_LEAST |= dict.fromkeys(f'{ZERO} heading look say_len more_texts'.split(), 0)
+AT_LEAST = {'batch_size': 1, 'gradient_accumulation_steps': 1, 'bucket': 1, 'chunk': 1, 'eval_interval': 1}
+AT_LEAST |= {'eval_batches': 1, 'keep_last': 1, 'log_interval': 1, 'n_layer': 1, 'n_head': 1, 'n_embd': 1, 'look': 0}
+AT_LEAST |= {'n_clusters': 1, 'n_hidden': 0, 'n_future': 0, 'n_freq': 0, 'heading': 0, 'say_len': 0, 'more_texts': 0}
+AT_LEAST |= {'max_iters': 0, 'warmup_iters': 0, 'grad_clip': 0, 'skip_nonfinite': 0, 'rollouts': 0, 'keep_every': 0}
+AT_LEAST |= {'next_obs': 0, 'threads': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 wandb = loop.load_wandb(wandb_log)
@@ -110,11 +111,9 @@ wandb = loop.load_wandb(wandb_log)
 ranks = loop.Ranks()
 print0 = ranks.print
 device = loop.find_device(device, ranks)
-if batch_size % ranks.n:
-    raise ValueError(f'batch_size={batch_size} cannot be shared by {ranks.n} ranks. Make it a multiple of them')
+ranks.check(batch_size, more_texts)
 loop.set_up(device, threads, deterministic)
 ranks.meet(device)
-on_gpu = device.startswith('cuda')
 
 # ------------------------------------------------------------------------------
 # data
@@ -138,7 +137,7 @@ model_args['heading'] = heading * model_args.get('subgoal', False)  # what the d
 gptconf = GPTConfig(**model_args)
 drawing = {k: config[k] for k in ('seed', 'batch_size', 'bucket', 'chunk', 'n_future', 'drop_text', 'drop_bd')}
 drawing |= {'source_weights': source_weights, 'columns': view.columns, 'extra_steps': extra_steps, 'say_len': say_len}
-drawing |= {'n_slots': gptconf.n_slots, 'fixed_text_len': text_len if compile or on_gpu else None}  # one shape
+drawing |= {'n_slots': gptconf.n_slots, 'fixed_text_len': text_len if compile or device != 'cpu' else None}  # one shape
 growing = Curriculum(segment_len, curriculum, segment_from, difficulty_from, gradient_accumulation_steps)
 train_batches = Batches(train, 0, curriculum=growing, data_fraction=data_fraction, more_texts=more_texts, **drawing)
 val_batches = Batches(val, 1, curriculum=Curriculum(segment_len), **drawing)
@@ -149,7 +148,7 @@ averaged = loop.Averaged(raw_model, ema_decay)  # what checkpoints act with
 trained = raw_model, averaged.mean, optimizers
 step, resumed = 0, None
 best = {'loss': math.inf, 'rollout': -math.inf}
-scores = []  # (loss, score of the rollouts) at each validation
+scores = []  # (loss, score of the rollouts) at each validation that has some
 if ranks.restarts and checkpoint.steps_of(out_dir):  # begun again after a rank was lost
     init_from = 'resume'
 if init_from == 'resume':
@@ -224,8 +223,7 @@ def validate():
             _, loss = raw_model(**batch)
         total += loss * batch['loss_mask'].sum()
     raw_model.train()
-    ranks.sum(total)
-    return total.item() / max(n_real, 1)
+    return ranks.sum(total).item() / max(n_real, 1)
 
 
 def roll_out():
@@ -286,7 +284,8 @@ while True:
             score = rolled.get('rollout', -val_loss)
             pointers = ['latest', 'best'] if val_loss <= best['loss'] else ['latest']
             best = {'loss': min(best['loss'], val_loss), 'rollout': max(best['rollout'], score)}
-            scores.append((val_loss, score))
+            if rolled:
+                scores.append((val_loss, score))
             row = {'val': val_loss, **rolled}
             tqdm.write(loop.validation_line(step, row, best))
             log.write(step, **row)
@@ -326,14 +325,13 @@ while True:
         o.zero_grad(set_to_none=True)
     if not skipped:
         averaged.update(step)
-    throughput.env_steps += n_real
+    throughput.step(n_real)
     bar.update()
     if step % log_interval == 0:
-        ranks.sum(loss_sum)
-        loss = loss_sum.item()
+        loss = ranks.sum(loss_sum).item()
         if ranks.master:
             log.write(step, loss=loss, lr=lr)
-            tqdm.write(f'step {step:6d} | loss {loss:.4f} | lr {lr:.1e} | {throughput.report(log_interval)}')
+            tqdm.write(f'step {step:6d} | loss {loss:.4f} | lr {lr:.1e} | {throughput.report()}')
         throughput.reset()
 bar.close()
 if signalled:

@@ -29,6 +29,7 @@ from nanopilot.ways import DRAWN
 keep = ''  # what sample_policy.py --eval wrote, eval_test.json: keep its success first, under ..
 name = ''  # .. this name in bench/benchmarks/
 benchmark = 'BabyAI'  # of which it is: 'BabyAI', 'Meta-World'
+task = ''  # what the page calls it; '': as the source of its episodes is called
 trained_by = ''  # the config file, and what differs from it: 'config/babyai.py --dropout=0.1'
 data = ''  # what it was trained on, in words: '1,000 demonstrations; cut at 556 steps'
 minutes = 0.0  # that its training took
@@ -61,7 +62,7 @@ No number of others is comparable as it stands: beside each is how it differs.
 def kept(file):
     """a JSON file of sample_policy.py --eval -> what is kept of it, a dict; ValueError where it has no success"""
     scores = json.loads(Path(file).read_text())
-    rows = [{'name': row['name'], 'success': row['success']} for row in scores['rows'] if 'success' in row]
+    rows = [{'name': called(row['name']), 'success': row['success']} for row in scores['rows'] if 'success' in row]
     if not rows:
         raise ValueError(f'{file} says nothing of success. Score rows that do: sample_policy.py --eval=test')
     env_kwargs = scores['env_kwargs']
@@ -72,6 +73,12 @@ def kept(file):
         'temperature': scores['settings']['temperature'],
     }
     return {**about, **found, 'env_kwargs': env_kwargs, 'rows': rows}
+
+
+def called(name):
+    """a row's name, 'scripted: prompt' -> 'MT10: prompt'"""
+    source, colon, way = name.partition(': ')
+    return f'{task or source}: {way}' if colon else name
 
 
 def runs_of(folder):

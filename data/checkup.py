@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from data import checkup_picture, metrics, redundant
 from data.archive import Archive
-from data.contract import archive_meta
+from data.contract import archive_meta, has_environment
 from data.importers.archives import opened_sources, survey_of, with_ends
 from data.importers.checks import ROUNDING
 from data.prepared import SPLITS
 from data.samples import Contents, Reservoir
 from data.text import words
-from data.verify import check_shapes, digest
+from data.verify import check_shapes, digest, verify
 
 STARTS = 1000  # episodes that the classifiers learn from
 STEPS = 4000  # drawn
@@ -72,6 +72,8 @@ def episodes_of(names, data, kwargs, meta, options):
             archive = Archive(path)
             archive.check(archive_meta(data, kwargs))
             for group in archive.groups(256):
+                if 'path' not in archive.names and has_environment(data, kwargs):
+                    verify(data, group, kwargs, meta, archive.meta.get('replay', True))  # adds it
                 yield from ((episode, archive.meta.get('split')) for episode in group)
             continue
         survey = survey_of(source, data, meta, options)

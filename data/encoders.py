@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 from base64 import b64decode, b64encode
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -188,6 +188,9 @@ class FrozenBERT(Tokenizer):
     """
 
     vocab_size = RESERVED  # the policy embeds the kind of each token, beside its state: see pad_prompts in text.py
+
+    def __reduce__(self):
+        return partial(type(self), bert_model=self.name), (self.model, self.known)
 
     def load(self, bert_model=''):
         """bert_model: where the BERT is now; '': where it was. Raises ValueError where `model` is damaged"""

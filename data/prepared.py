@@ -267,7 +267,9 @@ def is_a(value, kind):
 def load_meta(folder):
     file = Path(folder) / 'meta.json'
     if not file.is_file():
-        raise FileNotFoundError(f'no prepared data in {folder}. Run: python prepare.py')
+        place = Path(folder).absolute()  # data/<dataset>/prepared, or one of the user's own
+        of = f' --dataset={place.parent.name}' if place.parent.parent == Path(__file__).parent else ''
+        raise FileNotFoundError(f'no prepared data in {folder}. Run: python prepare.py{of}')
     try:
         meta = json.loads(file.read_text())
     except (ValueError, RecursionError):

@@ -11,7 +11,7 @@ import math
 import re
 from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -27,15 +27,16 @@ DAMAGED = "the tokenizer's file is damaged. Run: python prepare.py"
 class Tokenizer:
     """
     encode(text) -> ids; unknown(text) -> its words that no training text had. `model` (bytes) and `known`, the words
-    and marks of the training texts, rebuild it.
+    and marks of the training texts, rebuild it: sorted, and then those that were added later, which get ids of their
+    own.
     """
 
     text_width = 0  # of the states that a frozen encoder gives in place of ids
 
     def __init__(self, model, known, **options):
         self.model = model
-        self.known = sorted(known)
-        self.marks = [mark for mark in MARKS if mark in known]
+        self.known = list(known)
+        self.marks = marks_of(self.known)
         self.words = set(known).difference(MARKS)
         self.sorted_words = tuple(sorted(self.words))
         self.ids_of = {}  # of words that were encoded before
@@ -122,6 +123,13 @@ class Tokenizer:
         """words that no training text had, but that look like one that did -> {'frigde': 'fridge'}"""
         typed_for = {word: spelled(word, self.sorted_words) for word in self.unknown(text)}
         return {word: known for word, known in typed_for.items() if known}
+
+
+def marks_of(known):
+    """the marks of a Tokenizer in the order of their ids: as in MARKS, and then as they were added"""
+    added = next((i for i, (a, b) in enumerate(pairwise(known), 1) if a > b), len(known))
+    first = [mark for mark in MARKS if mark in known[:added]]
+    return first + [word for word in known[added:] if word in MARKS]
 
 
 def replaced(text, others):

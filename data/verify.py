@@ -177,7 +177,7 @@ class Duplicates:
 
     def __init__(self):
         self.digests = set()
-        self.split_of_end = {}
+        self.splits_of_end = {}
 
     def repeats(self, digest):
         """are the actions and observations with this digest those of an earlier episode?"""
@@ -186,8 +186,8 @@ class Duplicates:
         self.digests.add(digest)
         return False
 
-    def crosses(self, episode, split):
-        """does an earlier episode of another split end exactly there?"""
+    def crosses(self, episode, splits):
+        """does an earlier episode of other splits end exactly there?"""
         if not len(episode['bd']):
             return False
-        return self.split_of_end.setdefault(episode['bd'].tobytes(), split) != split
+        return self.splits_of_end.setdefault(episode['bd'].tobytes(), splits) != splits

@@ -253,7 +253,7 @@ def predictions(policy, split, n=64, horizons=(1, 2, 4, 8, 16), seed=1337):
     in its unit, with its interval. A horizon is in environment steps
     """
     c, columns, wrap = policy.config, policy.info['obs_columns'], policy.model.aux['next_obs'].wrap
-    batches = Batches(split, 2, seed, n, 1, c.chunk, c.n_slots, columns=columns)
+    batches = Batches(split, 2, seed, n, 1, c.chunk, c.n_slots, columns=columns, say_len=c.say_len)
     batch = batches.batch(0)
     text, obs, act, bd = (torch.from_numpy(batch[k]).to(policy.device) for k in ('text', 'obs', 'act', 'bd'))
     shortest = int(split.length[batches.group(0)['episode'][0]].min()) // c.chunk  # steps

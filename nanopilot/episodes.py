@@ -34,6 +34,8 @@ Many, a gymnasium.vector.VectorEnv. What a row that has ended needs is said by i
             policy.reset_rows(done)
 """
 
+import math
+
 import numpy as np
 
 from data.metrics import to_go
@@ -42,6 +44,7 @@ from data.text import END, NOT_GIVEN, words
 from nanopilot.requests import check_requests
 
 REMEMBERED = 10_000  # prompts of which it is remembered what was said
+SHOWN = 40  # words that a policy knows, in a message
 FAR = 100.0  # standard deviations from the mean of training: an observation that is further off is a mistake
 MIN_STD = 0.1  # .. which are taken to be at least that large
 
@@ -151,12 +154,17 @@ class Episodes:
         self.tokens(prompt)
         _, unknown = self.reader.read(prompt)
         if not words(prompt) - set(unknown) and not any(unknown.values()):
-            known = ', '.join(self.tokenizer.sorted_words)
-            raise ValueError(f'the policy knows no word of {prompt!r}. It knows: {known}')
+            raise ValueError(f'the policy knows no word of {prompt!r}. {self.known_words()}')
         if self.config.say_len and self.asked([prompt]) == [[END]]:
             cure = 'Say it in other words, or ask for something else'
             raise ValueError(f'{prompt!r} asks for nothing that the policy knows. {cure}')
         return unknown
+
+    def known_words(self):
+        """-> all of a few words, or some of many: an end of a message"""
+        known = [word for word in self.tokenizer.sorted_words if word.isalpha()]
+        some = known[:: math.ceil(len(known) / SHOWN)] if known else []
+        return f'Of the {len(known)} that it knows, some are: {", ".join(some)}'
 
     def check_bd(self, bd):
         low, high, names = (self.data_spec[k] for k in ('bd_low', 'bd_high', 'bd_names'))

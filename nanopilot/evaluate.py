@@ -130,13 +130,15 @@ def request_scores(verdicts):
 def rollout_score(policy, split, n, seed=1337):
     """
     how well a checkpoint of train.py does: the success of rollouts for n prompts of a split; of a data set without,
-    minus the mean bd error
+    minus the mean bd error; None where the split asks for nothing that it can read
     """
     if hasattr(dataset_of(policy), 'measure'):
         return measured(policy, 'unseen starts', {}, n, seed=seed)['success']['mean']
     rng = np.random.default_rng(seed)
     language = policy.config.text_len > 0
     episodes = [e for e in readable_episodes(split, policy) if e['text'] or not language]
+    if not episodes:
+        return None
     episodes = list({e['group']: e for e in episodes}.values())  # nothing is asked twice
     episodes = [episodes[i] for i in rng.permutation(len(episodes))[:n]]
     if language:
@@ -158,7 +160,10 @@ def rollout_scores(policy, split, n, seed=1337):
     """
     if not scores_rollouts(policy):
         return {}
-    scores = {'rollout': rollout_score(policy, split, n, seed)}
+    scores = {}
+    score_of_split = rollout_score(policy, split, n, seed)
+    if score_of_split is not None:
+        scores['rollout'] = score_of_split
     free = free_sentences(policy, split.split)
     if free.episodes:
         some = np.random.default_rng(seed).permutation(len(free.episodes))[:n]

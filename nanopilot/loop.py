@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -34,6 +35,15 @@ class Ranks:
         self.no_bar = None if self.master else True  # of tqdm; None: only outside a terminal
         self.rows = slice(self.rank, None, self.n)  # of a batch that is sorted by length: ranks get equal work
         self.restarts = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))  # after a rank was lost
+
+    def check(self, batch_size, more_texts):
+        """refuse what ranks cannot share; more_texts: 0: none"""
+        if self.n > 1 and not self.ddp:
+            raise ValueError('WORLD_SIZE is set, and RANK is not. Start it with torchrun, or unset WORLD_SIZE')
+        if batch_size % self.n:
+            raise ValueError(f'batch_size={batch_size} cannot be shared by {self.n} ranks. Make it a multiple of them')
+        if 0 < more_texts < self.n:
+            raise ValueError(f'{more_texts=} cannot be shared by {self.n} ranks. Set it to as many, or more')
 
     def meet(self, device):
         if self.ddp:
@@ -61,9 +71,10 @@ class Ranks:
         return nullcontext() if last or not self.ddp else model.no_sync()
 
     def sum(self, x):
-        """make x the sum over ranks, in place"""
+        """-> x, made the sum over ranks in place"""
         if self.ddp:
             dist.all_reduce(x)
+        return x
 
     def part(self):
         if self.ddp:
@@ -235,14 +246,15 @@ class Log:
         self.file = file
         self.wandb = wandb
         kept = [row for row in self.rows() if row['step'] <= step]
-        with open(file, 'w') as f:
-            f.writelines(json.dumps(row) + '\n' for row in kept)
+        text = ''.join(json.dumps(row) + '\n' for row in kept)
+        save(file, lambda partial: Path(partial).write_text(text))
 
     def rows(self):
+        """those that are whole: of the last one a full disk may have left a part"""
         if not os.path.exists(self.file):
             return []
         with open(self.file) as f:
-            return [json.loads(line) for line in f]
+            return [json.loads(line) for line in f if line.endswith('\n')]
 
     def write(self, step, **row):
         with open(self.file, 'a') as f:
@@ -280,7 +292,12 @@ class Throughput:
     def reset(self):
         self.since = time.time()
         self.waited = 0.0  # seconds, for batches
-        self.env_steps = 0
+        self.steps = self.env_steps = 0
+
+    def step(self, env_steps):
+        """a training step is done, on so many steps of episodes"""
+        self.steps += 1
+        self.env_steps += env_steps
 
     @contextmanager
     def waiting(self):
@@ -288,10 +305,10 @@ class Throughput:
         yield
         self.waited += time.time() - t
 
-    def report(self, n_steps):
-        """of n_steps training steps -> a part of a log line"""
+    def report(self):
+        """-> a part of a log line"""
         took = time.time() - self.since
-        speed = f'{1e3 * took / n_steps:6.1f} ms | {self.env_steps / took / 1e3:.0f}k steps/s'
+        speed = f'{1e3 * took / self.steps:6.1f} ms | {self.env_steps / took / 1e3:.0f}k steps/s'
         return f'{speed} | data {100 * self.waited / took:.1f}%'
 
 

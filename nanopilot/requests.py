@@ -7,15 +7,17 @@ import sys
 
 import numpy as np
 
+from data.contract import load
 from data.nearest_words import INSTALL
 
+WRITTEN = 'understood', 'sure', 'path', 'actions', 'visits', 'verdict'  # what --json adds to a request
 UNSURE = 0.5  # a probability: of people's sentences that are less sure 2 of 10 are understood, of others 8
 
 
 def read_requests(file):
     """
-    a file of one prompt a line, of JSON lines with prompt and bd, or a JSON list of either -> list of (prompt or None,
-    bd or None)
+    a file of one prompt a line, of JSON lines with prompt and bd, or a JSON list of either -> list of (where it stands,
+    prompt or None, bd or None)
     """
     try:
         with open(file, encoding='utf-8-sig') as f:
@@ -47,23 +49,26 @@ def parsed(place, text):
 
 
 def of_row(place, row):
-    """a prompt, or a dict with prompt and bd -> (prompt or None, bd or None)"""
+    """a prompt, or a dict with prompt and bd -> (place, prompt or None, bd or None)"""
     if isinstance(row, str):
-        return row.strip() or None, None
+        return place, row.strip() or None, None
     if not isinstance(row, dict):
         raise ValueError(f'{place}: it is {row!r}. Give a prompt in quotes, or {{"prompt": .., "bd": ..}}')
     prompt, bd = row.get('prompt'), row.get('bd')
     if not isinstance(prompt, str | None):
         raise ValueError(f'{place}: the prompt must be a string, got {prompt!r}')
-    return prompt, None if bd is None else numbers(bd)
+    unknown = sorted(row.keys() - {'prompt', 'bd', *WRITTEN})
+    if unknown:
+        raise ValueError(f'{place}: {unknown[0]!r} is not known. Give "prompt", "bd" or both')
+    return place, prompt, None if bd is None else numbers(bd, f'{place}: ')
 
 
-def numbers(text):
-    """'150,40' -> [150.0, 40.0]"""
+def numbers(text, place=''):
+    """'150,40' -> [150.0, 40.0]; place: what an error begins with"""
     try:
         return [float(x) for x in str(text).strip('[]() ').split(',')]
     except ValueError:
-        raise ValueError(f'bd={text!r} is not numbers separated by commas, such as 150,40') from None
+        raise ValueError(f'{place}bd={text!r} is not numbers separated by commas, such as 150,40') from None
 
 
 def check_request(policy, prompt, bd):
@@ -71,7 +76,34 @@ def check_request(policy, prompt, bd):
     if not prompt and bd is None and (policy.config.text_len or policy.config.n_bd):  # else nothing can be asked
         raise ValueError('nothing is asked. Give --prompt "go north of the fridge", --bd=150,40, or --prompts=FILE')
     check_one(policy, prompt, bd)
-    return policy.as_read(prompt) if prompt else None
+    if not prompt:
+        return None
+    refuse_contradiction(policy, prompt)
+    return policy.as_read(prompt)
+
+
+def refuse_contradiction(policy, prompt):
+    """a ValueError where a policy that says what it reads would go to what the prompt forbids"""
+    dataset = load(policy.info['dataset'])
+    if policy.config.say_len and hasattr(dataset, 'forbidden'):
+        said = policy.understood(prompt)
+        places = dataset.forbidden(prompt, said, policy.data_spec['env_kwargs'])
+        if places:
+            raise ValueError(f'{prompt!r} is read as "{said}", but forbids {", ".join(places)}. Say where to go, too')
+
+
+def drivable(policy, requests):
+    """
+    [(where, prompt, bd)] -> those that can be asked of a policy, [(prompt as it reads it, bd)], and how many cannot: of
+    each of these it is said where and why
+    """
+    fine = []
+    for where, prompt, bd in requests:
+        try:
+            fine.append((check_request(policy, prompt, bd), bd))
+        except ValueError as e:
+            warn(f'{where}: {e}')
+    return fine, len(requests) - len(fine)
 
 
 def check_requests(policy, n, prompts=None, bds=None):

@@ -58,6 +58,11 @@ def test_seeds_of_one_policy_are_a_row_and_their_spread_is_beside_it(scores, sai
     assert '| 50.0 | config/far.py, seed 7, step 30 |' in alone
 
 
+def test_a_task_may_have_another_name_than_its_source(scores, said, monkeypatch):
+    monkeypatch.setattr(benchmarks, 'task', 'MT10')
+    assert benchmarks.ours([benchmarks.kept(scores)]).splitlines()[2].startswith('| MT10 | 9 demonstrations |')
+
+
 def test_many_tasks_are_pooled_and_few_are_not(scores, said):
     run_of = benchmarks.kept(scores)
     for n in 3, 4:

@@ -11,6 +11,7 @@ from data.toy_nav import phrases
 from data.toy_nav.itinerary import parse
 from nanopilot import Policy
 from nanopilot.checkpoint import find_checkpoint, steps_of
+from nanopilot.requests import check_request
 from nanopilot.rollout import rollout
 
 FOLDER = ROOT / 'data' / 'toy_nav' / 'policy'
@@ -62,6 +63,24 @@ def test_of_what_names_no_place_it_says_nothing(policy):
     assert [END] not in policy.asked(PROMPTS)
     with pytest.raises(ValueError, match="'turn left' asks for nothing"):
         policy.reset(['turn left'])
+
+
+ONLY_FORBIDS = [
+    "don't go to the bed",
+    'never enter the orange tile',
+    'keep out of the bed',
+    'stay away from the stove',
+    'as far away from the fridge as possible',
+    'anywhere but the bed',
+]
+
+
+@pytest.mark.parametrize('prompt', ONLY_FORBIDS)
+def test_it_does_not_go_to_what_is_only_forbidden(policy, prompt):
+    """as what says where to go beside it shows, these are read as requests to go there"""
+    with pytest.raises(ValueError, match='but forbids the .*Say where to go'):
+        check_request(policy, prompt, None)
+    check_request(policy, 'go to the cactus, but not over the pink tile', None)
 
 
 def test_it_is_small_and_has_a_card():

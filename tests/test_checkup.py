@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import PREPARE
 
-from data import redundant
+from data import archive, redundant
 from data.checkup import Columns
 from data.samples import Contents, Reservoir
 
@@ -237,3 +237,10 @@ def test_columns_are_equal_where_all_their_steps_are():
         c = a + 1e-3 * last
         columns.add(np.stack([a, a, c, 0 * a, -0.0 * a], 1))
     assert columns.equal() == [['a', 'b']] and columns.constant().tolist() == [False] * 3 + [True] * 2
+
+
+def test_paths_that_an_archive_leaves_out_come_from_its_replay(script, demos, archive_meta, tmp_path, capsys):
+    """as of README's own simulator, whose archive says of an episode where it ended, and no more"""
+    archive.save(tmp_path / 'x.parquet', [{k: v for k, v in e.items() if k != 'path'} for e in demos[:8]], archive_meta)
+    script('prepare.py', '--check', f'--archive={tmp_path / "x.parquet"}', '--archive_dir=a')
+    assert '8 ' in capsys.readouterr().out

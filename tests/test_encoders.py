@@ -1,6 +1,7 @@
 """The other ways to read a prompt: a BPE of our own, GPT-2's cut down to what is needed, a frozen BERT."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -272,6 +273,7 @@ def test_other_weights_are_refused_by_name(bert, tmp_path):
     tokenizer = load_tokenizer('bert', bert.model, bert.known, str(other))
     with pytest.raises(ValueError, match='other weights than those the prompts were read with. Set --bert_model'):
         tokenizer.states([tokenizer.encode('go to the bed')])
+    assert pickle.loads(pickle.dumps(tokenizer)).name == str(other), 'where it is now'
     spec = {'name': 'nobody/nowhere', 'layer': -1, 'width': 8, 'sha256': ''}
     tokenizer = load_tokenizer('bert', json.dumps(spec).encode(), [])
     with pytest.raises(OSError, match='no BERT at bert_model=.*Give a folder') as e:

@@ -257,6 +257,10 @@ def test_what_is_exported_is_prepared_again(bd, tmp_path):
     arrays = {name for name in before if name.endswith('.npy')}
     assert arrays and all(before[name] == after[name] for name in arrays)
     refused(run('prepare.py', *args, '--bd=none', cwd=tmp_path), f"bd='{bd}', not 'none'", '--bd')
+    if bd == 'return':
+        np.savez(tmp_path / 'x.npz', **driven('CartPole-v1', 20))
+        said = prepared(tmp_path, 'x.npz', '--env=CartPole-v1', f'--bd={bd}', '--export=hub')
+        assert '20 episodes' in said, 'the file has changed'
     refused(run('prepare.py', '--bd=return', cwd=tmp_path), 'toy_nav', '--dataset=gym')
 
 
@@ -277,3 +281,21 @@ def test_spaces_that_do_not_fit_are_one_line(tmp_path):
 def test_code_runs_only_where_the_command_names_it():
     with pytest.raises(ValueError, match='is code. If you trust it, name it: --env=os:getcwd'):
         gym_data.make_env(env='os:getcwd', spec={'bd_names': []})
+
+
+def test_rows_that_are_not_in_order_are_refused(tmp_path):
+    """an episode would be cut into pieces"""
+    rows = ['episode,t,obs_0,action_0,reward'] + [
+        f'{e},{t},{t / 9},{t % 2 - 0.3},1' for t in range(6) for e in range(4)
+    ]
+    (tmp_path / 'x.csv').write_text('\n'.join(rows))
+    process = run('prepare.py', '--dataset=gym', '--archive=x.csv', '--out_dir=p', cwd=tmp_path)
+    refused(process, 'x.csv', 'episode 0 comes back after others. Sort the rows by episode and time')
+
+
+def test_a_file_may_be_called_as_what_is_counted(tmp_path):
+    np.savez(tmp_path / 'steps.npz', **driven('CartPole-v1', 30))
+    prepared(tmp_path, 'steps.npz', '--env=CartPole-v1', '--bd=return')
+    args = ['--data_dir=p', *TINY[1:], '--max_iters=1', '--out_dir=o']
+    process = run('train.py', 'config/gym_discrete.py', *args, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr

@@ -316,7 +316,7 @@ def test_two_runs_in_one_directory(prepared, tmp_path):
 def test_a_run_that_is_begun_again_is_moved_aside(train, tmp_path, capsys):
     train('o', '--max_iters=4', '--eval_interval=2')
     before = hashes(tmp_path / 'o')
-    train('o', '--max_iters=2', '--eval_interval=2')
+    train('o/', '--max_iters=2', '--eval_interval=2')  # as a shell completes it
     assert 'it is now in o.1' in capsys.readouterr().out and hashes(tmp_path / 'o.1') == before
     assert [p.name for p in steps_of(tmp_path / 'o')] == ['step_0000002'] and newest_sound(tmp_path / 'o')[1][
         'step'

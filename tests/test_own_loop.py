@@ -268,7 +268,9 @@ def test_warnings_of_reset_are_those_of_sample_policy(trained, capsys):
 )
 def test_a_file_of_prompts_is_lines_or_json(text, expected, tmp_path):
     (tmp_path / 'prompts').write_text(text, encoding='utf-8')
-    assert read_requests(tmp_path / 'prompts') == expected
+    requests = read_requests(tmp_path / 'prompts')
+    assert [request for _, *request in requests] == list(map(list, expected))
+    assert all(str(tmp_path / 'prompts') in where for where, *_ in requests)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +280,8 @@ def test_a_file_of_prompts_is_lines_or_json(text, expected, tmp_path):
         ('["go"', 'not JSON'),
         ('[]', 'holds no prompt'),
         ('go\n{"prompt": 7}', 'line 2: the prompt must be a string'),
+        ('go\n{"prompt": "go", "db": [1, 2]}', "line 2: 'db' is not known"),
+        ('go\n{"bd": "here"}', "line 2: bd='here' is not numbers"),
         ('go to the caf\u00e9', 'not in UTF-8: byte 0xe9 at 13. Save it as UTF-8'),
     ],
 )

@@ -503,8 +503,10 @@ def test_duplicates_are_of_actions_and_observations(demos):
     duplicates = verify.Duplicates()
     episodes = demos[0], demos[1], {**demos[0], 'seed': -1}, demos[1]
     assert [duplicates.repeats(verify.digest(e)) for e in episodes] == [0, 0, 1, 1]
-    assert [duplicates.crosses(demos[0], split) for split in ('train', 'test', 'train')] == [0, 1, 0]
-    assert not duplicates.crosses({'bd': np.zeros(0)}, 'val') and not duplicates.crosses({'bd': np.zeros(0)}, 'train')
+    assert [duplicates.crosses(demos[0], [split]) for split in ('train', 'test', 'train')] == [0, 1, 0]
+    assert not duplicates.crosses({'bd': np.zeros(0)}, ['val']) and not duplicates.crosses(
+        {'bd': np.zeros(0)}, ['train']
+    )
 
 
 def test_the_split_is_that_of_the_group():
@@ -573,3 +575,17 @@ def test_memory_does_not_grow_with_the_archive(tmp_path):
     process = prepare(64)
     assert process.returncode == 0, process.stderr
     assert Prepared(tmp_path / 'p', 'train').meta['counts']['train']['episodes'] > 0.8 * n
+
+
+def test_what_is_no_prepared_data_is_not_replaced(refuses, tmp_path):
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'thesis.txt').write_text('years of work')
+    (tmp_path / 'notes').write_text('more')
+    for name in 'mine', 'notes':
+        refuses('prepare.py', '--dataset=cartpole', f'--out_dir={name}', words=[name, 'no prepared data', '--out_dir'])
+    assert (tmp_path / 'mine' / 'thesis.txt').read_text() == 'years of work' and (tmp_path / 'notes').is_file()
+
+
+def test_shares_that_leave_nothing_are_refused(refuses):
+    refuses('prepare.py', '--val_share=0.7', '--test_share=0.5', words=['val_share=0.7', 'less than 1'])
+    refuses('prepare.py', '--size=0', words=['size=0', 'too small'])

@@ -573,7 +573,7 @@ def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, few
         ([], ['nothing is asked', '--prompt']),
         (['--prompt='], ['nothing is asked']),
         (['--prompt=   '], ['nothing is asked']),
-        (['--prompt=Zzzqx qwxrtz'], ['knows no word', 'fridge']),
+        (['--prompt=Zzzqx qwxrtz'], ['knows no word', 'some are']),
         (['--prompt=!?'], ['knows no word']),
         (['--prompt=' + 'go to the fridge, ' * 20], ['tokens', 'Shorten']),
         (['--bd=250,40'], ['250', '[0, 0]', '[200']),
@@ -586,6 +586,11 @@ def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, few
         (['--prompts=bad.txt'], ['bad.txt, line 2', 'JSON']),
         (['--prompts=number.txt'], ['prompt']),
         (['--prompts=nothing.txt'], ['nothing is asked']),
+        (['--prompts=bad.txt', '--prompt=go'], ["prompts='bad.txt'", 'Leave out --prompt']),
+        (['--eval=test', '--prompt=go'], ["eval='test'", 'Leave out --prompt']),
+        (['--eval=test', '--json=x.json'], ["eval='test'", '--json']),
+        (['--rows=prompt', '--prompt=go'], ['--eval']),
+        (['--json=nowhere/x.json', '--prompt=go'], ['nowhere/x.json', 'no such folder']),
         (['--eval=train'], ["'train'", 'test']),
         (['--eval=archive', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
         (['--eval=test', '--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
@@ -641,3 +646,17 @@ def test_a_json_that_lacks_something_is_refused(key, out, refuses_to_drive):
     del info[key]
     file.write_text(json.dumps(info))
     refuses_to_drive(f'--prompt={PROMPT}', words=['checkpoint.json', 'damaged'])
+
+
+def test_one_bad_line_does_not_spoil_a_file_of_prompts(out, tmp_path):
+    """the others are driven and written; the exit code says that not all were"""
+    (tmp_path / 'p.txt').write_text('go to the bed\nzzzqx qwxrtz\ngo to the sofa\n')
+    process = run('sample_policy.py', f'--out_dir={out}', '--prompts=p.txt', '--json=done.json', cwd=tmp_path)
+    refused(process, '1 of the prompts in p.txt could not be driven')
+    assert 'warning: p.txt, line 2: the policy knows no word of' in process.stderr
+    done = json.loads((tmp_path / 'done.json').read_text())
+    assert [e['prompt'] for e in done] == ['go to the bed', 'go to the sofa']
+    (tmp_path / 'p.txt').write_text('zzzqx\n')
+    refused(
+        run('sample_policy.py', f'--out_dir={out}', '--prompts=p.txt', cwd=tmp_path), 'no prompt that can be driven'
+    )

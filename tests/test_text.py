@@ -107,6 +107,16 @@ def test_marks_that_texts_have_are_tokens():
     assert tokenizer.encode('north-east') != tokenizer.encode('north east')
 
 
+def test_marks_that_are_added_leave_the_ids_of_others_as_they_are():
+    tokenizer = Tokenizer.train(['go: fridge! bed', 'bed'], 60)
+    grown = Tokenizer(tokenizer.model, [*tokenizer.known, *sorted([',', 'zebra', '(', 'an'])])
+    assert (tokenizer.marks, grown.marks) == ([':', '!'], [':', '!', '(', ','])
+    assert grown.encode('go: fridge! bed') == tokenizer.encode('go: fridge! bed')
+    twice = Tokenizer(grown.model, [*grown.known, ')'])
+    assert twice.marks == [':', '!', '(', ',', ')']
+    assert pickle.loads(pickle.dumps(twice)).marks == twice.marks
+
+
 def test_the_vocabulary_keeps_its_limit(tokenizer):
     assert tokenizer.vocab_size <= 120
     assert Tokenizer.train(TEXTS, 60).vocab_size <= 60

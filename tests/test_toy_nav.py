@@ -307,6 +307,7 @@ BROKEN = {
     'two lasers': scene(lasers_degrees=[45, -45]),
     'a room that is no square': scene(room=[200, 100]),
     'two rows of tiles': scene(tiles={'rows_north_to_south': [['red', 'green', 'blue'], ['pink', 'gray', 'white']]}),
+    'a gap in an outer wall': scene(walls=[*scene()['walls'][:3], [190, 0, 200, 90]]),
     'no outer walls': scene(walls=[[40, 118, 46, 160]]),
     'no objects at all': scene(objects={}),
     'a robot without size': scene(radius=0),

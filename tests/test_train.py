@@ -596,6 +596,42 @@ def test_a_batch_that_ranks_cannot_share_is_refused(monkeypatch, refuses_to_trai
     refuses_to_train(words=['batch_size=8', '3 ranks'])
 
 
+def test_texts_that_ranks_cannot_share_are_refused():
+    ranks = loop.Ranks()
+    ranks.ddp, ranks.n = True, 4
+    for more_texts in 0, 4, 5:
+        ranks.check(8, more_texts)
+    with pytest.raises(ValueError, match='more_texts=3 cannot be shared by 4 ranks'):
+        ranks.check(8, 3)
+
+
+def test_ranks_without_a_number_are_refused(monkeypatch, refuses_to_train):
+    monkeypatch.delenv('RANK', raising=False)
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    refuses_to_train(words=['WORLD_SIZE is set, and RANK is not', 'torchrun'])
+
+
+def test_a_log_that_was_cut_short_goes_on(tmp_path):
+    """a full disk leaves a part of a line"""
+    log = loop.Log(tmp_path / 'log.jsonl', 0, loop.DummyWandb())
+    for step in 1, 2, 3:
+        log.write(step, loss=1.0)
+    whole = (tmp_path / 'log.jsonl').read_text()
+    (tmp_path / 'log.jsonl').write_text(whole[:-5])
+    assert [row['step'] for row in log.rows()] == [1, 2]
+    loop.Log(tmp_path / 'log.jsonl', 2, loop.DummyWandb()).write(3, loss=1.0)
+    assert (tmp_path / 'log.jsonl').read_text() == whole
+
+
+def test_the_time_of_a_step_is_of_the_steps_that_were_done(monkeypatch):
+    now = iter([0.0, 0.5])
+    monkeypatch.setattr('nanopilot.loop.time.time', lambda: next(now))
+    throughput = loop.Throughput()
+    for _ in range(50):  # since a validation, and not the 100 between two lines of the log
+        throughput.step(40)
+    assert throughput.report() == '  10.0 ms | 4k steps/s | data 0.0%'
+
+
 def test_a_rank_alone_is_refused(monkeypatch, refuses_to_train):
     monkeypatch.setenv('RANK', '0')
     for name in 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT':
@@ -685,6 +721,8 @@ def test_a_vocabulary_is_that_of_the_policy_to_fine_tune(trained, prepared, demo
         assert process.returncode == 0, process.stderr
     own, its, first = (folder / 'tokenizer.model' for folder in (tmp_path / 'own', tmp_path / 'its', prepared))
     assert own.read_bytes() != its.read_bytes() == first.read_bytes()
+    other = [*args, '--out_dir=other', f'--tokenizer_of={trained}', '--text_encoder=bpe']
+    refused(run('prepare.py', *other, cwd=tmp_path), "reads no prompts with text_encoder='bpe'")
 
 
 def test_a_belief_goes_on_to_the_bit_and_on_the_same_observations(train, refuses_to_train, tmp_path):

@@ -41,7 +41,7 @@ def archives_of(names, folder, dataset, kwargs, meta, options):
     """
     opened = opened_sources(names, options.rollout)
     surveys = [source and survey_of(source, dataset, meta, options) for _, source in opened]
-    files, taken = [], set()
+    files, taken = [], {'episodes', 'steps'}  # what prepare.py counts beside its sources
     for (path, source), survey in zip(opened, surveys):
         if source is None:
             files.append(path)
@@ -57,9 +57,19 @@ def archives_of(names, folder, dataset, kwargs, meta, options):
 
 def opened_sources(names, rollout=''):
     """-> list of (path, its source, None where it is an archive already). rollout: of solutions of pyribs"""
+    return [(path, with_rollouts(open_source(path), rollout)) for path in named_paths(names)]
+
+
+def named_paths(names):
+    """of --archive -> list of paths"""
     listed = [names] if Path(names).exists() else names.split(',')
-    paths = [path for name in listed for path in paths_of(name.strip())]
-    return [(path, with_rollouts(open_source(path), rollout)) for path in paths]
+    return [path for name in listed for path in paths_of(name.strip())]
+
+
+def is_newer(names, file):
+    """has something that --archive names changed after this file was written?"""
+    then = file.stat().st_mtime_ns
+    return any(f.stat().st_mtime_ns > then for path in named_paths(names) for f in (path, *path.rglob('*')))
 
 
 def with_rollouts(source, rollout):

@@ -60,12 +60,12 @@ def cut(source, fields, note):
     rows of many episodes -> yields (place, piece) an episode. The rest behind the last flag is unfinished: left out,
     which note(text) hears of, unless nothing but starts or numbers say where episodes are
     """
-    open_rows, n_rows, last = [], 0, {}
+    open_rows, n_rows, last, numbers = [], 0, {}, set()
     for piece in source.pieces():
         place = f'rows from {n_rows}'
         n = n_actions(source, fields, piece, place)
         ends = flags(source, place, piece, fields.ends, n)
-        begin = begins(source, fields, piece, last, n, place)
+        begin = begins(source, fields, piece, last, n, place, numbers)
         boundaries = np.flatnonzero(ends | np.append(begin[1:], False)[:n]) + 1
         if n and begin[0] and open_rows:
             yield joined(open_rows, n_rows)
@@ -91,8 +91,11 @@ def cut(source, fields, note):
     yield place, rest
 
 
-def begins(source, fields, piece, last, n, place):
-    """(n,) bool: does an episode begin with this row?"""
+def begins(source, fields, piece, last, n, place, numbers):
+    """
+    (n,) bool: does an episode begin with this row? numbers: those of the episodes so far, a set that is added to; one
+    that comes back is refused: episodes whose rows are not in order would be cut up
+    """
     first = np.zeros(n, bool)
     if fields.starts:
         first |= flags(source, place, piece, [fields.starts], n)
@@ -100,8 +103,22 @@ def begins(source, fields, piece, last, n, place):
     if by_number and n:
         values = np.asarray(piece[by_number]).reshape(-1)
         before = np.append([last.get(by_number, values[0])], values[:-1])
-        first |= values != before if by_number == fields.episode else values < before
+        if by_number == fields.timestep:
+            return first | (values < before)
+        changed = values != before
+        first |= changed
+        add_numbers(f'{source.file}, {place}: {by_number}', values[changed | (np.arange(n) == 0) & (not last)], numbers)
     return first
+
+
+def add_numbers(name, new, numbers):
+    """new numbers of episodes to those before, a set; ValueError where one comes back"""
+    for number in new.tolist():
+        if number in numbers:
+            shown = str(number).removesuffix('.0')
+            cure = 'Sort the rows by episode and time, or give each episode a number of its own'
+            raise ValueError(f'{name} {shown} comes back after others. {cure}')
+        numbers.add(number)
 
 
 def joined(rows, end):

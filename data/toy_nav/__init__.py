@@ -15,7 +15,7 @@ import gymnasium as gym
 from data.metrics import lcs_f1
 from data.toy_nav import llm, phrases, reports
 from data.toy_nav.env import ToyNav, ToyNavVec
-from data.toy_nav.itinerary import MAX_PLACES, Itinerary, any_itinerary, descriptions, from_visits
+from data.toy_nav.itinerary import MAX_PLACES, Itinerary, any_itinerary, descriptions, forbidden_places, from_visits
 from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
 from data.toy_nav.noise import roughen  # noqa: F401, of the contract
 from data.toy_nav.places import Places
@@ -167,6 +167,11 @@ def plain(request, loose):
     if loose:
         itinerary = itinerary.destination()
     return itinerary.plain()
+
+
+def forbidden(prompt, said, kwargs):
+    """the places, in words, that what a policy says of a prompt goes to although they are forbidden"""
+    return [str(place) for place in forbidden_places(prompt, said, places(kwargs))]
 
 
 def paraphrase(request, rng, n=4):

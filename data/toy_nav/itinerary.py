@@ -318,6 +318,25 @@ def parse(text, places):
     return Itinerary(tuple(map(named.get, order)), loose, tuple(map(named.get, avoid)))
 
 
+def forbidden_places(text, said, places):
+    """
+    of the places that a sentence `said` goes to, those that it forbids itself; or all of them, where the text that it
+    is said of only forbids these. A text that asks for something, too, may be too free to be read here
+    """
+    itinerary = parse(said, places)
+    if itinerary is None:
+        return []
+    if itinerary.avoid:
+        return [place for place in itinerary.places if place in itinerary.avoid]
+    text, named = marked(text, places)
+    try:
+        order, avoid, _ = recognised(text) or by_cues(with_prohibitions(text))
+    except Unclear:
+        return []
+    only_forbids = not order and {named[mark] for mark in avoid}.issuperset(itinerary.places)
+    return list(itinerary.places) * only_forbids
+
+
 def by_cues(text):
     """a text with marks -> those to go to in that order, those to avoid, is only a destination asked for?"""
     order, avoid = Order(), []

@@ -74,9 +74,19 @@ class World:
             )
         if not ((start > 0) & (start < n)).all():
             return 'the start is outside the room'
-        if not ((self.walls[:, :2] <= 0).any(0) & (self.walls[:, 2:] >= n).any(0)).all():
+        if not self.is_closed():
             return 'walls must close the room on its four sides'
         return None
+
+    def is_closed(self):
+        """is there a wall along all of each side of the room?"""
+        middles = np.arange(self.size) + 0.5  # of the cells of a side
+        x0, y0, x1, y1 = self.walls.T[..., None]  # (W, 1) each
+        across = (x0 <= middles) & (middles <= x1)  # (W, cells)
+        along = (y0 <= middles) & (middles <= y1)
+        end = self.size
+        sides = along & (x0 <= 0), along & (x1 >= end), across & (y0 <= 0), across & (y1 >= end)
+        return all(side.any(0).all() for side in sides)
 
     def outer_wall_width(self):
         """of the walls that are as long as the room: tiles are the three equal parts of what lies inside of them"""

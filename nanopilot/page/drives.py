@@ -9,7 +9,7 @@ import torch
 from data import contract, metrics
 from data.page import Bars
 from nanopilot.dreams import Dreamer, consistent
-from nanopilot.requests import other_meanings
+from nanopilot.requests import other_meanings, refuse_contradiction
 from nanopilot.rollout import dataset_of
 
 MAX_PROMPT = 300  # characters
@@ -102,6 +102,7 @@ class Drives:
         unknown = self.policy.check(prompt, bd)
         said, sure = '', None
         if prompt and self.policy.config.say_len:
+            refuse_contradiction(self.policy, prompt)
             said, sure = self.policy.how_sure(prompt)
         drive.prompt, drive.bd, drive.read_as = prompt, bd, unknown
         drive.understood, drive.sure = said, sure

@@ -98,12 +98,11 @@ class Session:
 
     def put(self, at):
         """the robot to a point of the picture: an episode begins there"""
-        self.begin(self.drive.seed, as_numbers(at))
+        self.begin(self.drive.seed, as_point(at))
 
     def push(self, at):
         """something else pushes towards a point of the picture"""
-        x, y = as_numbers(at)
-        self.drives.page.push(self.drive.env, x, y)
+        self.drives.page.push(self.drive.env, *as_point(at))
 
     def restart(self):
         """the same request again, from the same start"""
@@ -251,6 +250,14 @@ def as_numbers(given):
     if not fine or not all(type(x) in (int, float) and abs(x) < 1e9 for x in given):  # nor nan, nor inf
         raise ValueError('a point is a list of numbers')
     return [float(x) for x in given]
+
+
+def as_point(given):
+    """-> x, y"""
+    numbers = as_numbers(given)
+    if numbers is None or len(numbers) != 2:
+        raise ValueError('a point of the picture is a list of two numbers')
+    return numbers
 
 
 def as_seed(seed):
