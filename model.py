@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from data import quantize
 from nanopilot import attention, auxiliary, bins, checkpoint, observations, optim
-from nanopilot.auxiliary import Directly, FutureBD, Heading, HiddenMarkov, NextObs, StateEstimator, add_fourier, octaves
+from nanopilot.auxiliary import Directly, FourierFeatures, FutureBD, Heading, HiddenMarkov, NextObs, StateEstimator
 from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
 from nanopilot.saying import Saying
@@ -58,6 +58,7 @@ class GPTConfig:
     subgoal: bool = False  # .. and what the episode heads for: the data says it
     heading: int = 0  # layers of an MLP through which that prediction goes to the head; 0: none
     n_freq: int = 6  # frequencies of sin and cos beside each observation
+    freq_decay: float = 1.0  # each is so many times as strong as the one before
     n_layer: int = 6
     n_head: int = 4
     n_embd: int = 128
@@ -144,7 +145,7 @@ class StepEmbedding(nn.Module):
         if config.n_bd:
             self.bd = nn.Linear(config.n_bd * (1 + 2 * config.n_freq), config.n_embd)
             self.bd_null = nn.Parameter(torch.zeros(config.n_embd))  # stands for one that is not given
-        self.register_buffer('frequencies', octaves(config.n_freq), persistent=False)
+        self.fourier = FourierFeatures(config)
         # normalisers travel with the weights: whoever loads them sees what training saw
         self.obs_norm = Normalizer(config.n_obs + config.n_privileged)
         self.bd_norm = Normalizer(config.n_bd)
@@ -155,7 +156,7 @@ class StepEmbedding(nn.Module):
 
     def embed_obs(self, obs, estimate):
         """obs (B, S, chunk, n_obs), estimate (B, S, n_privileged) or None -> (B, S, C)"""
-        return self.obs(obs[..., : self.n_obs], self.obs_norm, self.frequencies, estimate)
+        return self.obs(obs[..., : self.n_obs], self.obs_norm, self.fourier, estimate)
 
     def embed_bd(self, bd):
         """bd (B, S, n_bd), nan: not given -> (B, S, C), None where there is no bd"""
@@ -163,8 +164,7 @@ class StepEmbedding(nn.Module):
             return None
         given = ~bd.isnan().any(-1, keepdim=True)
         bd = self.bd_norm(bd.nan_to_num())
-        x = self.bd(add_fourier(bd, self.frequencies))
-        return torch.where(given, x, self.bd_null)
+        return torch.where(given, self.bd(self.fourier.beside(bd)), self.bd_null)
 
     def targets(self, obs):
         """obs (B, S, chunk, ..) -> what of it a loss may ask for"""
@@ -361,7 +361,7 @@ class GPT(nn.Module):
         if config.say_len:
             self.aux['saying'] = Saying(config)
         if config.n_privileged:
-            self.recurrent['estimate'] = StateEstimator(config, self.steps.frequencies)
+            self.recurrent['estimate'] = StateEstimator(config)
 
     def _init_weights(self, module):
         if isinstance(module, (nn.Linear, nn.Embedding)):

@@ -77,6 +77,7 @@ n_future = 6  # predict the bd 1, 2, 4 .. 2^(n_future - 1) steps later, too; 0: 
 heading = 0  # layers of an MLP through which the predicted sub-goal goes to the head, where data has them; 0: none
 next_obs = 0.0  # weight of predicting the next observations, too (--eval shows its errors); 0.0: don't
 n_freq = 6  # frequencies of sin and cos beside each observation
+freq_decay = 1.0  # each is so many times as strong as the one before; 0.5: near numbers look alike
 # optimizer
 optimizer = 'muon'  # for the blocks' matrices, with AdamW for the rest; or 'adamw' for all
 learning_rate = 2e-3  # max learning rate

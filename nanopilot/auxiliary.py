@@ -19,29 +19,36 @@ FUTURE_WEIGHT = 0.2  # of that cross-entropy beside the action's loss
 
 
 def check(config):
-    """Refuse settings of a GPT in which something is to be predicted that is not there."""
+    """Refuse settings of a GPT that cannot be: what is to be predicted is not there, or frequencies would grow."""
     refuse(config.n_future and not config.n_bd, f'n_future={config.n_future}, but there is no bd. Set --n_future=0')
     expects = config.n_future and config.subgoal
     why = 'no sub-goal is predicted: the data has none, or n_future=0'
     refuse(config.heading and not expects, f'heading={config.heading}, but {why}. Set --heading=0')
+    fades = 0 < config.freq_decay <= 1
+    refuse(not fades, f'freq_decay={config.freq_decay:g} is not above 0 and at most 1. Set --freq_decay=0.5, or 1.0')
 
 
-def octaves(n):
-    """-> (n,) frequencies for `fourier`: one wave from -4 to 4, then twice as many, and so on"""
-    return torch.tensor([math.pi / 4 * 2.0**i for i in range(n)])
-
-
-def fourier(x, frequencies):
+class FourierFeatures(nn.Module):
     """
-    x (..., n) normalised -> sin and cos at each frequency (..., 2 * len(frequencies) * n); Tancik et al., 2006.10739.
+    Sines and cosines of numbers at config.n_freq frequencies: one wave from -4 to 4, then twice as many, and so on
+    (Tancik et al., arXiv 2006.10739). Each is freq_decay times as strong as the one before: below 1, numbers that are
+    near each other have features that are, too.
     """
-    x = x[..., None] * frequencies
-    return torch.cat([x.sin(), x.cos()], dim=-1).flatten(-2)
 
+    def __init__(self, config):
+        super().__init__()
+        octave = torch.arange(config.n_freq, dtype=torch.float32)
+        self.register_buffer('frequency', math.pi / 4 * 2.0**octave, persistent=False)
+        self.register_buffer('strength', config.freq_decay**octave, persistent=False)
 
-def add_fourier(x, frequencies):
-    """x (..., n) normalised -> x, and beside it its `fourier`, (..., n + 2 * len(frequencies) * n)"""
-    return torch.cat([x, fourier(x, frequencies)], dim=-1)
+    def forward(self, x):
+        """x (..., n) normalised -> (..., 2 * n_freq * n)"""
+        x = x[..., None] * self.frequency
+        return torch.cat([x.sin() * self.strength, x.cos() * self.strength], dim=-1).flatten(-2)
+
+    def beside(self, x):
+        """x (..., n) normalised -> x, and then its features, (..., n + 2 * n_freq * n)"""
+        return torch.cat([x, self(x)], dim=-1)
 
 
 class StateEstimator(nn.Module):
@@ -53,17 +60,17 @@ class StateEstimator(nn.Module):
     estimate (Data as Demonstrator, Venkatraman et al., AAAI 2015): so it learns to correct what it got wrong.
     """
 
-    def __init__(self, config, frequencies):
+    def __init__(self, config):
         super().__init__()
         self.n_obs, n, width = config.n_obs, config.n_privileged, 2 * config.n_embd
-        n_waves = 2 * len(frequencies)
+        n_waves = 2 * config.n_freq
         n_inputs = config.chunk * config.n_act + config.n_obs * (config.chunk + n_waves)
         self.first = nn.Parameter(torch.zeros(n))  # the estimate before the first step
         self.inputs = nn.Linear(n_inputs, width)
         self.memory = nn.Linear(n * (1 + n_waves), width, bias=False)
         self.inner = nn.Linear(width, width)
         self.change = nn.Linear(width, n)
-        self.register_buffer('frequencies', frequencies.clone(), persistent=False)
+        self.fourier = FourierFeatures(config)
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
 
@@ -73,7 +80,7 @@ class StateEstimator(nn.Module):
 
     def step(self, before, features):
         """before (..., n), features (..., width), what self.inputs makes of the step -> (..., n)."""
-        h = features + self.memory(add_fourier(before, self.frequencies))
+        h = features + self.memory(self.fourier.beside(before))
         h = F.relu(h).square()
         return before + self.change(F.relu(self.inner(h)))
 
@@ -91,7 +98,7 @@ class StateEstimator(nn.Module):
         (B, S, chunk * n_act), 0 where there is none; before (B, n), the estimate so far -> (B, S, n).
         """
         observed, truth = obs[..., : self.n_obs], obs[:, :, -1, self.n_obs :]
-        features = [prev_act, observed.flatten(2), fourier(observed[:, :, -1], self.frequencies)]
+        features = [prev_act, observed.flatten(2), self.fourier(observed[:, :, -1])]
         features = self.inputs(torch.cat(features, dim=-1))
         with torch.autocast(obs.device.type, enabled=False):  # small changes that add up need float32
             features = features.float()
@@ -249,7 +256,7 @@ class Heading(nn.Module):
             told = batch['told'][:, None, None] & ~batch['subgoal'].isnan()
             goal = torch.where(told, batch['subgoal'], goal)
         goal = gpt.steps.bd_norm(goal)
-        x = x + self.embed(add_fourier(goal, gpt.steps.frequencies))
+        x = x + self.embed(gpt.steps.fourier.beside(goal))
         for layer in self.layers:
             x = x + layer['c_proj'](squared_relu(layer['c_fc'](layer['ln'](x))))
         return x

@@ -8,7 +8,6 @@ import torch.nn as nn
 from torch.nn import functional as F
 
 from nanopilot.attention import PAD, token_ids
-from nanopilot.auxiliary import fourier
 from nanopilot.layers import refuse
 
 NEAR = 5  # words: what a prompt looks for depends on so many next to each other
@@ -31,7 +30,7 @@ def check(config):
 
 
 def reader(config):
-    """-> what reads a step's observations: forward(obs, norm, frequencies, estimate) -> (B, S, C)"""
+    """-> what reads a step's observations: forward(obs, norm, fourier, estimate) -> (B, S, C)"""
     if any(config.obs_kinds):
         return Ids(config)
     return Numbers(config, config.n_obs)
@@ -46,12 +45,12 @@ class Numbers(nn.Linear):
         super().__init__(n * (n_stack + n_waves) + config.n_privileged * (1 + n_waves), config.n_embd)
         self.n_stack = n_stack
 
-    def forward(self, obs, norm, frequencies, estimate=None):
+    def forward(self, obs, norm, fourier, estimate=None):
         """obs (B, S, chunk, n); norm, its Normalizer; estimate (B, S, n_privileged) or None -> (B, S, C)"""
         obs = norm(obs)
-        features = [obs[:, :, -self.n_stack :].flatten(2), fourier(obs[:, :, -1], frequencies)]
+        features = [obs[:, :, -self.n_stack :].flatten(2), fourier(obs[:, :, -1])]
         if estimate is not None:
-            features += [estimate, fourier(estimate, frequencies)]
+            features += [estimate, fourier(estimate)]
         return super().forward(torch.cat(features, dim=-1))
 
 
@@ -92,13 +91,13 @@ class Ids(nn.Module):
         self.table = nn.Embedding(n, config.n_embd)
         self.numbers = Numbers(config, len(self.others)) if self.others else None
 
-    def forward(self, obs, norm, frequencies, estimate=None):
+    def forward(self, obs, norm, fourier, estimate=None):
         """as Numbers'"""
         ids = obs[:, :, -1, self.columns].long() + self.first  # (B, S, n_ids)
         table = sum_of_parts(self.table.weight, self.rows)
         x = F.embedding_bag(ids.flatten(0, 1), table, mode='sum').unflatten(0, ids.shape[:2])
         if self.numbers is not None:
-            x = x + self.numbers(norm(obs)[..., self.others], nn.Identity(), frequencies)
+            x = x + self.numbers(norm(obs)[..., self.others], nn.Identity(), fourier)
         return x
 
 

@@ -7,7 +7,7 @@ from test_model import batch, last, make
 from torch.nn import functional as F
 
 from model import GPTConfig
-from nanopilot.auxiliary import FUTURE_BINS, FUTURE_WEIGHT, FutureBD, HiddenMarkov, StateEstimator
+from nanopilot.auxiliary import FUTURE_BINS, FUTURE_WEIGHT, FourierFeatures, FutureBD, HiddenMarkov, StateEstimator
 from nanopilot.kv_cache import KVCache
 
 
@@ -89,8 +89,8 @@ def test_learns_to_find_its_way():
     then
     """
     torch.manual_seed(0)
-    config = GPTConfig(n_obs=1, n_privileged=1, n_act=1, chunk=1, n_embd=32, n_future=0)
-    estimator = StateEstimator(config, torch.pi / 4 * 2.0 ** torch.arange(3))
+    config = GPTConfig(n_obs=1, n_privileged=1, n_act=1, chunk=1, n_embd=32, n_future=0, n_freq=3)
+    estimator = StateEstimator(config)
     optimizer = torch.optim.AdamW(estimator.parameters(), lr=3e-3)
 
     def episodes(n):
@@ -302,3 +302,19 @@ def test_a_heading_needs_a_subgoal():
     for changes in {'subgoal': False, 'n_future': 2}, {'subgoal': True, 'n_future': 0}:
         with pytest.raises(ValueError, match='heading=1.*--heading=0'):
             make(heading=1, **changes)
+
+
+def test_fourier_features_are_sines_and_cosines_of_octaves_that_may_fade():
+    x = torch.linspace(-4, 4, 9)[:, None]
+    plain = FourierFeatures(GPTConfig(n_freq=3))
+    faded = FourierFeatures(GPTConfig(n_freq=3, freq_decay=0.5))
+    angles = x * torch.pi / 4 * torch.tensor([1.0, 2.0, 4.0])
+    assert torch.allclose(plain(x), torch.cat([angles.sin(), angles.cos()], 1), atol=1e-5)
+    assert torch.equal(faded(x), plain(x) * torch.tensor([1.0, 0.5, 0.25, 1.0, 0.5, 0.25]))
+    assert torch.equal(plain.beside(x), torch.cat([x, plain(x)], 1))
+
+
+@pytest.mark.parametrize('freq_decay', [0.0, -0.5, 2.0, float('nan')])
+def test_frequencies_do_not_grow(freq_decay):
+    with pytest.raises(ValueError, match='freq_decay=.*is not above 0 and at most 1'):
+        make(freq_decay=freq_decay)
