@@ -443,7 +443,7 @@ def pack(data, kwargs, archives, episodes, tokenizer, text_counts, folder):
         'archives': [
             {'file': a.file.name, 'sha256': sha256(a.file), 'replay': a.meta.get('replay', True)} for a in archives
         ],
-        'split_rule': 'by sha256 of the itinerary; pairs of landmarks below hold_out are test only',
+        'split_rule': 'by sha256 of what is asked, of few by count; pairs of landmarks below hold_out are test only',
     }
     (folder / 'meta.json').write_text(json.dumps(meta, indent=1))
     return meta

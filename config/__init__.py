@@ -54,9 +54,10 @@ def outlive_readers():
     for name in 'stdout', 'stderr':
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f'__{name}__'):  # no notebook, no test
-            raw = io.BufferedWriter(Unread(stream.fileno(), 'w', closefd=False))
+            raw = Unread(stream.fileno(), 'w', closefd=False)
+            buffer = raw if stream.write_through else io.BufferedWriter(raw)  # python -u writes at once
             how = {key: getattr(stream, key) for key in ('encoding', 'errors', 'line_buffering', 'write_through')}
-            setattr(sys, name, io.TextIOWrapper(raw, **how))
+            setattr(sys, name, io.TextIOWrapper(buffer, **how))
 
 
 # scripts import this file first: a missing package gets its line too, and torch is not loaded yet

@@ -307,7 +307,8 @@ class Batches:
 
 def per_source(setting, sources, name, most=math.inf):
     """a number of each source, (sources,): 'demonstrations=0.7,elites=0.3', or one number for all of them"""
-    form = f"{name}={setting!r} is not of the form '{','.join(f'{s}=0.5' for s in sources)}'"
+    example = ','.join(f'{source}=0.5' for source in sources)
+    form = f'{name}={setting!r} is not of the form {example!r}'
     try:
         if '=' in setting:
             pairs = [part.split('=') for part in setting.split(',')]
@@ -317,7 +318,7 @@ def per_source(setting, sources, name, most=math.inf):
     except ValueError:
         raise ValueError(form) from None
     if sorted(numbers) != sorted(sources) or setting.count('=') not in (0, len(numbers)):
-        raise ValueError(f'{name} names {sorted(numbers)}, the data has {sources}. Name each once')
+        raise ValueError(f'{name} names {sorted(numbers)}, the data has {sources}. Name each once: --{name}={example}')
     if not all(0 <= number <= most and number < math.inf for number in numbers.values()):
         raise ValueError(f'{form}, from 0 to {most:g}')
     return np.array([numbers[s] for s in sources])

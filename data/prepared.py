@@ -9,8 +9,8 @@ data/writing.py.
     bd.npy (episodes, n_bd)  start.npy (episodes + 1) where each one begins
     source.npy (episodes) index into meta's sources
     hard.npy (episodes) how difficult each is, 0 to 1, nan where that is not known
-    text.npy (tokens) uint16, prompts end to end  text_start.npy (texts + 1) where each one begins
-    said.npy (tokens) uint16, what each asks for in plain words, and said_start.npy; where the data set knows them
+    text.npy (tokens) uint16 or uint32, prompts end to end  text_start.npy (texts + 1) where each one begins
+    said.npy (tokens), what each asks for in plain words, and said_start.npy; where the data set knows them
     span.npy (texts, 2) the first step that each speaks of, and the one after the last; where an archive has parts
     episode_text.npy (episodes + 1) index of an episode's first text
     of a frozen encoder also states.npy (rows, width) float16, and state_start.npy (texts) where a prompt's states begin

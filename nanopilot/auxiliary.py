@@ -1,7 +1,7 @@
 """
 Optional parts of the policy: what it does not observe, worked out from what it did and saw (StateEstimator,
-HiddenMarkov), and what it also learns to predict, because that teaches more than actions alone (FutureBD, NextObs). And
-Fourier features.
+HiddenMarkov), what it also learns to predict, because that teaches more than actions alone (FutureBD, NextObs), and
+acting on the sub-goal that it predicts (Heading). And Fourier features.
 """
 
 import math

@@ -5,6 +5,7 @@ from config import override
 
 import os
 import re
+import select
 import subprocess
 import sys
 
@@ -221,3 +222,11 @@ def test_work_goes_on_when_nobody_reads_what_is_printed(tmp_path, stream):
     os.close(writing)
     assert process.returncode == 0 and not process.stdout and not process.stderr
     assert (tmp_path / 'written').exists()
+
+
+def test_python_u_still_writes_at_once():
+    code = "import config, sys; print('begun', end=''); sys.stdin.read()"
+    command = [sys.executable, '-u', '-c', code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert select.select([process.stdout], [], [], 60)[0] and os.read(process.stdout.fileno(), 99) == b'begun'
+        process.stdin.close()

@@ -21,9 +21,9 @@ SWERVES = 8  # at most in an episode
 HELD = 0.1  # share of swerves that hold the robot still, so that standing does not come to mean having arrived
 PUSHED = 0.5  # share of disturbed demonstrations in which it is pushed away once more after it has arrived
 STRAYING = 0.3  # share of disturbed demonstrations that go to some other place for a while
+BUSY = 0.4  # .. share of these that do so from the start, and for longer: as if asked on the way to something else
 ASTRAY = 30.0  # units further from the end of its itinerary than it was: then the driver takes over from a policy
 STANDS = 8  # .. or where it has stood for so many steps
-BUSY = 0.4  # .. share of these that do so from the start, and for longer: as if asked on the way to something else
 
 
 def drive(pose, target, stop, planner):

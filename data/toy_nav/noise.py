@@ -15,8 +15,8 @@ SHORT = 0.12  # .. that lack little words
 MISTYPED = 0.1  # .. with typing mistakes
 MOST_FOREIGN = 3  # foreign words in a text
 SCRAMBLED = 0.2  # share of foreign words that are no words
-LEFT_OUT = 0.5  # share of the little words of such a text
-SLIPS = 0.2  # share of the long words of such a text
+LEFT_OUT = 0.5  # share of its little words that a text lacks, where it lacks some
+SLIPS = 0.2  # share of its long words with a typing mistake, in a text with some
 LETTERS = 'abcdefghijklmnopqrstuvwxyz'
 
 
