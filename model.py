@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from data import quantize
 from nanopilot import attention, auxiliary, bins, checkpoint, observations, optim
-from nanopilot.auxiliary import Directly, FourierFeatures, FutureBD, Heading, HiddenMarkov, NextObs, StateEstimator
+from nanopilot.auxiliary import FourierFeatures, FutureBD, HiddenMarkov, NextObs, StateEstimator
 from nanopilot.layers import Normalizer, masked_mean, refuse, squared_relu
 from nanopilot.sampling import sample_logits
 from nanopilot.saying import Saying
@@ -56,7 +56,7 @@ class GPTConfig:
     next_obs: float = 0.0  # weight of predicting the next observations, too; 0: don't
     n_future: int = 6  # predict the bd 1, 2, 4 .. 2^(n_future - 1) steps later, too
     subgoal: bool = False  # .. and what the episode heads for: the data says it
-    heading: int = 0  # layers of an MLP through which that prediction goes to the head; 0: none
+    subgoal_layers: int = 0  # layers of an MLP through which that prediction goes to the head; 0: none
     n_freq: int = 6  # frequencies of sin and cos beside each observation
     freq_decay: float = 1.0  # each is so many times as strong as the one before
     n_layer: int = 6
@@ -346,7 +346,7 @@ class GPT(nn.Module):
         self.aux = nn.ModuleDict()  # what else is predicted, in training
         if config.n_future:
             self.aux['future_bd'] = FutureBD(config)
-        self.to_head = Heading(config) if config.heading else Directly()
+        self.to_head = (auxiliary.SubgoalMLP if config.subgoal_layers else auxiliary.WithoutSubgoal)(config)
         self.apply(self._init_weights)
         for name, p in self.named_parameters():
             if name.endswith('c_proj.weight'):  # scaled init of the residual projections, as in GPT-2
@@ -414,7 +414,7 @@ class GPT(nn.Module):
         """
         text (B, N); obs (B, S, chunk, n_obs); act (B, S, chunk, n_act), int64 (B, S, chunk); bd (B, S or 1, n_bd);
         start (B,), the time of a segment's first step; loss_mask (B, S, chunk), the actions to imitate; targets:
-        future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), and told, terminated, more_text, as of data/batches.py
+        future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), sees_subgoal, terminated, more_text: data/batches.py
         -> what is predicted at every step, a dict of tensors (B, S, ..), and the loss, None without a loss_mask
         """
         B, S = obs.shape[:2]

@@ -29,6 +29,8 @@ def one_line(kind, error, trace):
         return sys.__excepthook__(kind, error, trace)
     elif issubclass(kind, ImportError):
         line = f"{script}: {error}. Install what is missing: make venv, or pip install '.[all]'"
+    elif isinstance(error, OSError) and error.errno and error.filename:  # of the system: a place and what is wrong
+        line = f'{script}: {error.filename}: {error.strerror}. Mend that, or name another place'
     else:
         line = f'{script}: {error}'
     return print(line, file=sys.stderr)

@@ -6,7 +6,7 @@ source_weights = 'demonstrations=0.85,elites=0.15'
 n_layer = 4
 say_len = 64
 more_texts = 24
-heading = 2
+subgoal_layers = 2
 freq_decay = 0.5
 max_iters = 2800
 eval_interval = 1400

@@ -14,7 +14,7 @@ import numpy as np
 from data.metrics import to_go
 from data.text import PAD
 
-TOLD = 0.5  # share of the episodes of which a policy may see the sub-goal while it learns to steer for it
+SEES_SUBGOAL = 0.5  # share of the episodes of which a policy may see the sub-goal while it learns to steer for it
 
 
 @dataclass
@@ -147,7 +147,7 @@ class Batches:
     def draw(self, group):
         """
         Group number `group` of `bucket` batches -> dict of arrays (bucket, batch_size): episode; length: environment
-        steps of its segment; start: the one at which that begins; text: -1 where there is none; no_bd, told: bool
+        steps of its segment; start: the one at which that begins; text: -1: there is none; no_bd, sees_subgoal: bool
         """
         split = self.split
         rng = np.random.default_rng([self.seed, self.which, group])
@@ -168,8 +168,9 @@ class Batches:
             tokens += np.where(text < 0, 1, self.text_length[text])
         order = np.argsort(tokens, kind='stable').reshape(self.bucket, self.batch_size)
         order = order[rng.permutation(self.bucket)]  # short ones do not always come first
-        told = rng.random(n) < TOLD
-        drawn = {'episode': episode, 'length': length, 'start': start, 'text': text, 'no_bd': no_bd, 'told': told}
+        sees = rng.random(n) < SEES_SUBGOAL
+        drawn = {'episode': episode, 'length': length, 'start': start, 'text': text, 'no_bd': no_bd}
+        drawn['sees_subgoal'] = sees
         return {name: a[order] for name, a in drawn.items()}
 
     def span(self, episode, text):
@@ -206,8 +207,8 @@ class Batches:
         bd (B, 1, n_bd), or (B, S, 1) for returns; nan: not given
         loss_mask (B, S, chunk) bool: within the segment, and to be imitated
         start (B,) the step at which a segment begins; future_bd (B, S, n_future, n_bd)
-        subgoal (B, S, n_bd), where the data has it: what each decision heads for, nan: not known; told (B,) bool: may
-            the policy see it?
+        subgoal (B, S, n_bd), where the data has it: what each decision heads for, nan: not known; sees_subgoal (B,):
+            may the policy see it?
         terminated (B, S) bool, True after the last step of an episode that ended by itself
         more_text (M, N') int64, any texts, each followed by its plain words
         n_real: int, the environment steps of the loss in all rows of the batch
@@ -246,7 +247,7 @@ class Batches:
         }
         if split.subgoal is not None:
             batch['subgoal'] = split.subgoal[begin + in_segment[:, ::chunk]]
-            batch['told'] = drawn['told']
+            batch['sees_subgoal'] = drawn['sees_subgoal']
         if self.more_texts:
             n = self.fixed_text_len and self.fixed_text_len + self.say_len
             batch['more_text'] = split.prompts(self.any_texts(step)[rows], n, split.prompt_and_plain)

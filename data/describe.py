@@ -21,9 +21,8 @@ NOTES = {
     'novel': '',
 }  # without describe(), or without a part of it
 LISTS = ('text', 'loose')  # of sentences
-FIRST, LATER, WRONG, NONE = range(
-    4
-)  # outcomes of asking a language model: right at first, after a complaint, never, no answer
+# outcomes of asking a language model: right at first, after a complaint, never, no answer
+FIRST, LATER, WRONG, NONE = range(4)
 
 
 def annotate(data, episode, number, kwargs, n_texts, seed):

@@ -151,7 +151,7 @@ class Asked(Batches):
         episode = self.number[self.rows[group]][None]  # (1, B)
         zero = np.zeros(episode.shape, int)
         drawn = {'episode': episode, 'length': self.split.length[episode], 'start': zero, 'text': zero - 1}
-        return {**drawn, 'no_bd': zero > 0, 'told': zero > 0}
+        return {**drawn, 'no_bd': zero > 0, 'sees_subgoal': zero > 0}
 
     def batch(self, step):
         """as of Batches, with the prompts"""

@@ -1,7 +1,7 @@
 """
 Optional parts of the policy: what it does not observe, worked out from what it did and saw (StateEstimator,
 HiddenMarkov), what it also learns to predict, because that teaches more than actions alone (FutureBD, NextObs), and
-acting on the sub-goal that it predicts (Heading). And Fourier features.
+acting on the sub-goal that it predicts (SubgoalMLP). And Fourier features.
 """
 
 import math
@@ -23,7 +23,10 @@ def check(config):
     refuse(config.n_future and not config.n_bd, f'n_future={config.n_future}, but there is no bd. Set --n_future=0')
     expects = config.n_future and config.subgoal
     why = 'no sub-goal is predicted: the data has none, or n_future=0'
-    refuse(config.heading and not expects, f'heading={config.heading}, but {why}. Set --heading=0')
+    refuse(
+        config.subgoal_layers and not expects,
+        f'subgoal_layers={config.subgoal_layers}, but {why}. Set --subgoal_layers=0',
+    )
     fades = 0 < config.freq_decay <= 1
     refuse(not fades, f'freq_decay={config.freq_decay:g} is not above 0 and at most 1. Set --freq_decay=0.5, or 1.0')
 
@@ -81,8 +84,7 @@ class StateEstimator(nn.Module):
     def step(self, before, features):
         """before (..., n), features (..., width), what self.inputs makes of the step -> (..., n)."""
         h = features + self.memory(self.fourier.beside(before))
-        h = F.relu(h).square()
-        return before + self.change(F.relu(self.inner(h)))
+        return before + self.change(F.relu(self.inner(squared_relu(h))))
 
     @torch.no_grad()
     def unroll(self, features, before):
@@ -230,10 +232,10 @@ class FutureBD(nn.Module):
         self.high.copy_(torch.tensor(split.meta['bd_high']))
 
 
-class Heading(nn.Module):
+class SubgoalMLP(nn.Module):
     """
     What the episode heads for, then how to get there: the sub-goal that FutureBD expects is embedded and added to the
-    token that predicts, and an MLP makes of it what the head reads. In training some episodes are told the true one,
+    token that predicts, and an MLP makes of it what the head reads. In training some episodes see the true one,
     so that steering is learned before sub-goals are (reasoning before acting: arXiv 2304.11063).
     """
 
@@ -243,18 +245,18 @@ class Heading(nn.Module):
         self.embed = nn.Linear(config.n_bd * (1 + 2 * config.n_freq), C)
         self.layers = nn.ModuleList(
             nn.ModuleDict({'ln': nn.LayerNorm(C), 'c_fc': nn.Linear(C, 4 * C), 'c_proj': nn.Linear(4 * C, C)})
-            for _ in range(config.heading)
+            for _ in range(config.subgoal_layers)
         )
 
     def forward(self, x, gpt, batch):
         """
-        x (B, S, C), of the tokens that predict; batch: subgoal (B, S, n_bd), the true one, nan: not known, and told
-        (B,) bool, who may see it -> (B, S, C)
+        x (B, S, C), of the tokens that predict; batch: subgoal (B, S, n_bd), the true one, nan: not known, and
+        sees_subgoal (B,) bool -> (B, S, C)
         """
         goal = gpt.aux['future_bd'].expected_subgoal(x)
-        if self.training and 'told' in batch:
-            told = batch['told'][:, None, None] & ~batch['subgoal'].isnan()
-            goal = torch.where(told, batch['subgoal'], goal)
+        if self.training and 'sees_subgoal' in batch:
+            seen = batch['sees_subgoal'][:, None, None] & ~batch['subgoal'].isnan()
+            goal = torch.where(seen, batch['subgoal'], goal)
         goal = gpt.steps.bd_norm(goal)
         x = x + self.embed(gpt.steps.fourier.beside(goal))
         for layer in self.layers:
@@ -262,8 +264,11 @@ class Heading(nn.Module):
         return x
 
 
-class Directly(nn.Module):
-    """The head reads the tokens that predict as they are: there is no Heading."""
+class WithoutSubgoal(nn.Module):
+    """The head reads the tokens that predict as they are: there is no SubgoalMLP."""
+
+    def __init__(self, config):
+        super().__init__()
 
     def forward(self, x, gpt, batch):
         return x
@@ -281,16 +286,15 @@ class NextObs(nn.Module):
         self.state = nn.Linear(C, C)
         self.action = nn.Linear(n_out, C, bias=False)
         self.change = nn.Linear(C, config.chunk * config.n_obs)
-        self.register_buffer(
-            'period', torch.zeros(config.n_obs)
-        )  # of angles, which are within half of it of 0; 0: none
+        # of angles, which are within half of it of 0; 0: none
+        self.register_buffer('period', torch.zeros(config.n_obs))
         nn.init.zeros_(self.change.weight)  # at first nothing changes
         nn.init.zeros_(self.change.bias)
 
     def forward(self, x, batch):
         """x (B, S, C), batch: obs and act, normalised or one-hot -> (B, S, chunk, n_obs), normalised."""
         newest = batch['obs'][:, :, -1:, : self.n_obs]
-        h = F.relu(self.state(x) + self.action(batch['act'].flatten(2))).square()
+        h = squared_relu(self.state(x) + self.action(batch['act'].flatten(2)))
         return newest + self.change(h).unflatten(2, (self.chunk, -1))
 
     def loss(self, predicted, batch):

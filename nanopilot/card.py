@@ -117,7 +117,7 @@ def data_card(splits, written, name, dataset, licence, replay):
         columns=table(('column', 'type, shape', 'what it is'), column_rows(meta)),
         obs_moments=moments('obs', meta['obs_names'], norm['obs']),
         act_moments=moments('act', meta['act_names'], norm['act']) if meta['continuous'] else '',
-        counts=counts_table(meta, files, written),
+        counts=counts_table(meta, written),
         language=language,
         no_language=not language,
         split_rule=meta['split_rule'],
@@ -182,7 +182,7 @@ def column_rows(meta):
     return [row for row in rows if row[2]]
 
 
-def counts_table(meta, files, folder):
+def counts_table(meta, folder):
     counts = meta['counts']
     sources = [name for name in meta['sources'] if any(c.get(name) for c in counts.values())]
     rows = []

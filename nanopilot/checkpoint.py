@@ -132,6 +132,8 @@ def find_checkpoint(out_dir, which='best'):
             f'no checkpoint in {out_dir}. Train one: python train.py config/toy_nav_cpu.py, or set --out_dir'
         )
     if (out / 'checkpoint.json').is_file():
+        if which not in ('best', 'latest'):
+            raise FileNotFoundError(f'{out_dir} is one checkpoint, there is no {which!r} in it. Leave out --checkpoint')
         return out
     if which == 'best' and not (out / which).is_file() and (out / 'latest').is_file():
         which = 'latest'  # stopped before anything was measured
@@ -203,25 +205,19 @@ def training_files(model, averaged, optimizers):
     }
 
 
-def optimizer_state(model, optimizers, saved=None):
+def owners(optimizers):
+    """-> {parameter: its optimizer}"""
+    return {p: o for o in optimizers for group in o.param_groups for p in group['params']}
+
+
+def optimizer_state(model, optimizers):
     """
     All state that optimizers keep of a model's parameters, whatever its names, as tensors
     -> {'optimizer.<name>.<parameter>': tensor, 'number.<name>.<parameter>': of one element, what was a Python number}
-    saved: such a dict, which may hold more: the optimizers get this state in the place of their own
     """
-    parameters = dict(model.named_parameters())
-    owner = {p: o for o in optimizers for group in o.param_groups for p in group['params']}
-    if saved is not None:
-        for p, o in owner.items():
-            o.state[p] = {}
-        for full_name, v in saved.items():
-            kind, _, rest = full_name.partition('.')
-            if kind in ('optimizer', 'number'):
-                name, _, parameter = rest.partition('.')
-                p = parameters[parameter]
-                owner[p].state[p][name] = v.item() if kind == 'number' else v.to(p.device)
+    owner = owners(optimizers)
     tensors = {}
-    for parameter, p in parameters.items():
+    for parameter, p in model.named_parameters():
         for name, v in owner[p].state.get(p, {}).items():
             if '.' in name or not isinstance(v, (torch.Tensor, bool, int, float)):
                 raise TypeError(f'the state {name!r} of {type(owner[p]).__name__} is not a tensor or a number: {v!r}')
@@ -231,6 +227,19 @@ def optimizer_state(model, optimizers, saved=None):
                 kind = torch.float64 if isinstance(v, float) else None  # bool and int64 by themselves
                 tensors[f'number.{name}.{parameter}'] = torch.tensor(v, dtype=kind)
     return tensors
+
+
+def load_optimizer_state(model, optimizers, saved):
+    """saved: what optimizer_state returns, and it may hold more: the optimizers' state, in the place of their own"""
+    parameters, owner = dict(model.named_parameters()), owners(optimizers)
+    for p, o in owner.items():
+        o.state[p] = {}
+    for full_name, v in saved.items():
+        kind, _, rest = full_name.partition('.')
+        if kind in ('optimizer', 'number'):
+            name, _, parameter = rest.partition('.')
+            p = parameters[parameter]
+            owner[p].state[p][name] = v.item() if kind == 'number' else v.to(p.device)
 
 
 def check_resumable(folder, info, model_args, columns, config, tokenizer):
@@ -303,7 +312,7 @@ def resume(out_dir, model, averaged, optimizers, model_args, columns, config, to
     load_weights(model, weights, folder)
     for name, mean in averaged.items():
         mean.copy_(saved[f'ema.{name}'])
-    optimizer_state(model, optimizers, saved)
+    load_optimizer_state(model, optimizers, saved)
     if info['settings'].get('rollouts') != config['rollouts']:  # scores so far are of another kind
         info['best']['rollout'] = -math.inf
         info['scores'] = []

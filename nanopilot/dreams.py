@@ -266,9 +266,8 @@ def predictions(policy, split, n=64, horizons=(1, 2, 4, 8, 16), seed=1337):
     errors = {}  # squared, of each start
     for start in (shortest // 4, shortest // 2, 3 * shortest // 4):
         steps = -(-max(horizons) // c.chunk)
-        predicted = predict(policy.model, text, obs[:, :start], act, bd, steps).flatten(
-            1, 2
-        )  # (B, steps * chunk, n_obs)
+        predicted = predict(policy.model, text, obs[:, :start], act, bd, steps)  # (B, steps, chunk, n_obs)
+        predicted = predicted.flatten(1, 2)
         real = obs[:, start : start + steps].flatten(1, 2)
         last = obs[:, start - 1, -1]  # (B, n_obs)
         for k in horizons:

@@ -279,8 +279,8 @@ def notes(gptconf, config):
         yield f'{n_layer} layers of {K} steps can see more than {segment_len=}. Raise it'
     if gptconf.n_hidden and (segment_len or config['segment_from']):
         yield 'the hidden state begins anew with every segment; acting carries it through whole episodes'
-    if gptconf.heading < config['heading']:
-        yield f'the data does not say what its episodes head for: heading={config["heading"]} is 0'
+    if gptconf.subgoal_layers < config['subgoal_layers']:
+        yield f'the data does not say what its episodes head for: subgoal_layers={config["subgoal_layers"]} is 0'
 
 
 class Throughput:

@@ -35,9 +35,8 @@ class Way:
 
     name: str
     episodes: list  # dicts of readable_episodes, with a prompt
-    prompt_of: Callable | None = (
-        its_prompt  # an episode -> its prompt, or None; no function: the episodes themselves are scored, no rollouts
-    )
+    # an episode -> its prompt, or None; no function: the episodes themselves are scored, no rollouts
+    prompt_of: Callable | None = its_prompt
     with_bd: bool = False  # is their descriptor asked for, too?
     env_kwargs: dict | None = None  # another environment than that of training
     temperature: float | None = None  # of the actions; None: that of the evaluation

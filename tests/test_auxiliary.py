@@ -276,10 +276,10 @@ def test_the_expected_subgoal_is_the_mean_over_the_intervals():
 
 
 def test_only_what_is_told_of_true_subgoals_counts_and_only_in_training():
-    model = make(n_future=2, subgoal=True, heading=2)
+    model = make(n_future=2, subgoal=True, subgoal_layers=2)
     x, subgoal = torch.randn(3, 7, model.config.n_embd), torch.randn(3, 7, 2)
     subgoal[:, 3] = torch.nan
-    batch = {'subgoal': subgoal, 'told': torch.tensor([True, False, True])}
+    batch = {'subgoal': subgoal, 'sees_subgoal': torch.tensor([True, False, True])}
     alone = model.to_head(x, model, {})
     assert torch.equal(model.to_head(x, model, batch), alone)  # when acting
     model.train()
@@ -292,7 +292,7 @@ def test_only_what_is_told_of_true_subgoals_counts_and_only_in_training():
 
 
 def test_actions_do_not_pull_at_the_expected_subgoal():
-    model = make(n_future=2, subgoal=True, heading=1)
+    model = make(n_future=2, subgoal=True, subgoal_layers=1)
     x = torch.randn(2, 3, model.config.n_embd)
     model.head(model.to_head(x, model, {}))['act'].sum().backward()
     assert model.aux['future_bd'].proj.weight.grad is None and model.to_head.embed.weight.grad.any()
@@ -300,8 +300,8 @@ def test_actions_do_not_pull_at_the_expected_subgoal():
 
 def test_a_heading_needs_a_subgoal():
     for changes in {'subgoal': False, 'n_future': 2}, {'subgoal': True, 'n_future': 0}:
-        with pytest.raises(ValueError, match='heading=1.*--heading=0'):
-            make(heading=1, **changes)
+        with pytest.raises(ValueError, match='subgoal_layers=1.*--subgoal_layers=0'):
+            make(subgoal_layers=1, **changes)
 
 
 def test_fourier_features_are_sines_and_cosines_of_octaves_that_may_fade():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.batches import TOLD, Batches, Curriculum
+from data.batches import SEES_SUBGOAL, Batches, Curriculum
 
 
 class Split(SimpleNamespace):
@@ -151,11 +151,11 @@ def test_half_of_the_episodes_are_told_their_subgoal_whatever_their_length():
     batches = make([40, 12, 7])
     batches.split.subgoal = batches.split.obs + 0.5
     drawn = [batches.batch(step) for step in range(400)]
-    told = np.concatenate([batch['told'] for batch in drawn])
+    sees = np.concatenate([batch['sees_subgoal'] for batch in drawn])
     length = np.concatenate([batch['loss_mask'].sum((1, 2)) for batch in drawn])
-    assert told.mean() == pytest.approx(TOLD, abs=0.03)
-    assert np.corrcoef(told, length)[0, 1] == pytest.approx(0, abs=0.06)
-    assert np.array_equal(batches.batch(7, slice(1, None, 2))['told'], drawn[7]['told'][1::2])
+    assert sees.mean() == pytest.approx(SEES_SUBGOAL, abs=0.03)
+    assert np.corrcoef(sees, length)[0, 1] == pytest.approx(0, abs=0.06)
+    assert np.array_equal(batches.batch(7, slice(1, None, 2))['sees_subgoal'], drawn[7]['sees_subgoal'][1::2])
 
 
 @pytest.mark.parametrize('segment_len', [0, 3])

@@ -199,6 +199,14 @@ def test_a_config_file_that_raises_is_one_line_in_a_script(tmp_path):
     refused(run('prepare.py', written(tmp_path, 'size = 1 / 0'), cwd=tmp_path), 'mine.py failed: ZeroDivisionError')
 
 
+def test_an_error_of_the_system_names_the_place(tmp_path, capsys):
+    try:
+        (tmp_path / 'nowhere' / 'x').write_text('')
+    except OSError:
+        settings.one_line(*sys.exc_info())
+    assert f'{tmp_path}/nowhere/x: No such file or directory. Mend' in capsys.readouterr().err
+
+
 def test_an_error_in_the_middle_of_an_interrupt_is_an_interrupt(capsys):
     """a library cleans up after ^C, and fails"""
     try:

@@ -39,20 +39,20 @@ def rollout(model, text, obs, act, bd, cache=None, rows=None):
     n_bd=st.sampled_from([0, 2]),
     n_privileged=st.sampled_from([0, 2]),
     n_hidden=st.sampled_from([0, 3]),
-    heading=st.sampled_from([0, 2]),
+    subgoal_layers=st.sampled_from([0, 2]),
     head=st.sampled_from(['mse', 'ce', 'kmeans']),
     seed=st.integers(0, 99),
 )
 def test_the_cache_equals_the_masked_forward(
-    n_layer, K, S, N, fuse, past_actions, n_bd, n_privileged, n_hidden, heading, head, seed
+    n_layer, K, S, N, fuse, past_actions, n_bd, n_privileged, n_hidden, subgoal_layers, head, seed
 ):
     """X1, X9: teacher-forced stepping, every head, far beyond the window"""
     n_slots = {'sum': 1, 'interleave': 1 + (n_bd > 0) + past_actions, 'bins': 4}[fuse]
     only = {}
     if fuse == 'bins':
         only = {'past_actions': True, 'n_privileged': 0, 'head': 'tokens', 'chunk': 1}
-    elif heading and n_bd:
-        only = {'heading': heading, 'subgoal': True, 'n_future': 1}
+    elif subgoal_layers and n_bd:
+        only = {'subgoal_layers': subgoal_layers, 'subgoal': True, 'n_future': 1}
     model = make(
         **{
             **dict(

@@ -497,7 +497,7 @@ def test_checkpoints_act_with_the_running_mean(train, tmp_path):
         ['--fuse=interleave', '--block_size=214'],
         ['--dtype=bfloat16'],
         ['--chunk=1', '--segment_len=20'],
-        ['--n_future=0', '--n_freq=0', '--heading=0'],
+        ['--n_future=0', '--n_freq=0', '--subgoal_layers=0'],
         ['--bias', '--bucket=1', '--threads=1', '--deterministic'],
         ['--privileged_obs=x,y,cos,sin', '--past_actions'],
         ['--head=kmeans', '--joint_clusters=False', '--n_clusters=4'],
@@ -647,14 +647,14 @@ def test_a_nan_before_the_first_checkpoint_speaks_of_none(prepared, refuses_to_t
     refuses_to_train(f'--data_dir={tmp_path / "p"}', '--max_iters=3', words=['nan at step 1', 'There is no checkpoint'])
 
 
-def test_without_subgoals_there_is_no_heading_which_is_said(train, capsys, prepared, tmp_path):
+def test_without_subgoals_nothing_is_computed_from_them_which_is_said(train, capsys, prepared, tmp_path):
     g = train('o', '--max_iters=0')
-    assert g['gptconf'].heading == 2 and 'note' not in capsys.readouterr().out
+    assert g['gptconf'].subgoal_layers == 2 and 'note' not in capsys.readouterr().out
     shutil.copytree(prepared, tmp_path / 'p')
     meta = json.loads((tmp_path / 'p' / 'meta.json').read_text())
     (tmp_path / 'p' / 'meta.json').write_text(json.dumps({**meta, 'subgoal': False}))
     g = train('p_out', '--max_iters=0', f'--data_dir={tmp_path / "p"}')
-    assert g['gptconf'].heading == 0 and 'what its episodes head for' in capsys.readouterr().out
+    assert g['gptconf'].subgoal_layers == 0 and 'what its episodes head for' in capsys.readouterr().out
 
 
 def test_what_differs_when_a_run_goes_on_is_noted(train, capsys, prepared, tmp_path):

@@ -58,9 +58,8 @@ def draw_path(ax, world, path, pose=None):
     segments = np.stack([path[:-1], path[1:]], 1)  # (T, 2, 2)
     ax.add_collection(LineCollection(segments, colors=colours, lw=2.4, capstyle='round', zorder=4.1))
     length = np.r_[0, np.hypot(*np.diff(path, axis=0).T).cumsum()]  # (T + 1,) up to each step
-    for k in np.searchsorted(
-        length, np.arange(18, length[-1] - 8, 30)
-    ):  # an arrow head every 30 units, none at the end
+    heads = np.arange(18, length[-1] - 8, 30)  # an arrow head every 30 units, none at the end
+    for k in np.searchsorted(length, heads):
         u = path[k] - path[k - 1]  # it moves here, or the length would not have reached the mark
         u /= np.hypot(*u)
         head = path[k] + np.outer((2.6, -2.2, -2.2), u) + np.outer((0, 2.7, -2.7), (-u[1], u[0]))

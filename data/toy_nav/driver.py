@@ -12,9 +12,8 @@ from data.toy_nav.world import STAND, STILL
 
 LOOKAHEAD = 9  # cells ahead on the path to steer for
 PASSED = 1.5  # so near to its target a place is passed: who imitates this less exactly still gets inside
-MISSED = (
-    4.0  # ... or so near, and inside the place by INSIDE, where it gets no nearer: it does not turn back for the rest
-)
+# ... or so near, and inside the place by INSIDE, where it gets no nearer: it does not turn back for the rest
+MISSED = 4.0
 INSIDE = 0.7  # a cell's half diagonal
 DISTURBED = 0.9  # share of demonstrations in which something else moves the wheels at times, and the driver recovers
 SWERVES = 8  # at most in an episode
