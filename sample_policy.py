@@ -96,8 +96,6 @@ def drive(policy):
     else:
         target = numbers(bd) if bd else None
         requests = [(check_request(policy, prompt.strip() or None, target), target)]
-    if not requests:
-        raise ValueError(f'{prompts} holds no prompt that can be driven')
     said = {}
     if policy.config.say_len:
         said = {text: understood(policy, text) for text, _ in requests if text}

@@ -95,15 +95,19 @@ def refuse_contradiction(policy, prompt):
 def drivable(policy, requests):
     """
     [(where, prompt, bd)] -> those that can be asked of a policy, [(prompt as it reads it, bd)], and how many cannot: of
-    each of these it is said where and why
+    each of these it is said where and why. ValueError where none can
     """
-    fine = []
+    fine, refused = [], []
     for where, prompt, bd in requests:
         try:
             fine.append((check_request(policy, prompt, bd), bd))
         except ValueError as e:
-            warn(f'{where}: {e}')
-    return fine, len(requests) - len(fine)
+            refused.append(f'{where}: {e}')
+    if not fine:
+        raise ValueError(refused[0])
+    for line in refused:
+        warn(line)
+    return fine, len(refused)
 
 
 def check_requests(policy, n, prompts=None, bds=None):

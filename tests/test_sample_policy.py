@@ -658,5 +658,6 @@ def test_one_bad_line_does_not_spoil_a_file_of_prompts(out, tmp_path):
     assert [e['prompt'] for e in done] == ['go to the bed', 'go to the sofa']
     (tmp_path / 'p.txt').write_text('zzzqx\n')
     refused(
-        run('sample_policy.py', f'--out_dir={out}', '--prompts=p.txt', cwd=tmp_path), 'no prompt that can be driven'
+        run('sample_policy.py', f'--out_dir={out}', '--prompts=p.txt', cwd=tmp_path),
+        'p.txt, line 1: the policy knows no word',
     )
