@@ -18,6 +18,7 @@ from data.archive import obs_dtype
 from data.prepared import Prepared
 from data.verify import verify
 from nanopilot import checkpoint, evaluate
+from nanopilot.auxiliary import FourierFeatures
 from nanopilot.kv_cache import KVCache
 from nanopilot.observations import Ids, Look
 from nanopilot.policy import Policy
@@ -276,11 +277,12 @@ def with_ids(model, B=3, S=9, **options):
 
 
 def test_an_id_is_its_own_columns_row():
-    ids = Ids(make(**OF_IDS).config)
+    config = make(**OF_IDS).config
+    ids, fourier = Ids(config), FourierFeatures(config)
     obs = torch.tensor([4.0, 0.7, 1.0, 2.0]).view(1, 1, 1, 4)
     table, number = ids.table.weight, torch.tensor([[[[0.7]]]])
-    expected = table[4] + table[5 + 1] + table[10 + 2] + ids.numbers(number, torch.nn.Identity(), torch.ones(2))[0, 0]
-    assert torch.allclose(ids(obs, torch.nn.Identity(), torch.ones(2))[0, 0], expected, atol=1e-6)
+    expected = table[4] + table[5 + 1] + table[10 + 2] + ids.numbers(number, torch.nn.Identity(), fourier)[0, 0]
+    assert torch.allclose(ids(obs, torch.nn.Identity(), fourier)[0, 0], expected, atol=1e-6)
 
 
 def test_kinds_share_what_is_learned_of_their_parts():
@@ -292,7 +294,7 @@ def test_kinds_share_what_is_learned_of_their_parts():
     obs = torch.tensor([4.0, 0.0, 1.0, 2.0]).view(1, 1, 1, 4)
     ids.numbers = None
     expected = table[2] + (table[5] + table[5 + 4]) + table[10 + 2]
-    assert torch.allclose(ids(obs, torch.nn.Identity(), torch.ones(2))[0, 0], expected, atol=1e-6)
+    assert torch.allclose(ids(obs, torch.nn.Identity(), FourierFeatures(config))[0, 0], expected, atol=1e-6)
     whole = Look(make(**OF_IDS).config)  # the same with a key and a value written out for each kind
     for name in 'kind_key', 'kind_value':
         of_parts = getattr(look, name)
