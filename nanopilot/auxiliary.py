@@ -40,9 +40,11 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        octave = torch.arange(config.n_freq, dtype=torch.float32)
-        self.register_buffer('frequency', math.pi / 4 * 2.0**octave, persistent=False)
-        self.register_buffer('strength', config.freq_decay**octave, persistent=False)
+        frequency = [math.pi / 4 * 2.0**i for i in range(config.n_freq)]
+        strength = [config.freq_decay**i for i in range(config.n_freq)]
+        # lists: a power of a tensor would import torch._dynamo, which takes a second
+        self.register_buffer('frequency', torch.tensor(frequency), persistent=False)
+        self.register_buffer('strength', torch.tensor(strength), persistent=False)
 
     def forward(self, x):
         """x (..., n) normalised -> (..., 2 * n_freq * n)"""

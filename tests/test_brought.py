@@ -94,6 +94,15 @@ def test_it_is_what_sample_policy_drives_where_no_other_is_named(tmp_path):
     assert (tmp_path / 'out-brought' / 'drive.png').is_file()
 
 
+def test_it_is_loaded_without_what_compiles(tmp_path):
+    """torch._dynamo takes longer to import than the policy to load"""
+    code = (
+        f'import sys; from nanopilot import Policy; Policy.load({str(FOLDER)!r}); print("torch._dynamo" in sys.modules)'
+    )
+    process = run('-c', code, cwd=tmp_path)
+    assert process.stdout.strip() == 'False', process.stderr
+
+
 def test_an_export_acts_alike_in_half_the_bytes(trained, prepared, script, refuses, tmp_path):
     to = f'--export={tmp_path}/mine'
     script('sample_policy.py', f'--out_dir={trained}', to)
