@@ -137,8 +137,8 @@ def check_settings():
     """refuse shares that leave nothing to train on, and a place that holds something else: it would be lost"""
     if val_share + test_share >= 1:
         raise ValueError(f'{val_share=} and {test_share=} leave nothing to train on. Make them less than 1 together')
-    is_folder = out.is_dir()
-    if out.exists() and not is_folder or is_folder and any(out.iterdir()) and not (out / 'meta.json').exists():
+    empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not empty and not (out / 'meta.json').exists():
         raise ValueError(f'{out} is there, and is no prepared data: it would be lost. Set another --out_dir')
 
 

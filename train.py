@@ -285,7 +285,7 @@ while True:
             score = rolled.get('rollout', -val_loss)
             pointers = ['latest', 'best'] if val_loss <= best['loss'] else ['latest']
             best = {'loss': min(best['loss'], val_loss), 'rollout': max(best['rollout'], score)}
-            if rolled:
+            if 'rollout' in rolled:
                 scores.append((val_loss, score))
             row = {'val': val_loss, **rolled}
             tqdm.write(loop.validation_line(step, row, best))

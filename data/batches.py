@@ -168,9 +168,8 @@ class Batches:
             tokens += np.where(text < 0, 1, self.text_length[text])
         order = np.argsort(tokens, kind='stable').reshape(self.bucket, self.batch_size)
         order = order[rng.permutation(self.bucket)]  # short ones do not always come first
-        sees = rng.random(n) < SEES_SUBGOAL
         drawn = {'episode': episode, 'length': length, 'start': start, 'text': text, 'no_bd': no_bd}
-        drawn['sees_subgoal'] = sees
+        drawn['sees_subgoal'] = rng.random(n) < SEES_SUBGOAL
         return {name: a[order] for name, a in drawn.items()}
 
     def span(self, episode, text):

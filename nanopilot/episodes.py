@@ -41,7 +41,7 @@ import numpy as np
 from data.metrics import to_go
 from data.nearest_words import PromptReader
 from data.text import END, NOT_GIVEN, words
-from nanopilot.requests import check_requests
+from nanopilot.requests import NotUnderstood, check_requests
 
 REMEMBERED = 10_000  # prompts of which it is remembered what was said
 SHOWN = 40  # words that a policy knows, in a message
@@ -154,10 +154,10 @@ class Episodes:
         self.tokens(prompt)
         _, unknown = self.reader.read(prompt)
         if not words(prompt) - set(unknown) and not any(unknown.values()):
-            raise ValueError(f'the policy knows no word of {prompt!r}. {self.known_words()}')
+            raise NotUnderstood(f'the policy knows no word of {prompt!r}. {self.known_words()}')
         if self.config.say_len and self.asked([prompt]) == [[END]]:
             cure = 'Say it in other words, or ask for something else'
-            raise ValueError(f'{prompt!r} asks for nothing that the policy knows. {cure}')
+            raise NotUnderstood(f'{prompt!r} asks for nothing that the policy knows. {cure}')
         return unknown
 
     def known_words(self):

@@ -14,6 +14,10 @@ WRITTEN = 'understood', 'sure', 'path', 'actions', 'visits', 'verdict'  # what -
 UNSURE = 0.5  # a probability: of people's sentences that are less sure 2 of 10 are understood, of others 8
 
 
+class NotUnderstood(ValueError):
+    """A prompt says nothing that a policy knows."""
+
+
 def read_requests(file):
     """
     a file of one prompt a line, of JSON lines with prompt and bd, or a JSON list of either -> list of (where it stands,
@@ -84,8 +88,10 @@ def check_request(policy, prompt, bd):
 
 def refuse_contradiction(policy, prompt):
     """a ValueError where a policy that says what it reads would go to what the prompt forbids"""
+    if not policy.config.say_len:
+        return
     dataset = load(policy.info['dataset'])
-    if policy.config.say_len and hasattr(dataset, 'forbidden'):
+    if hasattr(dataset, 'forbidden'):
         said = policy.understood(prompt)
         places = dataset.forbidden(prompt, said, policy.data_spec['env_kwargs'])
         if places:
@@ -140,7 +146,13 @@ def as_floats(bd):
 
 
 def check_one(policy, prompt, bd):
-    unknown = policy.check(prompt, bd)
+    try:
+        unknown = policy.check(prompt, bd)
+    except NotUnderstood as e:
+        dataset = load(policy.info['dataset'])
+        if not hasattr(dataset, 'asked_of'):
+            raise
+        raise ValueError(f'{e}. {dataset.asked_of(policy.data_spec["env_kwargs"])}') from None
     if bd is not None and not policy.within(bd):
         (low,), (high,) = policy.data_spec['bd_low'], policy.data_spec['bd_high']
         warn(f'{bd[0]:g} is out of the range of returns: {low:g} to {high:g}')

@@ -298,7 +298,7 @@ def test_actions_do_not_pull_at_the_expected_subgoal():
     assert model.aux['future_bd'].proj.weight.grad is None and model.to_head.embed.weight.grad.any()
 
 
-def test_a_heading_needs_a_subgoal():
+def test_subgoal_layers_need_a_subgoal():
     for changes in {'subgoal': False, 'n_future': 2}, {'subgoal': True, 'n_future': 0}:
         with pytest.raises(ValueError, match='subgoal_layers=1.*--subgoal_layers=0'):
             make(subgoal_layers=1, **changes)

@@ -573,7 +573,7 @@ def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, few
         ([], ['nothing is asked', '--prompt']),
         (['--prompt='], ['nothing is asked']),
         (['--prompt=   '], ['nothing is asked']),
-        (['--prompt=Zzzqx qwxrtz'], ['knows no word', 'some are']),
+        (['--prompt=Zzzqx qwxrtz'], ['knows no word', 'fridge']),
         (['--prompt=!?'], ['knows no word']),
         (['--prompt=' + 'go to the fridge, ' * 20], ['tokens', 'Shorten']),
         (['--bd=250,40'], ['250', '[0, 0]', '[200']),

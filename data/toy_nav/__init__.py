@@ -169,6 +169,11 @@ def plain(request, loose):
     return itinerary.plain()
 
 
+def asked_of(kwargs):
+    """what can be asked for, for the message to a prompt that says nothing of it"""
+    return places(kwargs).made_of()
+
+
 def forbidden(prompt, said, kwargs):
     """the places, in words, that what a policy says of a prompt goes to although they are forbidden"""
     return [str(place) for place in forbidden_places(prompt, said, places(kwargs))]

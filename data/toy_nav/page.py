@@ -65,7 +65,7 @@ class Page(page.Page):
             shapes += [line([[x - 4, y - 4], [x + 4, y + 4]], INK, 3), line([[x - 4, y + 4], [x + 4, y - 4]], INK, 3)]
         itinerary = self.parsed(prompt) if prompt else None
         if not itinerary:
-            known = f'Places are made of: {", ".join(self.places.objects)}; tiles: {", ".join(self.places.tiles)}'
+            known = self.places.made_of()
             notes = [f'cannot be judged: it names no place, or not in a clear order. {known}'] if prompt else []
             return {'goals': [], 'avoid': [], 'notes': near + notes, 'shapes': shapes}
         missed = not_understood(prompt, self.places)

@@ -80,6 +80,10 @@ class Places:
         self.all = [p for p in sides + at + tiles + between if self.mask(p).sum() >= MIN_CELLS]
         self.tiles_of = {place: self.tile_shares(place) for place in self.all}
 
+    def made_of(self):
+        """what places are named by, for a message"""
+        return f'Places are made of: {", ".join(self.objects)}; tiles: {", ".join(self.tiles)}'
+
     def flood(self, free):
         """cells of free (size, size) that the robot can get to from its start"""
         reached = np.zeros_like(free)

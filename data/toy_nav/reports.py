@@ -24,7 +24,7 @@ def report(prompt, bd, path, places):
     if itinerary:
         lines += what_it_did(itinerary, verdict, prompt, path, places)
     elif prompt:
-        known = f'Places are made of: {", ".join(places.objects)}; tiles: {", ".join(places.tiles)}'
+        known = places.made_of()
         lines.append(f'  cannot be judged: the prompt names no place, or not in a clear order. {known}')
     ok = verdict['carried_out'] if itinerary else None
     return {'summary': '\n'.join(lines), 'visits': visits, 'itinerary': itinerary, 'verdict': verdict, 'ok': ok}
