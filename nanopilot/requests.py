@@ -83,7 +83,15 @@ def check_request(policy, prompt, bd):
     if not prompt:
         return None
     refuse_contradiction(policy, prompt)
+    for line in doubts(policy, prompt):
+        warn(f'{prompt!r}: {line}. Look at what is understood')
     return policy.as_read(prompt)
+
+
+def doubts(policy, prompt):
+    """-> lines: what of a prompt no policy of its data set can understand as it is meant"""
+    dataset = load(policy.info['dataset'])
+    return dataset.doubts(prompt, policy.data_spec['env_kwargs']) if hasattr(dataset, 'doubts') else []
 
 
 def refuse_contradiction(policy, prompt):

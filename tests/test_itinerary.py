@@ -25,7 +25,7 @@ from data.toy_nav.noise import foreign_words, roughen
 from data.toy_nav.phrases import STYLES, compiled
 from data.toy_nav.places import Place
 from data.toy_nav.planner import Driven, forbid, sample_itinerary
-from data.toy_nav.reading import marked
+from data.toy_nav.reading import doubts, marked
 from data.toy_nav.rewording import unseen_words
 from data.toy_nav.world import COMPASS
 
@@ -578,3 +578,21 @@ def test_free_sentences_ask_for_what_can_be_done(places):
         for forbidden in asked.avoid:
             assert not places.mask(forbidden)[places.cell(np.array(places.world.start_pose[:2]))], sentence
             assert all((mask & ~places.mask(forbidden)).any() for mask in masks), sentence
+
+
+def test_what_no_request_can_mean_is_said(places):
+    for text, line in {
+        'go to the television, then the bed': 'the room has no television',
+        'the bed or the fridge, as you like': '"or" has no meaning in its language',
+        'Go to the fridge instead of the bed': '"instead of" has no meaning in its language',
+        'pass the stove twice, then go to the bed': '"twice" has no meaning in its language',
+    }.items():
+        assert doubts(text, places) == [line]
+    for text in 'go to the TV couch', "don't go near the bed or the stove, go to the fridge", "at 3 o'clock of the bed":
+        assert doubts(text, places) == []
+
+
+def test_few_sentences_of_people_are_doubted(places):
+    lines = (ROOT / 'data/toy_nav/free_sentences.jsonl').read_text().splitlines()
+    doubted = [line for line in lines if doubts(json.loads(line)['text'], places)]
+    assert len(doubted) < 0.005 * len(lines)

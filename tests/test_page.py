@@ -237,6 +237,15 @@ def test_words_never_seen_are_said(server):
     assert asked['goals'] == ['the fridge']  # it is judged as it is read
 
 
+def test_what_the_room_lacks_is_said(server):
+    async def talk(client):
+        await client.do(do='ask', prompt='go to the piano and to the fridge')
+        return await client.until(has_begun(2))
+
+    asked = session(server, talk)['robots'][0]['asked']
+    assert 'the room has no piano' in asked['notes']
+
+
 def test_a_point_in_a_wall_is_said(server):
     async def talk(client):
         await client.do(do='ask', bd=[4, 4])

@@ -13,7 +13,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from data.metrics import lcs_f1
-from data.toy_nav import llm, phrases, reports
+from data.toy_nav import llm, phrases, reading, reports
 from data.toy_nav.env import ToyNav, ToyNavVec
 from data.toy_nav.itinerary import MAX_PLACES, Itinerary, any_itinerary, descriptions, forbidden_places, from_visits
 from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
@@ -172,6 +172,11 @@ def plain(request, loose):
 def asked_of(kwargs):
     """what can be asked for, for the message to a prompt that says nothing of it"""
     return places(kwargs).made_of()
+
+
+def doubts(prompt, kwargs):
+    """-> lines: what of a prompt no policy can understand as it is meant"""
+    return reading.doubts(prompt, places(kwargs))
 
 
 def forbidden(prompt, said, kwargs):

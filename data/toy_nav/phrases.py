@@ -10,6 +10,7 @@ Itineraries in words. The phrases are data, in language/:
     plain.json     the few phrases of the versions before: PLAIN of the sentences are made of them
     held_out.json  phrases for testing, in the place of those of the same name
     nothing.json   what people say that names no place
+    lacking.json   what no request can mean: things of other rooms, choices and counts
     cues.json      what the parser looks for
 
 A phrase is for something, and for a style or a family of styles: 'join short'. It has slots: `{go:front}` is a verb of
@@ -349,8 +350,8 @@ def sentence(itinerary, style, draw, held_out=False):
 
 
 def all_words():
-    """every phrase and word of language/, slots left out, but of what names no place"""
-    files = [read(file.stem) for file in sorted(FOLDER.glob('*.json')) if file.stem != 'nothing']
+    """every phrase and word of language/, slots left out, but of what no request means"""
+    files = [read(file.stem) for file in sorted(FOLDER.glob('*.json')) if file.stem not in ('nothing', 'lacking')]
     return re.sub('{.*?}', ' ', ' '.join(strings([{**file, 'about': ''} for file in files])))
 
 

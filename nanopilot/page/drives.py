@@ -9,7 +9,7 @@ import torch
 from data import contract, metrics
 from data.page import Bars
 from nanopilot.dreams import Dreamer, consistent
-from nanopilot.requests import other_meanings, refuse_contradiction
+from nanopilot.requests import doubts, other_meanings, refuse_contradiction
 from nanopilot.rollout import dataset_of
 
 MAX_PROMPT = 300  # characters
@@ -94,7 +94,7 @@ class Drives:
         else:  # the environment goes on
             if another:
                 self.tell(drive)
-            drive.asked = self.page.request(drive.read, bd)
+            drive.asked = self.asked_of(drive)
             drive.episode += 1
 
     def request(self, drive, prompt, bd):
@@ -107,6 +107,12 @@ class Drives:
         drive.prompt, drive.bd, drive.read_as = prompt, bd, unknown
         drive.understood, drive.sure = said, sure
         drive.read = (said or self.policy.as_read(prompt)) if prompt else None
+
+    def asked_of(self, drive):
+        """what Page.request shows of its request, and what of it cannot be understood as it is meant"""
+        asked = self.page.request(drive.read, drive.bd)
+        asked['notes'] += doubts(self.policy, drive.prompt) if drive.prompt else []
+        return asked
 
     def tell(self, drive):
         """the policy begins an episode with the request as it is"""
@@ -126,7 +132,7 @@ class Drives:
         self.observe(drive, obs)
         drive.act, drive.future, drive.over = [], [], False
         drive.seed, drive.start = seed, self.page.state(drive.env)
-        drive.asked = self.page.request(drive.read, drive.bd)
+        drive.asked = self.asked_of(drive)
         drive.episode += 1
 
     def observe(self, drive, obs):
