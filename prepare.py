@@ -18,7 +18,6 @@ import config as settings  # first: it turns mistakes into one line
 
 import json
 import os
-import shlex
 import shutil
 import signal
 import sys
@@ -40,6 +39,7 @@ from data.exporters import lerobot, minari
 from data.importers.archives import Options, archives_of, is_newer
 from data.nearest_words import neighbours
 from data.prepared import SPLITS, VERSION, Prepared, Rows, finish, load_meta, partial_folder, sha256
+from data.to_train import to_train
 from data.verify import Duplicates
 from data.workers import ENGINES, in_order, ranges_in_order, use
 from data.writing import EpisodeWriter, Sentences, TextCounts, write_states, write_texts, write_words_only
@@ -161,10 +161,7 @@ def prepare(data, kwargs):
     report(meta, episodes, tokenizer, text_counts, describer)
     draw_archives(data, kwargs, episodes.spreads)
     file = data.config_file(kwargs) if hasattr(data, 'config_file') else f'config/{dataset}.py'
-    train = f'train.py {file}' if (ROOT / file).is_file() else f'train.py --dataset={dataset}'
-    if out_dir:
-        train += f' --data_dir={shlex.quote(out_dir)}'
-    print(f'prepared {out} in {time.time() - started:.0f} s. Next: python {train}')
+    print(f'prepared {out} in {time.time() - started:.0f} s. Next: {to_train(meta, file, out_dir)}')
 
 
 def check_files(data, kwargs):
