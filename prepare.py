@@ -328,6 +328,8 @@ def write_splits(data, kwargs, archives, describer, folder, by_count):
     print(f'verified: {n - dropped.total()} of {n} episodes are kept')
     for (source, reason), count in sorted(dropped.items()):
         print(f'  dropped {count} of {source}: {reason}')
+    if dropped and archive:
+        print('  where in them: the same command with --check')
     return episodes, groups
 
 

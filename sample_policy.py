@@ -180,6 +180,8 @@ def check():
         raise ValueError(f'{rows=} is of the tables of --eval. Add --eval=test, or leave it out')
     if json_file and not Path(json_file).absolute().parent.is_dir():  # before all is driven
         raise ValueError(f'{json_file} cannot be written: there is no such folder. Make it, or set another --json')
+    if json_file and Path(json_file).is_dir():
+        raise ValueError(f'{json_file} is a folder. Name a file: --json=done.json')
     if prompts and (prompt or bd):
         raise ValueError(f'{prompts=} holds what is asked. Leave out --prompt and --bd, or --prompts')
     if eval and (prompt or bd or prompts or gif or json_file):

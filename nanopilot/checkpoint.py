@@ -128,9 +128,7 @@ def find_checkpoint(out_dir, which='best'):
     """the directory that out_dir's `best` or `latest` names, or the one called so; or out_dir, if it is one"""
     out = Path(out_dir)
     if not out.is_dir():
-        raise FileNotFoundError(
-            f'no checkpoint in {out_dir}. Train one: python train.py config/toy_nav_cpu.py, or set --out_dir'
-        )
+        raise FileNotFoundError(f'no checkpoint in {out_dir}: no such folder. Run train.py, or set another --out_dir')
     if (out / 'checkpoint.json').is_file():
         if which not in ('best', 'latest'):
             raise FileNotFoundError(f'{out_dir} is one checkpoint, there is no {which!r} in it. Leave out --checkpoint')

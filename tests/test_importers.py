@@ -204,6 +204,13 @@ def test_csv(delimiter, tmp_path):
     assert same(imported(tmp_path / 'x.csv', tmp_path))
 
 
+def test_csv_with_decimal_commas(tmp_path, capsys):
+    """as spreadsheets write it in half of Europe"""
+    (tmp_path / 'x.csv').write_text(as_csv(';').replace('.', ','))
+    assert same(imported(tmp_path / 'x.csv', tmp_path))
+    assert 'decimal commas' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('form', ['episodes', 'steps', 'episode numbers', 'arrow'])
 def test_tables(form, tmp_path):
     if form == 'episodes':
@@ -257,6 +264,9 @@ def test_npz(tmp_path):
     obs = np.concatenate([np.append(e['observations'], np.ones((1, 4), np.float32), 0) for e in BASE])
     np.savez(tmp_path / 'im.npz', obs=obs, acts=FLAT['actions'], rews=FLAT['rewards'], indices=indices, terminal=True)
     assert same(imported(tmp_path / 'im.npz', tmp_path))
+    with pytest.raises(ValueError, match='Save them ascending'):
+        np.savez(tmp_path / 'im.npz', obs=obs, acts=FLAT['actions'], indices=indices[::-1], terminal=True)
+        imported(tmp_path / 'im.npz', tmp_path)
 
 
 def test_rows_are_read_in_blocks(tmp_path, monkeypatch):

@@ -4,6 +4,8 @@ step. Columns obs_0, obs_1, .. are one observation each. Read a block of rows at
 """
 
 import csv
+import re
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.csv
@@ -160,21 +162,31 @@ class Csv(Table):
     def read_schema(self):
         with open(self.file, newline='', encoding='utf-8-sig') as f:
             head = f.readline()
-        self.delimiter = max(',;\t', key=head.count)
+            self.delimiter = max(',;\t', key=head.count)
+            self.decimal_point = self.find_decimal_point(islice(f, 100))
         names = next(csv.reader([head], delimiter=self.delimiter))
         if len(names) < 2 or len(set(names)) < len(names) or all(is_number(name) for name in names):
             raise ValueError('its first line names no columns: write a header')
+        if self.decimal_point == ',':
+            self.notes.append('its numbers have decimal commas')
         self.types = {}
         schema = self.reader().schema
         # whole numbers at first may have a comma later
         self.types = {f.name: pa.float64() for f in schema if pa.types.is_integer(f.type)}
         return schema
 
+    def find_decimal_point(self, lines):
+        """of the numbers in some lines: a comma, where columns are separated by other signs"""
+        if self.delimiter == ',':
+            return '.'
+        fields = [field.strip() for row in csv.reader(lines, delimiter=self.delimiter) for field in row]
+        return ',' if any(re.fullmatch(r'[-+]?\d*,\d+([eE][-+]?\d+)?', field) for field in fields) else '.'
+
     def reader(self):
         return pa.csv.open_csv(
             self.file,
             parse_options=pa.csv.ParseOptions(delimiter=self.delimiter),
-            convert_options=pa.csv.ConvertOptions(column_types=self.types),
+            convert_options=pa.csv.ConvertOptions(column_types=self.types, decimal_point=self.decimal_point),
         )
 
     def batches(self, n):
