@@ -66,7 +66,7 @@ port = 8000
 sessions = 32  # browsers at once; as many more may wait
 export_space = ''  # write a folder instead that is the page with this policy: a Space of the Hugging Face hub
 human = False  # also a page for a person to score them, blind: human.html
-data_dir = ''  # for --eval and --dream; '': data/<dataset>/prepared
+data_dir = ''  # for --eval and --dream; '': what it was trained on, or data/<dataset>/prepared
 batch_size = BATCH_SIZE  # episodes at once, at most, in each process
 bert_model = ''  # where the frozen encoder is that the prompts were prepared with, if one was; '': where it was then
 device = 'cpu'
@@ -128,6 +128,11 @@ def write_json(file, content):
 
 
 def prepared_dir(policy):
+    """what --data_dir names, else what the policy was trained on, where that is still there, else the usual place"""
+    trained_on = policy.info['settings'].get('data_dir')
+    if not data_dir and trained_on and Path(trained_on).is_dir():
+        print(f'data: {trained_on}, which it was trained on')
+        return trained_on
     return data_dir or Path(__file__).parent / 'data' / policy.info['dataset'] / 'prepared'
 
 

@@ -12,12 +12,13 @@ from functools import lru_cache
 import numpy as np
 
 from data.metrics import to_go
+from data.prepared import Prepared
 from data.text import PAD
 
 SEES_SUBGOAL = 0.5  # share of the episodes of which a policy may see the sub-goal while it learns to steer for it
 
 
-@dataclass
+@dataclass(frozen=True)
 class Curriculum:
     """How long segments are, and how hard episodes: all from the start, or growing over the first training steps."""
 
@@ -65,65 +66,39 @@ class Curriculum:
         return self.difficulty_from + (1 - self.difficulty_from) * progress
 
 
+@dataclass(eq=False)
 class Batches:
     """`batch(step)` of one split."""
 
-    def __init__(
-        self,
-        split,
-        which,
-        seed,
-        batch_size,
-        bucket,
-        chunk,
-        n_slots,
-        curriculum=None,
-        n_future=0,
-        columns=None,
-        drop_text=0.0,
-        drop_bd='0',
-        source_weights='',
-        data_fraction=1.0,
-        fixed_text_len=None,
-        extra_steps=0,
-        say_len=0,
-        more_texts=0,
-    ):
-        """
-        split: a Prepared; which: tells the draws of several of these apart
-        batch_size: in episodes; bucket: batches that are drawn together
-        chunk: environment steps in a step; n_slots: tokens of a step; n_future: how many later bd are predicted
-        curriculum: a Curriculum, None: whole episodes, all from the start
-        columns: of the observations, None: all
-        drop_text, drop_bd: proportions of the episodes that go without; drop_bd also by source
-        source_weights: how often each source is drawn; data_fraction: of the episodes, taken evenly
-        fixed_text_len: prompt tokens, if all batches are to have one shape
-        extra_steps: steps after the end of the longest episode
-        say_len: tokens of plain words, which prompts are then; more_texts: texts to be said so, in each batch
-        """
-        self.split = split
-        self.which = which
-        self.seed = seed
-        self.batch_size = batch_size
-        self.bucket = bucket
-        self.chunk = chunk
-        self.n_slots = n_slots
-        self.curriculum = curriculum or Curriculum()
-        self.n_future = n_future
-        self.columns = columns
-        self.drop_text = drop_text
-        self.drop_bd = per_source(drop_bd, split.meta['sources'], 'drop_bd', 1)  # (sources,)
-        self.fixed_text_len = fixed_text_len
-        self.extra_steps = extra_steps
-        self.say_len = say_len
-        self.more_texts = more_texts
-        self.longest = self.curriculum.longest(1.0, split.meta['longest'], chunk)  # environment steps
+    split: Prepared
+    which: int  # tells the draws of several of these apart
+    seed: int
+    batch_size: int  # episodes
+    bucket: int  # batches that are drawn together
+    chunk: int  # environment steps in a step
+    n_slots: int  # tokens of a step
+    curriculum: Curriculum = Curriculum()
+    n_future: int = 0  # how many later bd are predicted
+    columns: list | None = None  # of the observations, None: all
+    drop_text: float = 0.0  # proportion of the episodes that go without
+    drop_bd: str = '0'  # .. without their bd, one for all or by source
+    source_weights: str = ''  # how often each source is drawn; '': as often as it is there
+    data_fraction: float = 1.0  # of the episodes, taken evenly
+    fixed_text_len: int | None = None  # prompt tokens, if all batches are to have one shape
+    extra_steps: int = 0  # after the end of the longest episode
+    say_len: int = 0  # tokens of plain words, which prompts are then
+    more_texts: int = 0  # to be said in plain words, in each batch
+
+    def __post_init__(self):
+        split, data_fraction = self.split, self.data_fraction
+        self.without_bd = per_source(self.drop_bd, split.meta['sources'], 'drop_bd', 1)  # (sources,)
+        self.longest = self.curriculum.longest(1.0, split.meta['longest'], self.chunk)  # environment steps
         self.text_length = np.diff(split.text_start)  # (texts,), tokens
         self.weights = None
         if not 0 < data_fraction <= 1:
             raise ValueError(f'data_fraction={data_fraction} must be above 0 and 1 at most. Leave it out for all')
-        if source_weights or data_fraction < 1 or self.curriculum.difficulty_from < 1:
-            self.weights = episode_weights(split, source_weights, data_fraction)
+        if self.source_weights or data_fraction < 1 or self.curriculum.difficulty_from < 1:
+            self.weights = episode_weights(split, self.source_weights, data_fraction)
         if self.curriculum.difficulty_from < 1:
             self.check_difficulty()
         self.group = lru_cache(maxsize=4)(self.draw)
@@ -157,7 +132,7 @@ class Batches:
         n_texts = np.diff(split.episode_text)[episode]
         text = split.episode_text[episode] + (rng.random(n) * n_texts).astype(int)
         text = np.where((rng.random(n) < self.drop_text) | (n_texts == 0), -1, text)
-        no_bd = rng.random(n) < self.drop_bd[split.source[episode]]
+        no_bd = rng.random(n) < self.without_bd[split.source[episode]]
         first, end = self.span(episode, text)
         length = np.minimum(end - first, self.longest_in(group))
         places = (end - first - length) // self.chunk + 1

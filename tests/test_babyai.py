@@ -501,3 +501,8 @@ def test_a_checkpoint_from_before_look_and_ids_is_resumed(tmp_path, prepared):
     assert process.returncode == 0, process.stderr
     assert 'goes on, but not to the bit' not in process.stdout
     assert Policy.load(tmp_path / 'out').info['step'] == 4
+
+
+def test_the_config_is_that_of_the_levels():
+    for level, name in ('GoToLocal', 'babyai'), ('GoToLocal,PickupLoc', 'babyai_local'), ('BossLevel', 'babyai_seq'):
+        assert babyai.config_file({'level': level}) == f'config/{name}.py'

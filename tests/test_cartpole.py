@@ -90,8 +90,9 @@ def test_what_is_left_of_a_return():
 
 
 def test_returns_are_scored_and_drawn(folder):
-    done = run('sample_policy.py', '--out_dir=o', '--eval=test', '--data_dir=p', '--eval_episodes=3', cwd=folder)
+    done = run('sample_policy.py', '--out_dir=o', '--eval=test', '--eval_episodes=3', cwd=folder)
     assert done.returncode == 0 and 'rank correlation' in done.stdout, done.stderr
+    assert 'data: p, which it was trained on' in done.stdout
     rows = {r['name']: r for r in json.loads((folder / 'o' / 'eval_test.json').read_text())['rows']}
     assert [f'return {t}' in rows for t in cartpole.TARGETS] == [True] * 9 and rows['return 10']['return']['n'] == 3
     assert (folder / 'o' / 'eval_test_returns.png').read_bytes()[:4] == b'\x89PNG'

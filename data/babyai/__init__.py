@@ -8,7 +8,7 @@ taken apart, mirror.py episodes in a mirror, draw.py pictures, page.py the page 
 
 from data.babyai.demonstrations import demonstrations
 from data.babyai.draw import draw_episodes  # noqa: F401, it is of the contract
-from data.babyai.env import ACTIONS, OBS_KINDS, BabyAI, BabyAIVec, env_kwargs  # noqa: F401, env_kwargs too
+from data.babyai.env import ACTIONS, OBS_KINDS, BabyAI, BabyAIVec, env_kwargs, make_level  # noqa: F401
 from data.babyai.mirror import mirrored  # noqa: F401, so is this
 from data.babyai.page import Page  # noqa: F401, of the contract, too
 from data.babyai.views import PARTS, SIZE
@@ -23,6 +23,14 @@ make_env, make_vec = BabyAI, BabyAIVec
 
 def sources(kwargs):
     return kwargs['level'].split(',')
+
+
+def config_file(kwargs):
+    """the settings to train with: of one level of one room, of several, of houses"""
+    levels = [make_level(name) for name in sources(kwargs)]
+    if any(level.num_rows * level.num_cols > 1 for level in levels):
+        return 'config/babyai_seq.py'
+    return 'config/babyai_local.py' if len(levels) > 1 else 'config/babyai.py'
 
 
 def spec(kwargs):
