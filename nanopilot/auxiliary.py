@@ -203,10 +203,14 @@ class FutureBD(nn.Module):
 
     @torch.no_grad()
     def expected_subgoal(self, x):
-        """x (B, S, C) -> (B, S, n_bd), the mean over the intervals"""
+        """x (B, S, C) -> (B, S, n_bd)"""
         n = math.prod(self.shape[1:])
-        logits = F.linear(x, self.proj.weight[-n:], self.proj.bias[-n:]).unflatten(-1, self.shape[1:])
-        middles = (torch.arange(FUTURE_BINS, device=x.device) + 0.5) / FUTURE_BINS
+        logits = F.linear(x, self.proj.weight[-n:], self.proj.bias[-n:])
+        return self.expected(logits.unflatten(-1, self.shape[1:]))
+
+    def expected(self, logits):
+        """logits (.., n_bd, FUTURE_BINS) -> (.., n_bd), the mean over the intervals"""
+        middles = (torch.arange(FUTURE_BINS, device=logits.device) + 0.5) / FUTURE_BINS
         return self.low + (self.high - self.low) * (logits.float().softmax(-1) * middles).sum(-1)
 
     def loss(self, logits, batch):

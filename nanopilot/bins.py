@@ -54,11 +54,9 @@ class Vocabulary:
         return torch.where(has_prev, N_SPECIAL + act, RESET)
 
     def obs_ids(self, obs, edges):
-        """
-        obs (..., n_obs), edges (n_obs, n_bins + 1), rising -> ids (..., n_obs). The outermost bins hold all beyond.
-        """
+        """obs (..., n_obs), edges (n_obs, n_bins + 1), rising -> ids (..., n_obs)"""
         first = N_SPECIAL + self.n_act + torch.arange(self.n_obs, device=obs.device) * self.n_bins
-        return first + (obs[..., None] >= edges[:, 1:-1]).sum(-1)
+        return first + in_bins(obs, edges)
 
     def legal(self, slot):
         """The ids that can follow token number `slot` of a step, a slice; after an action, DONE can, too."""
@@ -66,6 +64,11 @@ class Vocabulary:
             return slice(N_SPECIAL, N_SPECIAL + self.n_act)
         first = N_SPECIAL + self.n_act + slot * self.n_bins
         return slice(first, first + self.n_bins)
+
+
+def in_bins(obs, edges):
+    """obs (.., n_obs), edges (n_obs, n_bins + 1) -> the bin of each, (.., n_obs); the outermost hold all beyond"""
+    return (obs[..., None] >= edges[:, 1:-1]).sum(-1)
 
 
 def token_loss(logits, obs_ids, act, loss_mask, terminated, start):

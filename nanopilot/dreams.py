@@ -11,7 +11,7 @@ from data import metrics
 from data.batches import Batches, per_source
 from data.metrics import interval
 from data.pictures import save
-from nanopilot.bins import DONE
+from nanopilot.bins import DONE, in_bins
 from nanopilot.rollout import dataset_of
 from nanopilot.sampling import sample_logits
 
@@ -69,11 +69,6 @@ class Dreamer:
         logits = self.cache.step(self.obs[rows, None], self.act[rows, None], rows=some)['token'][:, 0, slot]
         t = torch.from_numpy(self.cache.t[rows]).to(logits.device)
         return sample_token(self.model, logits, slot, t, self.temperature, self.top_p, self.generator)
-
-
-def in_bins(obs, edges):
-    """obs (.., n_obs), edges (n_obs, n_bins + 1) -> the bin of each; the outermost hold all beyond"""
-    return (obs[..., None] >= edges[:, 1:-1]).sum(-1)
 
 
 def dream(policy, n, temperature=1.0, top_p=1.0, seed=1337):

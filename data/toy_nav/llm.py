@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from data.toy_nav.itinerary import parse, stopped
+from data.toy_nav.phrases import listed
 
 PROMPTS = Path(__file__).parent / 'prompts'
 LLM_STYLES = ['request', 'instruction', 'narrative']  # each a file there
@@ -23,22 +24,17 @@ QUOTED = re.compile('^["\'`\u201c\u2018\u00ab]|["`\u201d\u00bb]')
 MARKUP = re.compile(r'[*#_{}\[\]<>|\\]|^-')
 
 
-def enumerated(names):
-    """['a', 'b', 'c'] -> 'a, b and c'"""
-    return ', '.join(names[:-1]) + ' and ' * (len(names) > 1) + names[-1]
-
-
-def listed(places):
+def or_nothing(places):
     return ', '.join(map(str, places)) or 'nothing'
 
 
 def scene_in_words(places):
     """the room: its tiles, and on which of them each object stands"""
-    north, middle, south = map(enumerated, places.world.tile_names)
+    north, middle, south = map(listed, places.world.tile_names)
     objects = [f'the {name} on the {places.tile_at(xy)} tile' for name, xy in places.world.objects.items()]
     return (
         'The floor of the room has three rows of three coloured tiles, each row from west to east: '
-        f'in the north {north}; in the middle {middle}; in the south {south}. In the room are {enumerated(objects)}.'
+        f'in the north {north}; in the middle {middle}; in the south {south}. In the room are {listed(objects)}.'
     )
 
 
@@ -47,7 +43,7 @@ def llm_prompt(itinerary, style, places):
     *passed, last = map(str, itinerary.places)
     avoid = ''
     if itinerary.avoid:
-        avoid = f'Say as well, with the word avoid, that it avoids: {listed(itinerary.avoid)}.'
+        avoid = f'Say as well, with the word avoid, that it avoids: {or_nothing(itinerary.avoid)}.'
     values = {
         'scene': scene_in_words(places),
         'places': '\n'.join([*(f'- pass: {place}' for place in passed), f'- stop: {last}']),
@@ -74,8 +70,8 @@ def invalid_because(text, itinerary, places):
         return f'It must name these places in this order, in these words: {wanted}. It names: {named}. Write it again.'
     if understood.avoid != itinerary.avoid:
         return (
-            f'What it must say to avoid is: {listed(itinerary.avoid)}; it says to avoid: {listed(understood.avoid)}. '
-            'Say avoid, and write it again.'
+            f'What it must say to avoid is: {or_nothing(itinerary.avoid)}; '
+            f'it says to avoid: {or_nothing(understood.avoid)}. Say avoid, and write it again.'
         )
     if word := NUMBERS.search(text) or DATA.search(text):
         return f'It says {word[0]}: no numbers, no coordinates, nothing about data. Write it again.'

@@ -282,10 +282,7 @@ def predicted_bd(policy):
 
     @torch.inference_mode()
     def predict():
-        share = part(kept['x'][:, -1:], None)[:, 0].softmax(-1)  # (n, n_future, n_bd, bins)
-        share = share[:, : policy.config.n_future]  # without the sub-goal
-        middles = (torch.arange(share.shape[-1], device=share.device) + 0.5) / share.shape[-1]
-        mean = part.low + (share @ middles) * (part.high - part.low)  # (n, n_future, n_bd)
-        return mean.double().cpu().numpy().round(1).tolist()
+        logits = part(kept['x'][:, -1:], None)[:, 0, : policy.config.n_future]  # without the sub-goal
+        return part.expected(logits).double().cpu().numpy().round(1).tolist()  # (n, n_future, n_bd)
 
     return predict
