@@ -19,7 +19,7 @@ from pathlib import Path
 from data.text import DAMAGED, END, NOT_GIVEN, RESERVED, Tokenizer, clean, corpus, pad_prompts
 
 N_BYTES = 256  # each is a token of a byte-level BPE
-# of a BERT's hidden states: the last layer is best for what it was trained on, not for words (data/toy_nav/readme.md)
+# of a BERT's hidden states: the last layer is best for its own task, not for words (data/toy_nav/experiments.md)
 LAYER = -2
 BATCH_SIZE = 64  # prompts of one length that a frozen BERT reads together
 

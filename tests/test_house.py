@@ -1,6 +1,7 @@
 """How the project reads: the goals of `python -m bench.house`, who may import whom, and what stands at the top."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -144,6 +145,23 @@ def test_a_policy_is_imported_from_a_checkout():
     code = 'import sys, nanopilot; assert "torch" not in sys.modules; from nanopilot import Policy; Policy.load'
     process = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
+
+
+# ------------------------------------------------------------------------------
+# documents
+
+
+DOCUMENTS = [f for where in ('*', 'bench/*', 'data/*', 'data/*/*', 'data/*/*/*') for f in ROOT.glob(f'{where}.md')]
+
+
+@pytest.mark.parametrize('file', DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file):
+    for name, anchor in re.findall(r'\]\((?!http)([^)#\s]*)#?([^)]*)\)', file.read_text()):
+        to = file.parent / name if name else file
+        assert to.exists(), name
+        if anchor:
+            headings = re.findall(r'^#+ (.*)$', to.read_text(), re.M)
+            assert anchor in [re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings], anchor
 
 
 # ------------------------------------------------------------------------------
