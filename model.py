@@ -45,7 +45,7 @@ class GPTConfig:
     n_obs: int = 9
     kind_parts: tuple = ()  # what each kind is made of
     obs_kinds: tuple = ()  # of how many kinds each is, if an id; 0: a number; (): all numbers
-    look: int = 0  # heads of attention from the prompt to observations that are ids
+    n_cross_head: int = 0  # heads of attention from the prompt to observations that are ids
     n_privileged: int = 0  # observations that only training has: the policy estimates them
     n_act: int = 2  # dimensions of an action, or number of discrete ones
     n_bd: int = 2  # 0: no behaviour descriptor
@@ -352,7 +352,7 @@ class GPT(nn.Module):
             if name.endswith('c_proj.weight'):  # scaled init of the residual projections, as in GPT-2
                 nn.init.normal_(p, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layer))
         # created after self.apply: these parts keep their own initialisation
-        self.look = observations.Look(config) if config.look else None
+        self.cross_attn = observations.CrossAttention(config) if config.n_cross_head else None
         self.recurrent = nn.ModuleDict()  # what carries a state from step to step
         if config.n_hidden:
             self.recurrent['hidden'] = HiddenMarkov(config.n_hidden, C)
@@ -386,16 +386,16 @@ class GPT(nn.Module):
             x = x + self.text_states(text[..., 1:])
         return x
 
-    def asked(self, text):
-        """text, as of embed_text -> what its prompts look for in observations (B, C); None where they do not look"""
-        return self.look and self.look.asked(text, self.embed_text(text))
+    def text_query(self, text):
+        """text, as of embed_text -> its query for the cross-attention to observations (B, C); None without one"""
+        return self.cross_attn and self.cross_attn.text_query(text, self.embed_text(text))
 
-    def embed_steps(self, obs, prev_act, bd_emb, has_prev, t, state=None, asked=None):
+    def embed_steps(self, obs, prev_act, bd_emb, has_prev, t, state=None, query=None):
         """
         THE place where a step becomes tokens, for training (S steps at once) and for acting (S = 1, the cache).
         obs (B, S, chunk, n_obs), raw; prev_act (B, S, chunk * n_act), encoded; bd_emb (B, S or 1, C), from embed_bd;
         has_prev (B, S) bool: is there an action before, in this episode or segment of one? t (B, S) int64, the time in
-        the episode; state {name: (B, n)}: what the recurrent parts carry into the first of these steps; asked (B, C)
+        the episode; state {name: (B, n)}: what the recurrent parts carry into the first of these steps; query (B, C)
         -> tokens (B, S, n_slots, C), the state after each step
         """
         before, after, estimate = state or {}, {}, None
@@ -404,8 +404,8 @@ class GPT(nn.Module):
             after['estimate'] = self.recurrent['estimate'](self.steps.obs_norm(obs), prev_act, before.get('estimate'))
             estimate = after['estimate'].detach()  # no gradient from the policy's loss
         x = self.steps(obs, prev_act, bd_emb, has_prev, t, estimate)
-        if self.look is not None:
-            x = torch.cat([x[:, :, :-1], x[:, :, -1:] + self.look(obs, asked)[:, :, None]], dim=2)
+        if self.cross_attn is not None:
+            x = torch.cat([x[:, :, :-1], x[:, :, -1:] + self.cross_attn(obs, query)[:, :, None]], dim=2)
         if 'hidden' in self.recurrent:
             x, after['hidden'] = self.recurrent['hidden'](x, has_prev, self.steps.first_slot, before.get('hidden'))
         return x, after
@@ -424,8 +424,8 @@ class GPT(nn.Module):
         i = torch.arange(S, device=obs.device).expand(B, S)
         t = i + torch.as_tensor(start, device=obs.device).view(-1, 1)
         t = t.clip(max=self.config.max_steps - 1)  # padding
-        bd_emb, asked = self.steps.embed_bd(bd), self.asked(text)
-        x, state = self.embed_steps(obs, prev_act, bd_emb, i > 0, t, asked=asked)  # (B, S, n_slots, C)
+        bd_emb, query = self.steps.embed_bd(bd), self.text_query(text)
+        x, state = self.embed_steps(obs, prev_act, bd_emb, i > 0, t, query=query)  # (B, S, n_slots, C)
         x = x.flatten(1, 2)[:, self.steps.first_slot :]
         plan = attention.plan(self, text, S, kernel, loss_mask)
         x = plan.pack(self.drop(torch.cat([self.embed_text(text), x], dim=1)))  # (B, T, C)

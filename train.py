@@ -67,7 +67,7 @@ fuse = 'sum'  # 'sum': one token a step; 'interleave': act, bd and obs are token
 n_bins = 10  # of each observation, with fuse='bins'
 n_hidden = 0  # states of a hidden Markov model that follows the tokens; 0: none
 past_actions = False  # are past actions among the tokens? Imitators that see how they moved tend to repeat it
-look = 0  # heads of attention from the prompt to observations that are ids; 0: none
+n_cross_head = 0  # heads of attention from the prompt to observations that are ids; 0: none
 obs_stack = 1  # newest observations in a step; 0: all of the chunk. 1 shows no motion to go on with
 head = 'mse'  # 'mse', 'kmeans' (continuous actions), 'ce' (discrete ones) or 'tokens' (with fuse='bins')
 n_clusters = 64  # of the kmeans head
@@ -99,10 +99,10 @@ threads = 0  # of the CPU, for each rank; 0: torch's own choice
 seed = 1337
 CHOICES = {'fuse': STEPS, 'head': HEADS, 'optimizer': ('adamw', 'muon'), 'dtype': ('auto', 'float32', 'bfloat16')}
 AT_LEAST = {'batch_size': 1, 'gradient_accumulation_steps': 1, 'bucket': 1, 'chunk': 1, 'eval_interval': 1}
-AT_LEAST |= {'eval_batches': 1, 'keep_last': 1, 'log_interval': 1, 'n_layer': 1, 'n_head': 1, 'n_embd': 1, 'look': 0}
+AT_LEAST |= {'eval_batches': 1, 'keep_last': 1, 'log_interval': 1, 'n_layer': 1, 'n_head': 1, 'n_embd': 1}
 AT_LEAST |= {'n_clusters': 1, 'n_hidden': 0, 'n_future': 0, 'n_freq': 0, 'subgoal_layers': 0, 'next_obs': 0}
 AT_LEAST |= {'max_iters': 0, 'warmup_iters': 0, 'grad_clip': 0, 'skip_nonfinite': 0, 'rollouts': 0, 'keep_every': 0}
-AT_LEAST |= {'say_len': 0, 'more_texts': 0, 'threads': 0}
+AT_LEAST |= {'say_len': 0, 'more_texts': 0, 'threads': 0, 'n_cross_head': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 wandb = loop.load_wandb(wandb_log)

@@ -1,4 +1,4 @@
-# BabyAI's GoToLocal: go to the thing that is named, in one room. The prompt looks into what the agent sees.
+# BabyAI's GoToLocal: go to the thing that is named, in one room. The prompt attends to what the agent sees.
 # $ python prepare.py --dataset=babyai --test_share=0.06 --val_share=0.03
 # $ python train.py config/babyai.py
 # $ python sample_policy.py --out_dir=out-babyai --eval=test --eval_episodes=512
@@ -12,7 +12,7 @@ text_len = 16
 block_size = 16 + 8  # 8 steps
 chunk = 1
 head = 'ce'
-look = 4
+n_cross_head = 4
 n_layer = 2
 n_future = 0
 batch_size = 96

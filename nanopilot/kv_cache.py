@@ -41,9 +41,9 @@ class KVCache:
         self.bd_emb = None  # it rarely changes
         if config.n_bd:
             self.bd_emb = self.zeros(n, 1, config.n_embd)
-        self.asked = None  # what the prompts look for
-        if config.look:
-            self.asked = self.zeros(n, config.n_embd)
+        self.query = None  # of the prompts, for the cross-attention
+        if config.n_cross_head:
+            self.query = self.zeros(n, config.n_embd)
         # the state of recurrent parts before each step: so a step can be taken again
         self.state = {
             name: part.initial().detach().expand(n, config.max_steps + 1, -1).clone()
@@ -119,8 +119,8 @@ class KVCache:
         """Row has the same prompt as the other."""
         for kept in self.k, self.v:
             kept[:, row, :, : self.N] = kept[:, other, :, : self.N]
-        if self.asked is not None:
-            self.asked[row] = self.asked[other]
+        if self.query is not None:
+            self.query[row] = self.query[other]
 
     def compute_prompts(self, new, prompt_of):
         """Keys and values of the prompts `new`, for all rows of prompt_of that have one of them."""
@@ -131,9 +131,9 @@ class KVCache:
         mask = causal & (token_ids(text) != PAD)[:, None, None]
         number = {prompt: i for i, prompt in enumerate(new)}
         places = [(row, number[prompt], len(prompt)) for row, prompt in prompt_of.items() if prompt in number]
-        if self.asked is not None:
+        if self.query is not None:
             rows, numbers, _ = zip(*places)
-            self.asked[list(rows)] = self.model.asked(text)[list(numbers)]
+            self.query[list(rows)] = self.model.text_query(text)[list(numbers)]
 
         def attend(q, k, v, dropout_p, keys, values):
             for row, i, n in places:
@@ -184,14 +184,14 @@ class KVCache:
         model = self.model
         prev_act = model.head.encode(prev_act[:, None]).flatten(2)
         obs, has_prev, bd_emb = obs[:, None], t > 0, None
-        asked = None if self.asked is None else self.asked[here]
+        query = None if self.query is None else self.query[here]
         if self.bd_emb is not None:
             bd_emb = self.bd_emb[here]
         if not self.state:
-            return model.embed_steps(obs, prev_act, bd_emb, has_prev, t, asked=asked)[0][:, 0]
+            return model.embed_steps(obs, prev_act, bd_emb, has_prev, t, query=query)[0][:, 0]
         at = torch.arange(len(self.t), device=self.device)[here], t[:, 0]
         before = {name: kept[at] for name, kept in self.state.items()}
-        x, after = model.embed_steps(obs, prev_act, bd_emb, has_prev, t, before, asked)
+        x, after = model.embed_steps(obs, prev_act, bd_emb, has_prev, t, before, query)
         for name, kept in self.state.items():
             kept[at[0], at[1] + 1] = after[name][:, 0]
         return x[:, 0]

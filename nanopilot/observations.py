@@ -1,6 +1,6 @@
 """
 How observations become part of a step: numbers by a linear map of them and of sines (Numbers), ids by an embedding of
-each (Ids). And a prompt that looks into observations that are ids (Look).
+each (Ids). And attention from the prompt to observations that are ids (CrossAttention).
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from nanopilot.attention import PAD, token_ids
 from nanopilot.layers import refuse
 
-NEAR = 5  # words: what a prompt looks for depends on so many next to each other
+NEAR = 5  # words: a query depends on so many next to each other
 
 
 def check(config):
@@ -23,10 +23,11 @@ def check(config):
     refuse(ids and more, f'observations that are ids are neither estimated, predicted nor stacked. {cure}')
     n = len(config.kind_parts)
     refuse(n and n not in config.obs_kinds, f'kind_parts has {n} rows, but no observation has {n} kinds. Change one')
-    refuse(config.look and not ids, f'look={config.look}, but no observation is an id. Set --look=0')
-    refuse(config.look and not config.text_len, f'look={config.look}, but there is no prompt to look. Set --look=0')
-    odd = config.look and config.n_embd % config.look
-    refuse(odd, f'n_embd={config.n_embd} is no multiple of look={config.look}. Change one')
+    heads = config.n_cross_head
+    refuse(heads and not ids, f'n_cross_head={heads}, but no observation is an id. Set --n_cross_head=0')
+    refuse(heads and not config.text_len, f'n_cross_head={heads}, but there is no prompt. Set --n_cross_head=0')
+    odd = heads and config.n_embd % heads
+    refuse(odd, f'n_embd={config.n_embd} is no multiple of n_cross_head={heads}. Change one')
 
 
 def reader(config):
@@ -101,7 +102,7 @@ class Ids(nn.Module):
         return x
 
 
-class Look(nn.Module):
+class CrossAttention(nn.Module):
     """
     Attention from the prompt to the ids that a step shows, in n heads: which kinds are where? A key is the sum of what
     an id is and of the column it stands in, and so is a value: what is in view is scored kind by kind and column by
@@ -110,7 +111,7 @@ class Look(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.n_head, C = config.look, config.n_embd
+        self.n_head, C = config.n_cross_head, config.n_embd
         self.columns = [i for i, kinds in enumerate(config.obs_kinds) if kinds]
         kinds = [config.obs_kinds[i] for i in self.columns]
         sorts = sorted(set(kinds))  # numbers of kinds: columns of one share the rows of it
@@ -118,7 +119,7 @@ class Look(nn.Module):
         self.register_buffer('first', torch.tensor(first), persistent=False)
         self.ln_words = nn.LayerNorm(C, bias=config.bias)
         self.phrases = nn.Conv1d(C, C, NEAR, padding=NEAR // 2)
-        self.ln_asked = nn.LayerNorm(C, bias=config.bias)
+        self.ln_query = nn.LayerNorm(C, bias=config.bias)
         self.query = nn.Linear(C, C)
         shape = self.n_head, C // self.n_head
         rows, n = parts_of(sorts, config.kind_parts)
@@ -127,17 +128,17 @@ class Look(nn.Module):
         self.place_key, self.place_value = (nn.Parameter(torch.randn(shape[0], len(kinds), shape[1])) for _ in range(2))
         self.out = nn.Linear(C, C)
 
-    def asked(self, text, words):
-        """text (B, N) ids, or with states; words (B, N, C), embedded -> (B, C), what a prompt looks for"""
+    def text_query(self, text, words):
+        """text (B, N) ids, or with states; words (B, N, C), embedded -> (B, C)"""
         is_word = (token_ids(text) != PAD)[..., None]
         x = self.phrases((self.ln_words(words) * is_word).mT).mT  # (B, N, C)
         x = (F.relu(x) * is_word).sum(1) / is_word.sum(1)
-        return self.query(self.ln_asked(x))
+        return self.query(self.ln_query(x))
 
-    def forward(self, obs, asked):
-        """obs (B, S, chunk, n_obs), asked (B, C) -> (B, S, C), to be added to the token of the observation"""
+    def forward(self, obs, query):
+        """obs (B, S, chunk, n_obs), query (B, C) -> (B, S, C), to be added to the token of the observation"""
         ids = obs[:, :, -1, self.columns].long() + self.first  # (B, S, n)
-        q = asked.unflatten(1, (self.n_head, 1, -1)) * self.kind_key.shape[2] ** -0.5  # (B, nh, 1, hs)
+        q = query.unflatten(1, (self.n_head, 1, -1)) * self.kind_key.shape[2] ** -0.5  # (B, nh, 1, hs)
         index = ids.flatten(1)[:, None].expand(-1, self.n_head, -1)  # (B, nh, S * n)
         keys, values = sum_of_parts(self.kind_key, self.rows), sum_of_parts(self.kind_value, self.rows)
         scores = (q @ keys.mT)[:, :, 0].gather(2, index).unflatten(2, ids.shape[1:])

@@ -182,8 +182,8 @@ def export(policy, file):
         raise ValueError(
             'prompts are read by a frozen BERT, which needs torch. Export a policy of another text_encoder'
         )
-    if policy.config.look:
-        raise ValueError('prompts that look into observations are not exported yet. Export a policy of --look=0')
+    if policy.config.n_cross_head:
+        raise ValueError('cross-attention is not exported yet. Export a policy of --n_cross_head=0')
     state = {name: part.initial().detach().cpu() for name, part in policy.model.recurrent.items()}
     step_file, prompt_file, info_file, saying_file = names(file)
     written = {step_file: step_graph(policy, state)}

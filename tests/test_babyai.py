@@ -20,7 +20,7 @@ from data.verify import verify
 from nanopilot import checkpoint, evaluate
 from nanopilot.auxiliary import FourierFeatures
 from nanopilot.kv_cache import KVCache
-from nanopilot.observations import Ids, Look
+from nanopilot.observations import CrossAttention, Ids
 from nanopilot.policy import Policy
 from nanopilot.rollout import rollout
 from nanopilot.ways import Way, also_drawn, readable_episodes
@@ -256,7 +256,7 @@ KINDS = [5, 0, 5, 3]  # of four observations; the second is a number
 OF_IDS = dict(
     n_obs=4,
     obs_kinds=KINDS,
-    look=2,
+    n_cross_head=2,
     n_embd=16,
     chunk=1,
     n_bd=0,
@@ -288,22 +288,22 @@ def test_an_id_is_its_own_columns_row():
 def test_kinds_share_what_is_learned_of_their_parts():
     parts = [[0, 3], [0, 4], [1, 3], [1, 4], [2]]
     config = make(**OF_IDS, kind_parts=parts).config
-    ids, look = Ids(config), Look(config)
+    ids, attention = Ids(config), CrossAttention(config)
     table = ids.table.weight
     assert len(table) == 5 + 5 + 3  # columns of 3 kinds have no parts
     obs = torch.tensor([4.0, 0.0, 1.0, 2.0]).view(1, 1, 1, 4)
     ids.numbers = None
     expected = table[2] + (table[5] + table[5 + 4]) + table[10 + 2]
     assert torch.allclose(ids(obs, torch.nn.Identity(), FourierFeatures(config))[0, 0], expected, atol=1e-6)
-    whole = Look(make(**OF_IDS).config)  # the same with a key and a value written out for each kind
+    whole = CrossAttention(make(**OF_IDS).config)  # the same with a key and a value written out for each kind
     for name in 'kind_key', 'kind_value':
-        of_parts = getattr(look, name)
+        of_parts = getattr(attention, name)
         of_kinds = [of_parts[:, [3 + part for part in some]].sum(1) for some in parts]
         setattr(whole, name, torch.nn.Parameter(torch.cat([of_parts[:, :3], torch.stack(of_kinds, 1)], 1)))
     for name in 'place_key', 'place_value', 'out':
-        setattr(whole, name, getattr(look, name))
-    asked = torch.randn(1, 16)
-    assert torch.allclose(look(obs, asked), whole(obs, asked), atol=1e-6)
+        setattr(whole, name, getattr(attention, name))
+    query = torch.randn(1, 16)
+    assert torch.allclose(attention(obs, query), whole(obs, query), atol=1e-6)
 
 
 def test_things_of_a_colour_share_it():
@@ -316,21 +316,21 @@ def test_things_of_a_colour_share_it():
         assert len(parts[a] & parts[b]) == shared
 
 
-def test_looking_is_attention_with_keys_and_values_written_out():
+def test_cross_attention_is_that_of_keys_and_values_written_out():
     config = make(**OF_IDS).config
-    look, asked = Look(config), torch.randn(1, 16)
+    attention, query = CrossAttention(config), torch.randn(1, 16)
     obs = torch.tensor([4.0, 0.7, 1.0, 2.0]).view(1, 1, 1, 4)
     rows = [3 + 4, 3 + 1, 2]  # columns of 5 kinds share their rows, after those of 3
-    q, n = asked.view(2, 1, 8), range(3)
-    keys = torch.stack([look.kind_key[:, rows[i]] + look.place_key[:, i] for i in n], 1)
-    values = torch.stack([look.kind_value[:, rows[i]] + look.place_value[:, i] for i in n], 1)
+    q, n = query.view(2, 1, 8), range(3)
+    keys = torch.stack([attention.kind_key[:, rows[i]] + attention.place_key[:, i] for i in n], 1)
+    values = torch.stack([attention.kind_value[:, rows[i]] + attention.place_value[:, i] for i in n], 1)
     seen = torch.nn.functional.scaled_dot_product_attention(q, keys, values)  # (2, 1, 8)
-    assert torch.allclose(look(obs, asked)[0, 0], look.out(seen.flatten()), atol=1e-6)
+    assert torch.allclose(attention(obs, query)[0, 0], attention.out(seen.flatten()), atol=1e-6)
 
 
 @pytest.mark.parametrize('fuse', ['sum', 'interleave'])
 @pytest.mark.parametrize('past_actions', [False, True])
-def test_the_cache_looks_as_the_forward_does(fuse, past_actions):
+def test_the_cache_attends_as_the_forward_does(fuse, past_actions):
     n_slots = 1 + past_actions if fuse == 'interleave' else 1
     model = make(**OF_IDS, fuse=fuse, past_actions=past_actions, block_size=6 + 4 * n_slots)
     text, obs, act, bd = with_ids(model)
@@ -347,10 +347,10 @@ def test_the_cache_looks_as_the_forward_does(fuse, past_actions):
 def test_what_is_asked_changes_what_is_seen_and_padding_does_not():
     model = make(**OF_IDS)
     text, obs, act, bd = with_ids(model, B=1)
-    asked = model.asked(text)
-    assert torch.allclose(model.asked(torch.nn.functional.pad(text, (0, 1))), asked, atol=1e-6)
-    assert (model.asked(text.flip(1)) - asked).abs().max() > 0.01  # the order of words counts
-    assert (model.look(obs, asked) - model.look(obs, -asked)).abs().max() > 0.01
+    query = model.text_query(text)
+    assert torch.allclose(model.text_query(torch.nn.functional.pad(text, (0, 1))), query, atol=1e-6)
+    assert (model.text_query(text.flip(1)) - query).abs().max() > 0.01  # the order of words counts
+    assert (model.cross_attn(obs, query) - model.cross_attn(obs, -query)).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_what_is_asked_changes_what_is_seen_and_padding_does_not():
     [
         (dict(obs_kinds=()), 'no observation is an id'),
         (dict(text_len=0), 'no prompt'),
-        (dict(look=3), 'no multiple of look=3'),
+        (dict(n_cross_head=3), 'no multiple of n_cross_head=3'),
         (dict(kind_parts=[[0], [1]]), 'no observation has 2 kinds'),
         (dict(next_obs=0.1), 'neither estimated, predicted nor stacked'),
         (dict(obs_stack=0), 'neither estimated, predicted nor stacked'),
@@ -446,8 +446,8 @@ def test_rollouts_keep_what_the_environment_tells(trained):
         policy.act(np.full(50, 39))
 
 
-def test_a_policy_that_looks_is_not_exported(trained):
-    refused(run('sample_policy.py', '--out_dir=out', '--export=policy.onnx', cwd=trained), '--look=0')
+def test_cross_attention_is_not_exported(trained):
+    refused(run('sample_policy.py', '--out_dir=out', '--export=policy.onnx', cwd=trained), '--n_cross_head=0')
 
 
 def test_what_the_environment_does_not_tell_is_named(monkeypatch):
@@ -474,27 +474,29 @@ def trained_on(folder, *more):
     return run('train.py', 'config/babyai.py', *tiny, '--data_dir=p', *more, cwd=folder)
 
 
-def test_a_policy_that_looks_is_fine_tuned(trained):
+def test_a_policy_with_cross_attention_is_fine_tuned(trained):
     process = trained_on(trained, '--init_from=out', '--max_iters=3', '--out_dir=fine')
     assert process.returncode == 0, process.stderr
-    before, after = (Policy.load(trained / name).model.look.query.weight for name in ('out', 'fine'))
+    before, after = (Policy.load(trained / name).model.cross_attn.query.weight for name in ('out', 'fine'))
     assert 0 < (before - after).abs().max() < 0.1
 
 
-def test_a_run_that_does_not_look_goes_on_as_none_that_does(trained):
-    process = trained_on(trained, '--look=0', '--max_iters=3', '--out_dir=deaf')
+def test_a_run_without_cross_attention_goes_on_as_none_with_it(trained):
+    process = trained_on(trained, '--n_cross_head=0', '--max_iters=3', '--out_dir=deaf')
     assert process.returncode == 0, process.stderr
-    refused(trained_on(trained, '--init_from=resume', '--max_iters=6', '--out_dir=deaf'), 'look=0', 'this run 4')
+    refused(
+        trained_on(trained, '--init_from=resume', '--max_iters=6', '--out_dir=deaf'), 'n_cross_head=0', 'this run 4'
+    )
 
 
-def test_a_checkpoint_from_before_look_and_ids_is_resumed(tmp_path, prepared):
+def test_a_checkpoint_from_before_cross_attention_and_ids_is_resumed(tmp_path, prepared):
     command = ['train.py', *TINY, f'--data_dir={prepared}', '--out_dir=out', '--eval_interval=2']
     assert run(*command, '--max_iters=2', cwd=tmp_path).returncode == 0
     file = tmp_path / 'out/step_0000002/checkpoint.json'
     info = json.loads(file.read_text())
-    for name in 'look', 'obs_kinds':
+    for name in 'n_cross_head', 'obs_kinds':
         info['model'].pop(name)
-    info['settings'].pop('look')
+    info['settings'].pop('n_cross_head')
     info['sha256']['checkpoint.json'] = checkpoint.UNSEALED.decode()
     file.write_bytes(checkpoint.seal(json.dumps(info, indent=1).encode()))
     process = run(*command, '--max_iters=4', '--init_from=resume', cwd=tmp_path)
