@@ -45,7 +45,7 @@ class GPTConfig:
     n_obs: int = 9
     kind_parts: tuple = ()  # what each kind is made of
     obs_kinds: tuple = ()  # of how many kinds each is, if an id; 0: a number; (): all numbers
-    n_cross_head: int = 0  # heads of attention from the prompt to observations that are ids
+    n_cross_head: int = 0  # heads of attention from the prompt to observed ids
     n_privileged: int = 0  # observations that only training has: the policy estimates them
     n_act: int = 2  # dimensions of an action, or number of discrete ones
     n_bd: int = 2  # 0: no behaviour descriptor
@@ -387,7 +387,7 @@ class GPT(nn.Module):
         return x
 
     def text_query(self, text):
-        """text, as of embed_text -> its query for the cross-attention to observations (B, C); None without one"""
+        """text, as of embed_text -> its query for cross_attn (B, C); None without one"""
         return self.cross_attn and self.cross_attn.text_query(text, self.embed_text(text))
 
     def embed_steps(self, obs, prev_act, bd_emb, has_prev, t, state=None, query=None):
