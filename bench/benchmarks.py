@@ -23,7 +23,7 @@ from pathlib import Path
 from data.metrics import interval, proportion
 from data.pictures import save
 from nanopilot.card import table
-from nanopilot.ways import DRAWN
+from nanopilot.conditions import DRAWN
 
 # ------------------------------------------------------------------------------
 keep = ''  # what sample_policy.py --eval wrote, eval_test.json: keep its success first, under ..
@@ -38,7 +38,7 @@ machine = ''  # on what: 'one core'
 FOLDER = Path(__file__).parent / 'benchmarks'
 PAGE = Path(__file__).parent / 'benchmarks.md'
 PUBLISHED = 'published.json'
-WAYS = {
+CONDITIONS = {
     'prompt': 'its prompt',
     'swapped prompt': "another's",
     'no prompt': 'none',
@@ -122,7 +122,7 @@ def scored(run):
     for task, sources in tasks_of(run).items():
         for chosen, ending in endings(run).items():
             found = {}
-            for way in WAYS:
+            for way in CONDITIONS:
                 scores = [success[key] for s in sources if (key := f'{s}: {way}{ending}') in success]
                 if scores:
                     found[way] = pooled(scores)
@@ -150,11 +150,11 @@ def spread(values):
     return f'; {min(values):.1f} to {max(values):.1f}' if len(values) > 1 else ''
 
 
-def cell(founds, way):
-    """what each seed's run found -> a cell: the success when asked in this way, and its spread"""
-    if not all(way in found for found in founds):
+def cell(founds, condition):
+    """what each seed's run found -> a cell: the success under a condition, and its spread"""
+    if not all(condition in found for found in founds):
         return '-'
-    scores = [found[way] for found in founds]
+    scores = [found[condition] for found in founds]
     return interval(mean_of_seeds(scores)) + spread([100 * score['mean'] for score in scores])
 
 
@@ -178,15 +178,24 @@ def trained(runs):
 
 def ours(runs):
     """a table of what is reached, Markdown"""
-    ways = [way for way in WAYS if any(way in found for run in runs for *_, found in scored(run))]
-    heads = ['task', 'data', 'n', 'actions', *(WAYS[way] for way in ways), 'gap', 'trained by', 'minutes, on']
+    conditions = [name for name in CONDITIONS if any(name in found for run in runs for *_, found in scored(run))]
+    heads = [
+        'task',
+        'data',
+        'n',
+        'actions',
+        *(CONDITIONS[name] for name in conditions),
+        'gap',
+        'trained by',
+        'minutes, on',
+    ]
     lines = []
     for group in by_seed(runs):
         for same in zip(*(scored(run) for run in group), strict=True):  # a task and a way to act, of each seed
             task, chosen, first = same[0]
             founds = [found for *_, found in same]
             n = first['prompt']['n'] if 'prompt' in first else '-'
-            cells = [cell(founds, way) for way in ways]
+            cells = [cell(founds, name) for name in conditions]
             lines.append([task, group[0]['data'], n, chosen, *cells, gap(founds), *trained(group)])
     return table(heads, lines)
 

@@ -2,7 +2,7 @@
 How well does a policy do what it is asked? Rollouts for the episodes of a split, scored; tables, a verdict,
 pictures of what went wrong.
 
-A row of the table is a Way of asking. The episodes, and so the seeds, are the same from row to row; every score is
+A row of the table is a Condition. The episodes, and so the seeds, are the same from row to row; every score is
 a mean over all of them, with its 95% interval and n. What was asked of an episode, its `request`, is for the data
 set alone to read: score, tags, loosened (data/README.md).
 """
@@ -19,19 +19,19 @@ from data.metrics import interval
 from data.pictures import save
 from data.prepared import SPLITS, Prepared
 from nanopilot import offline
-from nanopilot.rollout import annotated, dataset_of, draw, rollout, rollouts
-from nanopilot.ways import (
+from nanopilot.conditions import (
     DRAWN,
-    Way,
+    Condition,
     also_drawn,
+    conditions_of,
     free_rows,
     free_sentences,
     its_prompt,
     no_prompt,
     one_of,
     readable_episodes,
-    ways_of_asking,
 )
+from nanopilot.rollout import annotated, dataset_of, draw, rollout, rollouts
 
 TEST_SEEDS = 1_000_000  # added to the seeds of environments
 OFFLINE = 'offline'  # the row of scores without rollouts
@@ -49,33 +49,37 @@ ENDS = {
 # scores
 
 
-def score(policy, way, samples=1, **sampling):
-    """score_ways of one of them"""
-    return next(score_ways(policy, [way], samples, **sampling))
+def score(policy, condition, samples=1, **sampling):
+    """score_conditions of one of them"""
+    return next(score_conditions(policy, [condition], samples, **sampling))
 
 
-def score_ways(policy, ways, samples=1, **sampling):
+def score_conditions(policy, conditions, samples=1, **sampling):
     """
-    yields for each way of asking, of its rollouts, or of the episodes themselves: a dict of scores, each a dict of
+    yields for each condition, of its rollouts, or of the episodes themselves: a dict of scores, each a dict of
     metrics.py; for each episode and sample what the data set's score says of it, {} where nothing does; the rollouts,
     or of the episodes themselves their paths
     """
-    jobs = [(way.requests(samples), way.env_kwargs, way.temperature) for way in ways if way.prompt_of]
+    jobs = [
+        (condition.requests(samples), condition.env_kwargs, condition.temperature)
+        for condition in conditions
+        if condition.prompt_of
+    ]
     done = rollouts(policy, jobs, **sampling)
-    for way in ways:
-        driven = [[{'path': e['path'], 'told': {}}] for e in way.episodes]
-        if way.prompt_of:
+    for condition in conditions:
+        driven = [[{'path': e['path'], 'told': {}}] for e in condition.episodes]
+        if condition.prompt_of:
             rolled = next(done)
             driven = [rolled[i : i + samples] for i in range(0, len(rolled), samples)]
         paths, told = ([[r[name] for r in some] for some in driven] for name in ('path', 'told'))
-        scores, verdicts, _ = score_paths(policy, way.episodes, paths, told)
+        scores, verdicts, _ = score_paths(policy, condition.episodes, paths, told)
         yield scores, verdicts, driven
 
 
 def score_paths(policy, episodes, paths, told=None):
     """
     paths: those of each episode's samples; told: what the environment said of each, dicts, None: it says nothing
-    -> scores, verdicts, as of score_ways, and paths
+    -> scores, verdicts, as of score_conditions, and paths
     """
     told = told or [[{}] * len(some) for some in paths]
     dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
@@ -142,10 +146,10 @@ def rollout_score(policy, split, n, seed=1337):
     episodes = list({e['group']: e for e in episodes}.values())  # nothing is asked twice
     episodes = [episodes[i] for i in rng.permutation(len(episodes))[:n]]
     if language:
-        way = Way('rollouts', [{**e, 'prompt': one_of(e['text'], rng)} for e in episodes])
+        condition = Condition('rollouts', [{**e, 'prompt': one_of(e['text'], rng)} for e in episodes])
     else:
-        way = Way('rollouts', episodes, no_prompt, True)
-    scores, _, _ = score(policy, way, seed=seed)
+        condition = Condition('rollouts', episodes, no_prompt, True)
+    scores, _, _ = score(policy, condition, seed=seed)
     if 'success' in scores:
         return scores['success']['mean']
     if 'bd_error' not in scores:
@@ -167,8 +171,8 @@ def rollout_scores(policy, split, n, seed=1337):
     free = free_sentences(policy, split.split)
     if free.episodes:
         some = np.random.default_rng(seed).permutation(len(free.episodes))[:n]
-        way = Way(free.name, [free.episodes[i] for i in some])
-        scores['free'] = score(policy, way, seed=seed)[0]['success']['mean']
+        condition = Condition(free.name, [free.episodes[i] for i in some])
+        scores['free'] = score(policy, condition, seed=seed)[0]['success']['mean']
     return scores
 
 
@@ -179,15 +183,15 @@ def scores_rollouts(policy):
     return bool(known) and has_environment(dataset, kwargs)
 
 
-def score_kinds(policy, way, samples=1, **sampling):
-    """rows of the scores of a way of asking and of every kind of its episodes; none where it has no episodes"""
-    if not way.episodes:
+def score_kinds(policy, condition, samples=1, **sampling):
+    """rows of the scores of a condition and of every kind of its episodes; none where it has no episodes"""
+    if not condition.episodes:
         return []
-    scores, verdicts, _ = score(policy, way, samples, **sampling)
-    rows = [{'name': way.name, **scores}]
-    for kind in dict.fromkeys(e['kind'] for e in way.episodes):
-        of_kind = [some for e, some in zip(way.episodes, verdicts) if e['kind'] == kind]
-        rows.append({'name': f'{way.name}: {kind}', **request_scores(of_kind)})
+    scores, verdicts, _ = score(policy, condition, samples, **sampling)
+    rows = [{'name': condition.name, **scores}]
+    for kind in dict.fromkeys(e['kind'] for e in condition.episodes):
+        of_kind = [some for e, some in zip(condition.episodes, verdicts) if e['kind'] == kind]
+        rows.append({'name': f'{condition.name}: {kind}', **request_scores(of_kind)})
     return rows
 
 
@@ -216,7 +220,7 @@ def measured(policy, name, changes, n, picture=None, **sampling):
 
 def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), drawn_at=0.0, **sampling):
     """
-    Score a Prepared split in every way of asking, or in those named in only, n_episodes of each source at most (0:
+    Score a Prepared split in every condition, or in those named in only, n_episodes of each source at most (0:
     all); print the tables and the verdict, and draw a sheet of episodes and one of failures to <pictures>.png and
     <pictures>_failures.png. Without rollouts to score, offline alone. drawn_at: a temperature at which actions are
     drawn in further rows, 0: there are none.
@@ -255,29 +259,34 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at
     environments = {'unseen starts': {}, **getattr(dataset, 'VARIANTS', {})} if measures else {}
     has_returns = 'discount' in policy.data_spec
     rng = np.random.default_rng(seed)
-    ways = {}
+    conditions = {}
     for source in sources:
         shuffled = [episodes[i] for i in rng.permutation(len(episodes))]
         of_source = [e for e in shuffled if e['source'] == source]
-        ways[source] = ways_of_asking(policy, of_source, n_episodes, seed, rng)
+        conditions[source] = conditions_of(policy, of_source, n_episodes, seed, rng)
     typed = free_rows(policy, split.split)
     free = [free_sentences(policy, which, name) for name, which in typed.items() if not only or name in only]
-    others = {OFFLINE, *environments, *typed} - {way.name for way in free if not way.episodes}
+    others = {OFFLINE, *environments, *typed} - {condition.name for condition in free if not condition.episodes}
     others |= {'returns'} if has_returns else set()
-    check_rows(only, {way.name for some in ways.values() for way in some} | others)
+    check_rows(only, {condition.name for some in conditions.values() for condition in some} | others)
 
-    chosen = {s: [way for way in ways[s] if way.episodes and (not only or way.name in only)] for s in sources}
-    asked = [(source, way) for source in sources for way in also_drawn(chosen[source], drawn_at)]
+    chosen = {
+        s: [condition for condition in conditions[s] if condition.episodes and (not only or condition.name in only)]
+        for s in sources
+    }
+    asked = [(source, condition) for source in sources for condition in also_drawn(chosen[source], drawn_at)]
     rows, kinds, drawn = [], {}, []
-    scored = score_ways(policy, [way for _, way in asked], samples, **sampling)
-    for (source, way), (scores, verdicts, driven) in zip(asked, scored):
-        rows.append({'name': f'{source}: {way.name}', **scores})
-        if way.name == 'prompt':
-            first = [with_rollout(e, some[0], verdict[0]) for e, some, verdict in zip(way.episodes, driven, verdicts)]
+    scored = score_conditions(policy, [condition for _, condition in asked], samples, **sampling)
+    for (source, condition), (scores, verdicts, driven) in zip(asked, scored):
+        rows.append({'name': f'{source}: {condition.name}', **scores})
+        if condition.name == 'prompt':
+            first = [
+                with_rollout(e, some[0], verdict[0]) for e, some, verdict in zip(condition.episodes, driven, verdicts)
+            ]
             kinds[source] = dict(Counter(r['kind'] for r in first if r['kind']).most_common())
             drawn += first
-    for way in also_drawn(free, drawn_at):
-        rows += score_kinds(policy, way, samples, **sampling)
+    for condition in also_drawn(free, drawn_at):
+        rows += score_kinds(policy, condition, samples, **sampling)
     # where nothing but a seed is asked, the test's seeds are not those that train.py has logged scores of
     fresh = {**sampling, 'seed': seed + TEST_SEEDS} if split.split == 'test' else sampling
     measured_rows = []
@@ -397,7 +406,7 @@ def verdict(rows, sources, drawn=''):
     success = {row['name']: row['success'] for row in rows if 'success' in row}
     lines = []
     for source in sources:
-        right, wrong = (success.get(f'{source}: {way}{drawn}') for way in ('prompt', 'swapped prompt'))
+        right, wrong = (success.get(f'{source}: {condition}{drawn}') for condition in ('prompt', 'swapped prompt'))
         if not (right and wrong):
             continue
         if right['low'] > wrong['high']:
@@ -449,7 +458,7 @@ def recover(policy, folder, pictures, **sampling):
     elites = [elites[i] for i in one_a_cell]
     for e in elites:
         e['prompt'] = one_of(e['text'], rng) if e['text'] else None
-    scores, _, driven = score(policy, Way('archive', elites, its_prompt, True), **sampling)
+    scores, _, driven = score(policy, Condition('archive', elites, its_prompt, True), **sampling)
 
     asked = np.array([e['bd'] for e in elites])
     reached = np.array([some[0]['path'][-1] for some in driven])

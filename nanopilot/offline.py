@@ -14,7 +14,7 @@ from data.metrics import interval
 from data.pictures import save
 from data.prepared import Prepared
 from nanopilot.action_errors import DECADES, MEASURES, REPEAT, bd_word, curve_spans, errors, ways_to_ask
-from nanopilot.ways import one_of
+from nanopilot.conditions import one_of
 
 FEW = 20  # episodes that say little
 

@@ -19,11 +19,11 @@ from data.prepared import Prepared
 from data.verify import verify
 from nanopilot import checkpoint, evaluate
 from nanopilot.auxiliary import FourierFeatures
+from nanopilot.conditions import Condition, also_drawn, readable_episodes
 from nanopilot.kv_cache import KVCache
 from nanopilot.observations import CrossAttention, Ids
 from nanopilot.policy import Policy
 from nanopilot.rollout import rollout
-from nanopilot.ways import Way, also_drawn, readable_episodes
 
 pytest.importorskip('minigrid', reason="minigrid is not installed: pip install '.[babyai]'")
 
@@ -423,9 +423,9 @@ def test_success_is_what_minigrid_says_and_swapped_prompts_ask_for_something_els
 def test_greedy_and_drawn_actions_stand_side_by_side(trained):
     policy, split = Policy.load(trained / 'out'), Prepared(trained / 'p', 'test')
     episodes = [{**e, 'prompt': e['text'][0]} for e in readable_episodes(split, policy)[:12]]
-    ways = also_drawn([Way('themselves', episodes, None), Way('prompt', episodes)], 2)
+    ways = also_drawn([Condition('themselves', episodes, None), Condition('prompt', episodes)], 2)
     assert [way.name for way in ways] == ['themselves', 'prompt', 'prompt, drawn at 2']
-    done = [driven for *_, driven in evaluate.score_ways(policy, ways[1:], seed=1)]
+    done = [driven for *_, driven in evaluate.score_conditions(policy, ways[1:], seed=1)]
     for (_, *alone), both in zip((evaluate.score(policy, ways[1], seed=1, temperature=t) for t in (0, 2)), done):
         for a, b in zip(alone[-1], both):
             assert np.array_equal(a[0]['act'], b[0]['act'])

@@ -285,12 +285,13 @@ def test_a_data_set_without_it_ends_in_one_line(missing, args, spoken):
 
 
 def test_without_score_and_bd_there_is_nothing_to_score():
-    from nanopilot.evaluate import Way, score
+    from nanopilot.conditions import Condition
+    from nanopilot.evaluate import score
 
     class Lacking:
         info = {'dataset': 'cartpole_bins'}
         data_spec = {'env_kwargs': {}, 'bd_low': [], 'bd_high': []}
 
-    way = Way('themselves', [{'path': np.zeros((3, 0)), 'bd': np.zeros(0), 'request': ''}], None)
+    way = Condition('themselves', [{'path': np.zeros((3, 0)), 'bd': np.zeros(0), 'request': ''}], None)
     with pytest.raises(ValueError, match='data/cartpole_bins has no score'):
         score(Lacking, way)

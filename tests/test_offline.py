@@ -14,8 +14,8 @@ from PIL import Image
 from data import gym as gym_data
 from data.prepared import Prepared
 from nanopilot import action_errors, offline
+from nanopilot.conditions import readable_episodes
 from nanopilot.policy import Policy
-from nanopilot.ways import readable_episodes
 
 SHARES = ['--val_share=0.1', '--test_share=0.3']
 TINY = ['--n_embd=32', '--n_layer=1', '--n_head=2', '--batch_size=16', '--drop_bd=0.1', '--warmup_iters=10']

@@ -385,8 +385,8 @@ def check_free_sentences(rows, printed, split):
 
 def test_each_half_of_the_free_sentences_is_of_one_split(trained, monkeypatch):
     """what is driven is what the data set has for the split that is scored, from the start, prompt by prompt"""
+    from nanopilot.conditions import free_sentences
     from nanopilot.policy import Policy
-    from nanopilot.ways import free_sentences
 
     policy, asked = Policy.load(trained), []
 
@@ -420,8 +420,8 @@ def test_another_prompt_is_asked_from_its_step_on(trained):
 
 
 def test_what_was_done_before_it_was_asked_does_not_count(trained, places):
+    from nanopilot.conditions import changed
     from nanopilot.policy import Policy
-    from nanopilot.ways import changed
 
     policy = Policy.load(trained)
     first, last = [{'kind': 'at', 'name': 'bed'}], [{'kind': 'at', 'name': 'stove'}]

@@ -1,6 +1,6 @@
 """
-Ways of asking a policy for what episodes did: the rows of evaluate.py's table. A request is for the data set alone to
-read: its tags and loosened (data/README.md).
+Conditions under which a policy is scored, ways to ask it for what episodes did: the rows of evaluate.py's table. A
+request is for the data set alone to read: its tags and loosened (data/README.md).
 """
 
 from collections import defaultdict
@@ -30,7 +30,7 @@ def loose_prompt(episode):
 
 
 @dataclass
-class Way:
+class Condition:
     """a row of the table: one way of asking for what episodes did"""
 
     name: str
@@ -50,60 +50,62 @@ class Way:
         return requests
 
 
-def also_drawn(ways, temperature):
-    """each of the ways that drives and, after it, the same with actions drawn at a temperature; 0: the ways alone"""
+def also_drawn(conditions, temperature):
+    """each condition that drives and, after it, the same with actions drawn at a temperature; 0: these alone"""
     found = []
-    for way in ways:
-        found.append(way)
-        if temperature and way.prompt_of:
-            found.append(replace(way, name=way.name + DRAWN.format(temperature), temperature=temperature))
+    for condition in conditions:
+        found.append(condition)
+        if temperature and condition.prompt_of:
+            found.append(replace(condition, name=condition.name + DRAWN.format(temperature), temperature=temperature))
     return found
 
 
-def ways_of_asking(policy, episodes, n, seed, rng):
+def conditions_of(policy, episodes, n, seed, rng):
     """
-    the rows of the table for n (0: all) of the readable_episodes of a source -> list of Way; some may have no episodes
+    for n (0: all) of the readable_episodes of a source, the rows of the table -> [Condition, ..], some without episodes
     """
     known = [e for e in episodes if e['novel'] != 'longer']
     if policy.config.text_len:
         longer = [e for e in episodes if e['novel'] == 'longer']
-        return ways_in_words(policy, with_prompts(known, rng), with_prompts(longer, rng), n or None, seed, rng)
-    return [Way('bd', known[: n or None], no_prompt, True)] if policy.config.n_bd else []
+        return conditions_in_words(policy, with_prompts(known, rng), with_prompts(longer, rng), n or None, seed, rng)
+    return [Condition('bd', known[: n or None], no_prompt, True)] if policy.config.n_bd else []
 
 
-def ways_in_words(policy, known, longer, n, seed, rng):
+def conditions_in_words(policy, known, longer, n, seed, rng):
     """known, longer: episodes with prompts, of requests that may be like those of training, and of longer ones"""
     dataset = dataset_of(policy)
     some = known[:n]
     rephrased = [{**e, 'prompt': one_of(e['held_out'], rng)} for e in some if e['held_out']]
     mistyped = [{**e, 'prompt': mistype(e['prompt'], rng)} for e in some]
     as_recorded = [] if hasattr(dataset, 'TELLS') else some  # what only an environment tells was not recorded
-    ways = [
-        Way('themselves', as_recorded, None),
-        Way('prompt', some),
-        Way('no prompt', some, no_prompt),
-        Way('swapped prompt', swapped(some, seed)),
-        Way('held-out phrasing', rephrased),
-        Way('typing mistakes', [e for e in mistyped if policy.fits(e['prompt'])]),
+    conditions = [
+        Condition('themselves', as_recorded, None),
+        Condition('prompt', some),
+        Condition('no prompt', some, no_prompt),
+        Condition('swapped prompt', swapped(some, seed)),
+        Condition('held-out phrasing', rephrased),
+        Condition('typing mistakes', [e for e in mistyped if policy.fits(e['prompt'])]),
     ]
     for name, changes in getattr(dataset, 'REWORDED', {}).items():
-        ways.append(Way(name, reworded(policy, some, np.random.default_rng([seed, 1]), **changes)))
+        conditions.append(Condition(name, reworded(policy, some, np.random.default_rng([seed, 1]), **changes)))
     combined = [e for e in known if e['novel'] == 'combination']
-    ways += [
-        Way('held-out combination', combined[:n]),
-        Way('trained combination', [e for e in known if not e['novel']][:n] if combined else []),
-        Way('longer than trained', longer[:n]),
+    conditions += [
+        Condition('held-out combination', combined[:n]),
+        Condition('trained combination', [e for e in known if not e['novel']][:n] if combined else []),
+        Condition('longer than trained', longer[:n]),
     ]
     for tag, tagged in by_tag(dataset, known).items():
-        ways.append(Way(tag, tagged[:n]))
-    ways.append(Way('destination only', loosened(dataset, some), loose_prompt))
+        conditions.append(Condition(tag, tagged[:n]))
+    conditions.append(Condition('destination only', loosened(dataset, some), loose_prompt))
     if hasattr(dataset, 'CHANGED_AT'):
-        ways.append(Way('asked something else on the way', changed(known, n, seed, *dataset.CHANGED_AT)))
+        conditions.append(Condition('asked something else on the way', changed(known, n, seed, *dataset.CHANGED_AT)))
     for name, changes in getattr(dataset, 'VARIANTS', {}).items():
-        ways.append(Way(name, elsewhere(some, seed), env_kwargs={**policy.data_spec['env_kwargs'], **changes}))
+        conditions.append(
+            Condition(name, elsewhere(some, seed), env_kwargs={**policy.data_spec['env_kwargs'], **changes})
+        )
     if policy.config.n_bd:
-        ways += [Way('bd', some, no_prompt, True), Way('prompt and bd', some, its_prompt, True)]
-    return ways
+        conditions += [Condition('bd', some, no_prompt, True), Condition('prompt and bd', some, its_prompt, True)]
+    return conditions
 
 
 def reads_free_sentences(policy):
@@ -130,7 +132,7 @@ def free_sentences(policy, split, name='free sentences'):
         sentences = dataset_of(policy).free_sentences(split, policy.data_spec['env_kwargs'])
     prompts = [s['text'] if policy.fits(s['text']) else None for s in sentences]
     unknown = {'bd': None, 'path': None, 'seed': 0}
-    return Way(name, [{**s, **unknown, 'prompt': prompt} for s, prompt in zip(sentences, prompts)])
+    return Condition(name, [{**s, **unknown, 'prompt': prompt} for s, prompt in zip(sentences, prompts)])
 
 
 def readable_episodes(split, policy):
