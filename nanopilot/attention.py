@@ -96,29 +96,51 @@ def causal(device):
 
 def plan_for(kernel, model, text, S, loss_mask):
     """plan, in the precision of its inputs"""
-    text, steps, K = token_ids(text), model.steps, model.config.window
+    text, steps = token_ids(text), model.steps
     N, n_slots = text.shape[1], steps.n_slots
-    T = N + S * n_slots - steps.first_slot
-    last = N + n_slots - 1 - steps.first_slot  # the token that predicts the first action
-    rows = slice(N, None) if model.head.every_token else slice(last, None, n_slots)
     kernel = kernel or kernel_for(model, N, S, text.device)
-
-    def rows_of(x):
-        return x[:, rows]
-
     if kernel == 'causal' and N:
         lengths = S if loss_mask is None else episode_lengths(loss_mask)
         return packed_plan(text, S, steps, lengths)
-    if kernel == 'flex':
-        attend = flex(text, T, n_slots, K)
-        return Plan(unchanged, attend, rows_of, select_after(attend, rows_of))
+    T = N + S * n_slots - steps.first_slot
+    first = N + n_slots - 1 - steps.first_slot  # the token that predicts the first action
+    predicting = slice(N, None) if model.head.every_token else slice(first, None, n_slots)
+    return PLANS[kernel](text, T, n_slots, model.config.window, predicting)
+
+
+def dense_plan(text, T, n_slots, K, predicting):
+    """a mask of all pairs of tokens. predicting: a slice of the tokens"""
     seen = mask(text, T, n_slots, K)
     attend = partial(F.scaled_dot_product_attention, attn_mask=seen)
-    if kernel == 'causal':
-        attend = partial(F.scaled_dot_product_attention, is_causal=True)
-        if n_slots == 1:
-            return Plan(unchanged, attend, unchanged, attend)
-    return Plan(unchanged, attend, rows_of, select_before(seen[:, :, rows], rows_of))
+    rows = tokens_in(predicting)
+    return Plan(unchanged, attend, rows, select_before(seen[:, :, predicting], rows))
+
+
+def causal_plan(text, T, n_slots, K, predicting):
+    """no mask: there are no words, and all steps are in view"""
+    attend = partial(F.scaled_dot_product_attention, is_causal=True)
+    if n_slots == 1:
+        return Plan(unchanged, attend, unchanged, attend)
+    rows = tokens_in(predicting)
+    return Plan(unchanged, attend, rows, select_before(mask(text, T, n_slots, K)[:, :, predicting], rows))
+
+
+def flex_plan(text, T, n_slots, K, predicting):
+    """FlexAttention, which skips blocks of the mask"""
+    attend, rows = flex(text, T, n_slots, K), tokens_in(predicting)
+    return Plan(unchanged, attend, rows, select_after(attend, rows))
+
+
+PLANS = {'dense': dense_plan, 'causal': causal_plan, 'flex': flex_plan}
+
+
+def tokens_in(some):
+    """-> a choice of tokens (B, T, C) -> (B, S, C), by a slice"""
+
+    def rows(x):
+        return x[:, some]
+
+    return rows
 
 
 def packed_plan(text, S, steps, lengths):
