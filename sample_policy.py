@@ -130,17 +130,23 @@ def write_json(file, content):
 def prepared_dir(policy):
     """what --data_dir names, else what the policy was trained on, where that is still there, else the usual place"""
     trained_on = policy.info['settings'].get('data_dir')
-    if not data_dir and trained_on and Path(trained_on).is_dir():
+    if not data_dir and trained_on and Path(trained_on, 'meta.json').is_file() and of_same(policy, trained_on):
         print(f'data: {trained_on}, which it was trained on')
         return trained_on
     return data_dir or Path(__file__).parent / 'data' / policy.info['dataset'] / 'prepared'
+
+
+def of_same(policy, folder):
+    """was a folder prepared from the archives that a policy was trained on?"""
+    before, now = policy.data_spec['archives'], load_meta(folder)['archives']
+    return {a['sha256'] for a in before} == {a['sha256'] for a in now}
 
 
 def evaluate(policy):
     """score a split, or the archive: does it do what is asked, does it end where it should, does it listen at all?"""
     folder, pictures, started = prepared_dir(policy), out / f'eval_{eval}', time.time()
     meta = load_meta(folder)
-    if {a['sha256'] for a in meta['archives']} != {a['sha256'] for a in policy.data_spec['archives']}:
+    if not of_same(policy, folder):
         warn(f'{folder} was prepared from other archives than {source}: its test episodes may have been trained on')
     opinions = judging.Opinions(out, judge, human, seed) if judge or human else None
     if eval == 'archive':
@@ -154,7 +160,7 @@ def evaluate(policy):
     file = f'{pictures}.json'
     trained = {'step': policy.info['step'], 'trained': policy.info['settings']}
     trained |= {'env_kwargs': policy.data_spec['env_kwargs'], 'counts': meta['counts']['train']}
-    scores = {'split': eval, 'checkpoint': checkpoint, 'settings': config, **trained, **scores}
+    scores = {'split': eval, 'data_dir': str(folder), 'checkpoint': checkpoint, 'settings': config, **trained, **scores}
     write_json(file, scores)
     if opinions:  # a server that fails now costs no score
         some = [e for e in rollouts if e['source'] == rollouts[0]['source']][:judge_episodes]

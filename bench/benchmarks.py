@@ -77,8 +77,8 @@ def kept(file):
 
 def called(name):
     """a row's name, 'scripted: prompt' -> 'MT10: prompt'"""
-    source, colon, way = name.partition(': ')
-    return f'{task or source}: {way}' if colon else name
+    source, colon, condition = name.partition(': ')
+    return f'{task or source}: {condition}' if colon else name
 
 
 def runs_of(folder):
@@ -117,15 +117,15 @@ def endings(run):
 
 
 def scored(run):
-    """yields (task, how actions are chosen, {way of asking: its success}) of a run"""
+    """yields (task, how actions are chosen, {condition: its success}) of a run"""
     success = {row['name']: row['success'] for row in run['rows']}
     for task, sources in tasks_of(run).items():
         for chosen, ending in endings(run).items():
             found = {}
-            for way in CONDITIONS:
-                scores = [success[key] for s in sources if (key := f'{s}: {way}{ending}') in success]
+            for condition in CONDITIONS:
+                scores = [success[key] for s in sources if (key := f'{s}: {condition}{ending}') in success]
                 if scores:
-                    found[way] = pooled(scores)
+                    found[condition] = pooled(scores)
             yield task, chosen, found
 
 

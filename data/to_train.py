@@ -1,5 +1,5 @@
 """
-The command that trains with prepared data, with what its config file does not fit.
+The command that trains with prepared data: a config file, and what of it these data do not go with.
 """
 
 import ast
@@ -10,24 +10,17 @@ from pathlib import Path
 from data.batches import per_source
 
 ROOT = Path(__file__).parent.parent
-FOR_ANY = {'source_weights': '', 'drop_bd': 0.5}  # settings that name sources: what fits any
 
 
 def to_train(meta, file, data_dir=''):
     """meta: of prepared data; file: the config to begin with, if it is there; data_dir: '' where train.py looks"""
     found = (ROOT / file).is_file()
     settings = train_settings(ROOT / file if found else None)
-    parts = ['train.py', file if found else f'--dataset={meta["dataset"]}']
-    if bool(meta['text_len']) != bool(settings['text_len']):
-        parts.append(f'--text_len={meta["text_len"]}')
-        if meta['text_len']:
-            parts.append(f'--block_size={settings["block_size"] + meta["text_len"]}')
-    for name, value in FOR_ANY.items():
-        if settings[name] != '' and not fits(str(settings[name]), meta['sources'], name):
-            parts.append(f'--{name}={value}')
+    changes = {**of_actions(meta, settings), **of_texts(meta, settings), **of_sources(meta, settings)}
     if data_dir:
-        parts.append(f'--data_dir={data_dir}')
-    return shlex.join(['python', *parts])
+        changes['data_dir'] = data_dir
+    config = file if found else f'--dataset={meta["dataset"]}'
+    return shlex.join(['python', 'train.py', config, *(f'--{name}={value}' for name, value in changes.items())])
 
 
 def train_settings(file):
@@ -38,8 +31,43 @@ def train_settings(file):
     return defaults | (runpy.run_path(str(file)) if file else {})
 
 
+def of_actions(meta, settings):
+    """settings that the actions ask for"""
+    if not meta['continuous'] and settings['head'] in ('mse', 'kmeans'):
+        return {'head': 'ce'}
+    return {}
+
+
+def of_texts(meta, settings):
+    """settings that the prompts ask for, or that there are none"""
+    changes = {}
+    n = settings['text_len']
+    if meta['text_len'] and n < meta['longest_text'] or not meta['text_len'] and n:
+        changes['text_len'] = meta['text_len']
+        if 'block_size' in settings:
+            changes['block_size'] = settings['block_size'] + meta['text_len'] - n
+    if settings['say_len'] and not meta.get('longest_said'):
+        changes |= {'say_len': 0, 'more_texts': 0}
+    if settings['n_cross_head'] and not meta['text_len']:
+        changes['n_cross_head'] = 0
+    return changes
+
+
+def of_sources(meta, settings):
+    """settings that name sources: of those that are not named, an average one"""
+    changes = {}
+    for name in 'source_weights', 'drop_bd':
+        setting = str(settings[name])
+        if '=' not in setting or fits(setting, meta['sources'], name):
+            continue
+        known = {source: float(number) for source, number in (part.split('=') for part in setting.split(','))}
+        average = round(sum(known.values()) / len(known), 3)
+        changes[name] = ','.join(f'{source}={known.get(source, average):g}' for source in meta['sources'])
+    return changes
+
+
 def fits(setting, sources, name):
-    """does a setting name these sources, or none?"""
+    """does a setting name these sources?"""
     try:
         per_source(setting, sources, name)
     except ValueError:

@@ -135,7 +135,7 @@ PLANS = {'dense': dense_plan, 'causal': causal_plan, 'flex': flex_plan}
 
 
 def tokens_in(some):
-    """-> a choice of tokens (B, T, C) -> (B, S, C), by a slice"""
+    """some: a slice -> a function that takes those tokens, (B, T, C) -> (B, S, C)"""
 
     def rows(x):
         return x[:, some]

@@ -30,6 +30,8 @@ NEEDED = {'model', 'settings', 'dataset', 'data', 'obs_columns', 'step', 'val_lo
 NOT_OF_TRAINING = {'out_dir', 'data_dir', 'init_from', 'eval_interval', 'eval_batches', 'rollouts', 'keep_last'}
 NOT_OF_TRAINING |= {'keep_every', 'log_interval', 'wandb_log', 'wandb_project', 'wandb_run_name', 'threads', 'device'}
 NOT_OF_TRAINING |= {'dtype', 'max_iters', 'skip_nonfinite'}  # dtype stays; a run that is to be longer says so itself
+RENAMED = {'look': 'n_cross_head'}  # settings of earlier versions, as they are called now ..
+RENAMED_TENSORS = {'look.ln_asked.': 'cross_attn.ln_query.', 'look.': 'cross_attn.'}  # .. and parts of models
 UNSEALED = b'0' * 64  # where the JSON holds its own SHA-256
 
 
@@ -49,7 +51,7 @@ def read_checkpoint(folder):
     """a checkpoint's JSON -> dict; Unsound where it is damaged, or of another format"""
     file = Path(folder) / 'checkpoint.json'
     if not file.is_file():
-        raise FileNotFoundError(f'no checkpoint in {folder}. Train one: python train.py config/toy_nav_cpu.py')
+        raise FileNotFoundError(f'no checkpoint in {folder}. Run train.py, or name another')
     try:
         data = file.read_bytes()
         info = json.loads(data)
@@ -60,6 +62,8 @@ def read_checkpoint(folder):
         data_is_described = all(is_a(info['data'][k], kind) for k, kind in SPEC.items())
         if not (set(info) >= NEEDED and data_is_described and info['dataset'].isidentifier()):
             raise KeyError('parts are missing')
+        for part in ('model', 'settings'):
+            info[part] = {RENAMED.get(name, name): value for name, value in info[part].items()}
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         raise Unsound(f'{file} is damaged', others(folder)) from None
     return info
@@ -80,9 +84,17 @@ def read_file(folder, name, info):
 def read_tensors(folder, name, info):
     """-> {name: tensor}, on the CPU"""
     try:
-        return load_safetensors(read_file(folder, name, info))
+        tensors = load_safetensors(read_file(folder, name, info))
     except SafetensorError as e:
         raise Unsound(f'{Path(folder) / name} is damaged ({e})', others(folder)) from None
+    return {renamed(name): tensor for name, tensor in tensors.items()}
+
+
+def renamed(name):
+    """what a tensor is called now"""
+    for old, new in RENAMED_TENSORS.items():
+        name = name.replace(old, new)
+    return name
 
 
 def load_weights(model, tensors, folder):
@@ -128,7 +140,7 @@ def find_checkpoint(out_dir, which='best'):
     """the directory that out_dir's `best` or `latest` names, or the one called so; or out_dir, if it is one"""
     out = Path(out_dir)
     if not out.is_dir():
-        raise FileNotFoundError(f'no checkpoint in {out_dir}: no such folder. Run train.py, or set another --out_dir')
+        raise FileNotFoundError(f'no checkpoint in {out_dir}: no such folder. Run train.py, or name another')
     if (out / 'checkpoint.json').is_file():
         if which not in ('best', 'latest'):
             raise FileNotFoundError(f'{out_dir} is one checkpoint, there is no {which!r} in it. Leave out --checkpoint')

@@ -31,7 +31,7 @@ def loose_prompt(episode):
 
 @dataclass
 class Condition:
-    """a row of the table: one way of asking for what episodes did"""
+    """a row of the table: how a policy is asked for what episodes did"""
 
     name: str
     episodes: list  # dicts of readable_episodes, with a prompt

@@ -84,7 +84,7 @@ def check_request(policy, prompt, bd):
         return None
     refuse_contradiction(policy, prompt)
     for line in doubts(policy, prompt):
-        warn(f'{prompt!r}: {line}. Look at what is understood')
+        warn(f'{prompt!r}: {line}. Say it in other words if that is not what you mean')
     return policy.as_read(prompt)
 
 

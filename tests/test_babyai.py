@@ -1,16 +1,19 @@
 """BabyAI: minigrid's own levels, views and success; observations that are ids, from the archive to the action."""
 
 import copy
+import hashlib
 import io
 import itertools
 import json
 import re
+import shutil
 from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
 import torch
 from conftest import SMALL, TINY, refused, run
+from safetensors.torch import load_file, save_file
 from test_model import batch, last, make
 
 from data import archive, babyai, contract, metrics
@@ -410,8 +413,8 @@ def rows_of(folder, *more):
 
 def test_success_is_what_minigrid_says_and_swapped_prompts_ask_for_something_else(trained):
     scores, rows = rows_of(trained, '--drawn_at=1')
-    ways = 'prompt', 'swapped prompt', 'no prompt'
-    assert {f'GoToLocal: {way}{end}' for way in ways for end in ('', ', drawn at 1')} <= set(rows)
+    conditions = 'prompt', 'swapped prompt', 'no prompt'
+    assert {f'GoToLocal: {condition}{end}' for condition in conditions for end in ('', ', drawn at 1')} <= set(rows)
     assert rows['GoToLocal: prompt']['success']['n'] == 20 and 'GoToLocal: themselves' not in rows
     assert scores['env_kwargs']['held_out'] == ['green key'] and scores['counts']['episodes'] > 100
     assert (trained / 'out/eval_test.png').read_bytes()[:4] == b'\x89PNG'
@@ -423,10 +426,10 @@ def test_success_is_what_minigrid_says_and_swapped_prompts_ask_for_something_els
 def test_greedy_and_drawn_actions_stand_side_by_side(trained):
     policy, split = Policy.load(trained / 'out'), Prepared(trained / 'p', 'test')
     episodes = [{**e, 'prompt': e['text'][0]} for e in readable_episodes(split, policy)[:12]]
-    ways = also_drawn([Condition('themselves', episodes, None), Condition('prompt', episodes)], 2)
-    assert [way.name for way in ways] == ['themselves', 'prompt', 'prompt, drawn at 2']
-    done = [driven for *_, driven in evaluate.score_conditions(policy, ways[1:], seed=1)]
-    for (_, *alone), both in zip((evaluate.score(policy, ways[1], seed=1, temperature=t) for t in (0, 2)), done):
+    conditions = also_drawn([Condition('themselves', episodes, None), Condition('prompt', episodes)], 2)
+    assert [condition.name for condition in conditions] == ['themselves', 'prompt', 'prompt, drawn at 2']
+    done = [driven for *_, driven in evaluate.score_conditions(policy, conditions[1:], seed=1)]
+    for (_, *alone), both in zip((evaluate.score(policy, conditions[1], seed=1, temperature=t) for t in (0, 2)), done):
         for a, b in zip(alone[-1], both):
             assert np.array_equal(a[0]['act'], b[0]['act'])
     refused(run(*EVAL[:3], '--drawn_at=1', cwd=trained), '--eval=test')
@@ -503,6 +506,30 @@ def test_a_checkpoint_from_before_cross_attention_and_ids_is_resumed(tmp_path, p
     assert process.returncode == 0, process.stderr
     assert 'goes on, but not to the bit' not in process.stdout
     assert Policy.load(tmp_path / 'out').info['step'] == 4
+
+
+def test_a_run_under_the_names_of_before_is_resumed(trained, tmp_path):
+    """cross_attn was called look: in the JSON, and in the names of tensors"""
+    shutil.copytree(trained / 'out', tmp_path / 'old')
+    (folder,) = (tmp_path / 'old').glob('step_*')
+    info = json.loads((folder / 'checkpoint.json').read_text())
+    for part in 'model', 'settings':
+        info[part]['look'] = info[part].pop('n_cross_head')
+    for file in 'model.safetensors', 'train_state.safetensors':
+        tensors = load_file(folder / file)
+        before = {v: k for k, v in checkpoint.RENAMED_TENSORS.items()}
+        old = dict(tensors)
+        for new, name_before in before.items():
+            old = {name.replace(new, name_before): v for name, v in old.items()}
+        assert old.keys() != tensors.keys()
+        save_file(old, folder / file)
+        info['sha256'][file] = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        info['bytes'][file] = (folder / file).stat().st_size
+    info['sha256']['checkpoint.json'] = checkpoint.UNSEALED.decode()
+    (folder / 'checkpoint.json').write_bytes(checkpoint.seal(json.dumps(info).encode()))
+    process = trained_on(trained, '--init_from=resume', '--max_iters=6', f'--out_dir={tmp_path / "old"}')
+    assert process.returncode == 0, process.stderr
+    assert 'step 3 to 6' in process.stdout
 
 
 def test_the_config_is_that_of_the_levels():

@@ -93,6 +93,8 @@ def test_returns_are_scored_and_drawn(folder):
     done = run('sample_policy.py', '--out_dir=o', '--eval=test', '--eval_episodes=3', cwd=folder)
     assert done.returncode == 0 and 'rank correlation' in done.stdout, done.stderr
     assert 'data: p, which it was trained on' in done.stdout
+    moved = run('sample_policy.py', f'--out_dir={folder}/o', '--eval=test', cwd=folder.parent)
+    assert moved.returncode != 0 and 'no prepared data in' in moved.stderr  # p is not there: the usual place is tried
     rows = {r['name']: r for r in json.loads((folder / 'o' / 'eval_test.json').read_text())['rows']}
     assert [f'return {t}' in rows for t in cartpole.TARGETS] == [True] * 9 and rows['return 10']['return']['n'] == 3
     assert (folder / 'o' / 'eval_test_returns.png').read_bytes()[:4] == b'\x89PNG'

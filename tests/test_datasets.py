@@ -292,6 +292,6 @@ def test_without_score_and_bd_there_is_nothing_to_score():
         info = {'dataset': 'cartpole_bins'}
         data_spec = {'env_kwargs': {}, 'bd_low': [], 'bd_high': []}
 
-    way = Condition('themselves', [{'path': np.zeros((3, 0)), 'bd': np.zeros(0), 'request': ''}], None)
+    condition = Condition('themselves', [{'path': np.zeros((3, 0)), 'bd': np.zeros(0), 'request': ''}], None)
     with pytest.raises(ValueError, match='data/cartpole_bins has no score'):
-        score(Lacking, way)
+        score(Lacking, condition)

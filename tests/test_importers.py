@@ -211,6 +211,23 @@ def test_csv_with_decimal_commas(tmp_path, capsys):
     assert 'decimal commas' in capsys.readouterr().out
 
 
+def test_csv_whose_columns_differ_in_their_decimal_points(tmp_path):
+    (tmp_path / 'x.csv').write_text('obs_0;action;done\n0.5;1,5;0\n0.25;2;1\n')
+    with pytest.raises(ValueError, match='obs_0 has decimal points and action decimal commas: write the same'):
+        imported(tmp_path / 'x.csv', tmp_path)
+
+
+def test_a_comma_in_a_text_is_no_decimal_point(tmp_path):
+    (tmp_path / 'x.csv').write_text(as_csv(';').replace('\n', ';a, b 1,5\n').replace('done;a, b 1,5', 'done;note'))
+    assert same(imported(tmp_path / 'x.csv', tmp_path))
+
+
+def test_csv_of_another_encoding(tmp_path):
+    (tmp_path / 'x.csv').write_bytes('obs_0;action;done;hôtel\n0,5;1;1;x\n'.encode('cp1252'))
+    with pytest.raises(ValueError, match='not in UTF-8.*Save it as UTF-8'):
+        imported(tmp_path / 'x.csv', tmp_path)
+
+
 @pytest.mark.parametrize('form', ['episodes', 'steps', 'episode numbers', 'arrow'])
 def test_tables(form, tmp_path):
     if form == 'episodes':
@@ -264,7 +281,7 @@ def test_npz(tmp_path):
     obs = np.concatenate([np.append(e['observations'], np.ones((1, 4), np.float32), 0) for e in BASE])
     np.savez(tmp_path / 'im.npz', obs=obs, acts=FLAT['actions'], rews=FLAT['rewards'], indices=indices, terminal=True)
     assert same(imported(tmp_path / 'im.npz', tmp_path))
-    with pytest.raises(ValueError, match='Save them ascending'):
+    with pytest.raises(ValueError, match=r'indices\[0\] is .* ascending'):
         np.savez(tmp_path / 'im.npz', obs=obs, acts=FLAT['actions'], indices=indices[::-1], terminal=True)
         imported(tmp_path / 'im.npz', tmp_path)
 

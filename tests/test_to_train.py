@@ -1,26 +1,48 @@
-"""The command that prepare.py ends with."""
+"""The command that prepare.py ends with, which train.py must take."""
+
+import shlex
 
 import pytest
 
-from data.to_train import to_train
+from data.to_train import to_train, train_settings
 
-META = {'dataset': 'toy_nav', 'text_len': 64, 'sources': ['demonstrations', 'elites']}
-OWN = {'dataset': 'gym', 'text_len': 0, 'sources': ['mine']}
+TOY_NAV = {
+    'dataset': 'toy_nav',
+    'continuous': True,
+    'text_len': 64,
+    'longest_text': 64,
+    'longest_said': 40,
+    'sources': ['demonstrations', 'elites'],
+}
+GYM = {'dataset': 'gym', 'continuous': True, 'text_len': 0, 'longest_text': 0, 'sources': ['mine']}
+RELABELLED = '--source_weights=demonstrations=0.75,elites=0.25,relabelled=0.5'
 
 
 @pytest.mark.parametrize(
     'meta, file, command',
     [
-        (META, 'config/toy_nav.py', 'config/toy_nav.py'),
-        (META | {'sources': ['mine']}, 'config/toy_nav.py', 'config/toy_nav.py --source_weights= --drop_bd=0.5'),
-        (OWN, 'config/gym.py', 'config/gym.py'),
-        (OWN | {'text_len': 48}, 'config/gym.py', 'config/gym.py --text_len=48 --block_size=108'),
-        (OWN | {'dataset': 'mine'}, 'config/mine.py', '--dataset=mine --text_len=0 --source_weights= --drop_bd=0.5'),
+        (TOY_NAV, 'config/toy_nav.py', ''),
+        (TOY_NAV | {'longest_said': 0}, 'config/toy_nav.py', '--say_len=0 --more_texts=0'),
+        (TOY_NAV | {'longest_text': 90, 'text_len': 96}, 'config/toy_nav_cpu.py', '--text_len=96'),
+        (TOY_NAV | {'sources': ['mine']}, 'config/toy_nav.py', '--source_weights=mine=0.5 --drop_bd=mine=0.55'),
+        (
+            TOY_NAV | {'sources': ['demonstrations', 'elites', 'relabelled']},
+            'config/toy_nav.py',
+            f'{RELABELLED} --drop_bd=demonstrations=0.8,elites=0.3,relabelled=0.55',
+        ),
+        (GYM, 'config/gym.py', ''),
+        (GYM | {'text_len': 48, 'longest_text': 12}, 'config/gym.py', '--text_len=48 --block_size=108'),
+        (GYM | {'dataset': 'babyai', 'continuous': False}, 'config/babyai.py', 'n_cross_head=0'),
+        (GYM | {'continuous': False}, 'config/none.py', '--head=ce --text_len=0'),
     ],
 )
-def test_it_says_what_the_config_does_not_fit(meta, file, command):
-    assert to_train(meta, file) == f'python train.py {command}'
+def test_it_says_what_the_config_does_not_go_with(meta, file, command):
+    assert command in to_train(meta, file) and bool(command) == ('--' in to_train(meta, file))
 
 
 def test_it_names_another_folder():
-    assert to_train(META, 'config/toy_nav.py', 'my data').endswith("'--data_dir=my data'")
+    assert shlex.split(to_train(TOY_NAV, 'config/toy_nav.py', 'my data'))[-1] == '--data_dir=my data'
+
+
+def test_settings_of_a_config_are_over_those_of_the_script():
+    assert train_settings(None)['text_len'] == 64

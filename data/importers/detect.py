@@ -76,12 +76,14 @@ def is_pickle(start):
 
 
 def is_text(start):
+    """also in an encoding of one byte a letter, which tables.py refuses by name"""
     if min(start) < 9:  # letters, spaces and ends of lines are not below
         return False
     try:
         start.decode('utf-8', 'strict')
     except UnicodeDecodeError as e:
-        return e.start > len(start) - 4  # a letter is cut in two
+        is_ascii = sum(byte < 128 for byte in start) > 0.9 * len(start)
+        return is_ascii or e.start > len(start) - 4  # a letter is cut in two
     return True
 
 

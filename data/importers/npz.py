@@ -103,9 +103,11 @@ class Npz:
         """indices are where episodes begin but the first; obs has their last observations, too"""
         columns = {name: Member(archive, f'{name}.npy').all() for name in self.shapes}
         starts = [0, *np.asarray(columns['indices']).reshape(-1).tolist()]
-        if (np.diff([*starts, self.n]) <= 0).any():
-            cure = 'Save them ascending, where each episode but the first begins'
-            raise ValueError(f'{self.file}: indices are {starts[1:]}, of {self.n} steps. {cure}')
+        wrong = np.flatnonzero(np.diff([*starts, self.n]) <= 0)
+        if len(wrong):
+            i = max(int(wrong[0]) - 1, 0)
+            cure = 'Save where each episode but the first begins, ascending'
+            raise ValueError(f'{self.file}: indices[{i}] is {starts[i + 1]}, of {self.n} steps. {cure}')
         for i, (a, b) in enumerate(zip(starts, [*starts[1:], self.n])):
             piece = {name: c[a:b] for name, c in columns.items() if c.ndim and len(c) == self.n}
             if len(columns['obs']) == self.n + len(starts):

@@ -59,7 +59,9 @@ class Table:
         self.unread = {}
         try:
             self.schema = self.read_schema()
-        except (pa.ArrowException, OSError, ValueError) as e:
+        except UnicodeDecodeError as e:
+            raise ValueError(f'{path} is not in UTF-8: byte {e.object[e.start]:#x}. Save it as UTF-8') from None
+        except (pa.ArrowException, csv.Error, OSError, ValueError) as e:
             raise ValueError(
                 f'{path} is not a whole {self.kind} file ({first_line(e)}). Make or copy it again'
             ) from None
@@ -163,24 +165,32 @@ class Csv(Table):
         with open(self.file, newline='', encoding='utf-8-sig') as f:
             head = f.readline()
             self.delimiter = max(',;\t', key=head.count)
-            self.decimal_point = self.find_decimal_point(islice(f, 100))
-        names = next(csv.reader([head], delimiter=self.delimiter))
+            names = next(csv.reader([head], delimiter=self.delimiter))
+            self.decimal_point = self.find_decimal_point(names, islice(f, 100))
         if len(names) < 2 or len(set(names)) < len(names) or all(is_number(name) for name in names):
             raise ValueError('its first line names no columns: write a header')
         if self.decimal_point == ',':
-            self.notes.append('its numbers have decimal commas')
+            self.notes.append('its numbers have decimal commas: 1,5 is read as 1.5')
         self.types = {}
         schema = self.reader().schema
         # whole numbers at first may have a comma later
         self.types = {f.name: pa.float64() for f in schema if pa.types.is_integer(f.type)}
         return schema
 
-    def find_decimal_point(self, lines):
-        """of the numbers in some lines: a comma, where columns are separated by other signs"""
+    def find_decimal_point(self, names, lines):
+        """
+        A point, or a comma where some lines have numbers with one and other signs separate the columns. ValueError
+        where columns differ in that
+        """
         if self.delimiter == ',':
             return '.'
-        fields = [field.strip() for row in csv.reader(lines, delimiter=self.delimiter) for field in row]
-        return ',' if any(re.fullmatch(r'[-+]?\d*,\d+([eE][-+]?\d+)?', field) for field in fields) else '.'
+        rows = [row for row in csv.reader(lines, delimiter=self.delimiter) if len(row) == len(names)]
+        columns = list(zip(names, zip(*rows)))
+        commas = [name for name, column in columns if are_numbers(column, ',')]
+        points = [name for name, column in columns if are_numbers(column, '.')]
+        if commas and points:
+            raise ValueError(f'{points[0]} has decimal points and {commas[0]} decimal commas: write the same in all')
+        return ',' if commas else '.'
 
     def reader(self):
         return pa.csv.open_csv(
@@ -193,6 +203,13 @@ class Csv(Table):
         for batch in self.reader():
             for a in range(0, len(batch), n):
                 yield batch.slice(a, n)
+
+
+def are_numbers(fields, point):
+    """are all fields of a column numbers, whole ones or with this decimal point, and some with it?"""
+    number = re.compile(rf'[-+]?(?:\d+|\d*{re.escape(point)}\d+)(?:[eE][-+]?\d+)?')
+    said = [field.strip() for field in fields if field.strip()]
+    return any(point in field for field in said) and all(number.fullmatch(field) for field in said)
 
 
 def is_number(text):

@@ -13,7 +13,8 @@ from pathlib import Path
 import gymnasium as gym
 
 from data.metrics import lcs_f1
-from data.toy_nav import llm, phrases, reading, reports
+from data.toy_nav import llm, phrases, reports
+from data.toy_nav.doubts import doubts as prompt_doubts
 from data.toy_nav.env import ToyNav, ToyNavVec
 from data.toy_nav.itinerary import MAX_PLACES, Itinerary, any_itinerary, descriptions, forbidden_places, from_visits
 from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
@@ -175,8 +176,8 @@ def asked_of(kwargs):
 
 
 def doubts(prompt, kwargs):
-    """-> lines: what of a prompt no policy can understand as it is meant"""
-    return reading.doubts(prompt, places(kwargs))
+    """-> lines: what of a prompt no policy can do as it is meant"""
+    return prompt_doubts(prompt, places(kwargs))
 
 
 def forbidden(prompt, said, kwargs):

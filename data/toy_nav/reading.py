@@ -212,20 +212,6 @@ def words_behind(text):
     return False, False, text
 
 
-def doubts(text, places):
-    """
-    -> lines: what of a text no request can mean, things that the room does not have, choices and counts. "Not by the
-    bed or the stove" is no choice
-    """
-    text, _ = marked(text, places)
-    lines = [f'the room has no {thing[0]}' for thing in patterns()['absent'].finditer(text)]
-    for asked in patterns()['asked'].finditer(text):
-        choice = asked[0] in ('or', 'either')
-        if not choice or not patterns()['forbids'].search(text[: asked.start()]):
-            lines.append(f'"{asked[0]}" has no meaning in its language')
-    return list(dict.fromkeys(lines))
-
-
 def narrows(tile, place):
     """north of the fridge + the pink tile: is it the tile on which the place lies?"""
     return tile.kind == 'tile' and place.kind != 'tile' and not place.tile
@@ -248,7 +234,7 @@ def kinds():
 @lru_cache(maxsize=1)
 def patterns():
     """what cues look like before a place and behind one"""
-    cues, lacking = read('cues'), read('lacking')
+    cues = read('cues')
     spots = either(spot_words())
     verbs = {word for verb in strings(read('verbs')['verbs']) for word in verb.replace(',', '').split()}
     words = [cue for cue in kinds() if cue[0].isalpha()]
@@ -263,9 +249,6 @@ def patterns():
         'and': re.compile(rf',? (?:and|or|nor) (?:(?:{spots}) )*'),
         'more': re.compile(rf'\b(?!(?:{ARTICLES}|{spots})\b)\w'),
         'narrows': re.compile(rf' (?:on|in|within|inside) {THE}'),
-        'forbids': re.compile(rf'(?<!\w)(?:{either(cues["avoid"])})(?!\w)'),
-        'absent': re.compile(rf'\b(?:{either(lacking["things"])})\b'),
-        'asked': re.compile(rf'\b(?:{either(lacking["asked"])})\b'),
     }
 
 
