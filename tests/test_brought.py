@@ -83,6 +83,15 @@ def test_it_does_not_go_to_what_is_only_forbidden(policy, prompt):
     check_request(policy, 'go to the cactus, but not over the pink tile', None)
 
 
+def test_what_it_cannot_follow_is_warned_of(policy, capsys):
+    check_request(policy, 'go to the bed, not by way of the piano', None)
+    check_request(policy, 'go to the bed or the fridge', None)
+    said = capsys.readouterr().err
+    assert 'the room has no piano' in said and '"or" between places' in said
+    check_request(policy, 'go to the bed', None)
+    assert capsys.readouterr().err == ''
+
+
 def test_it_is_small_and_has_a_card():
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 8e6
     assert 'python train.py config/toy_nav.py' in (FOLDER / 'README.md').read_text()
