@@ -584,6 +584,7 @@ def test_free_sentences_ask_for_what_can_be_done(places):
 NO_ROOM_HAS_IT = {
     'go to the television, then the bed': 'the room has no television',
     'piano then bed': 'the room has no piano',
+    'north of the piano': 'the room has no piano',
     'go to the bed, keep off the stairs': 'the room has no stairs',
     'the bed or the fridge, as you like': '"or" between places cannot be followed, both are read',
     "I don't care, go to the bed or the fridge": '"or" between places cannot be followed, both are read',

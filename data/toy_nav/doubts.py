@@ -35,7 +35,7 @@ def lacking():
     where = rf'(?:(?:{ARTICLES}|to|by|at|near|past|via|visit) |^|[,.;:>] ?|(?:then|and) )'
     return {
         # not as a part of something, "the table with the lamp", nor as its kind, "the computer desk"
-        'thing': re.compile(rf'(?<!with )(?<!of ){where}(?P<thing>{things})(?:s|es)?\b(?! {MARKS})'),
+        'thing': re.compile(rf'(?<!{MARKS} with )(?<!{MARKS} of ){where}(?P<thing>{things})(?:s|es)?\b(?! {MARKS})'),
         'choice': re.compile(rf'{MARKS},? (?P<choice>{choices}) {THE}(?=(?P<other>{MARKS}))'),
         'count': re.compile(rf'{MARKS},? (?P<count>{counts}|\d+ times|\d+ ?x)\b'),
     }
