@@ -72,6 +72,7 @@ ONLY_FORBIDS = [
     'stay away from the stove',
     'as far away from the fridge as possible',
     'anywhere but the bed',
+    "don't go near the bed or the stove, go to the fridge",  # read as a request to go to the stove
 ]
 
 

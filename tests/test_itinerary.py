@@ -600,6 +600,7 @@ FINE = [
     'watch tv from the sofa',
     "don't go near the bed or the stove, go to the fridge",
     'avoid the fan, the bed or the stove on your way to the sofa',
+    'go to the fridge but not by the bed or the table or the chair',
     'The stove or the bed is off limits. Go to the fridge',
     "at 3 o'clock of the bed",
     'sooner or later I want you at the bed',

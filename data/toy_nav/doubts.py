@@ -24,7 +24,7 @@ def doubts(text, places):
 
 def is_forbidden(text, start, end):
     """are places from start to end to be avoided, by what stands before them and others of their list, or behind?"""
-    before = re.sub(rf'{THE}(?:{MARKS},? {THE})*$', '', text[:start])
+    before = re.sub(rf'{THE}(?:{MARKS},?(?: or| and)? {THE})*$', '', text[:start])
     return bool(patterns()['avoid'].search(before) or patterns()['avoided'].match(text, end))
 
 

@@ -320,14 +320,17 @@ def parse(text, places):
 
 def forbidden_places(text, said, places):
     """
-    of the places that a sentence `said` goes to, those that it forbids itself; or all of them, where the text that it
-    is said of only forbids these. A text that asks for something, too, may be too free to be read here
+    of the places that a sentence `said` goes to, those that it forbids itself, or that the text that it is said of
+    forbids in one list with what `said` avoids ("not by the bed or the stove"); or all of them, where the text only
+    forbids these. Other texts may be too free to be read here
     """
     itinerary = parse(said, places)
     if itinerary is None:
         return []
     if itinerary.avoid:
-        return [place for place in itinerary.places if place in itinerary.avoid]
+        asked = parse(text, places)
+        listed = asked.avoid if asked and set(asked.avoid) & set(itinerary.avoid) else ()
+        return [place for place in itinerary.places if place in (*itinerary.avoid, *listed)]
     text, named = marked(text, places)
     try:
         order, avoid, _ = recognised(text) or by_cues(with_prohibitions(text))
