@@ -130,15 +130,16 @@ def write_json(file, content):
 def prepared_dir(policy):
     """what --data_dir names, else what the policy was trained on, where that is still there, else the usual place"""
     trained_on = policy.info['settings'].get('data_dir')
-    if not data_dir and trained_on and Path(trained_on, 'meta.json').is_file() and of_same(policy, trained_on):
+    is_there = trained_on and Path(trained_on, 'meta.json').is_file()
+    if not data_dir and is_there and of_same(policy, load_meta(trained_on)):
         print(f'data: {trained_on}, which it was trained on')
         return trained_on
     return data_dir or Path(__file__).parent / 'data' / policy.info['dataset'] / 'prepared'
 
 
-def of_same(policy, folder):
-    """was a folder prepared from the archives that a policy was trained on?"""
-    before, now = policy.data_spec['archives'], load_meta(folder)['archives']
+def of_same(policy, meta):
+    """are data, by their meta.json, prepared from the archives that a policy was trained on?"""
+    before, now = policy.data_spec['archives'], meta['archives']
     return {a['sha256'] for a in before} == {a['sha256'] for a in now}
 
 
@@ -146,7 +147,7 @@ def evaluate(policy):
     """score a split, or the archive: does it do what is asked, does it end where it should, does it listen at all?"""
     folder, pictures, started = prepared_dir(policy), out / f'eval_{eval}', time.time()
     meta = load_meta(folder)
-    if not of_same(policy, folder):
+    if not of_same(policy, meta):
         warn(f'{folder} was prepared from other archives than {source}: its test episodes may have been trained on')
     opinions = judging.Opinions(out, judge, human, seed) if judge or human else None
     if eval == 'archive':

@@ -179,16 +179,8 @@ def trained(runs):
 def ours(runs):
     """a table of what is reached, Markdown"""
     conditions = [name for name in CONDITIONS if any(name in found for run in runs for *_, found in scored(run))]
-    heads = [
-        'task',
-        'data',
-        'n',
-        'actions',
-        *(CONDITIONS[name] for name in conditions),
-        'gap',
-        'trained by',
-        'minutes, on',
-    ]
+    asked = [CONDITIONS[name] for name in conditions]
+    heads = ['task', 'data', 'n', 'actions', *asked, 'gap', 'trained by', 'minutes, on']
     lines = []
     for group in by_seed(runs):
         for same in zip(*(scored(run) for run in group), strict=True):  # a task and a way to act, of each seed

@@ -280,14 +280,19 @@ class Batches:
         return ended[:, None] & (np.arange(S) == np.ceil(drawn['length'][:, None] / self.chunk))
 
 
+def by_source(setting):
+    """'demonstrations=0.7,elites=0.3' -> {source: number}; ValueError where it is not of that form"""
+    pairs = [part.split('=') for part in setting.split(',')]
+    return {source.strip(): float(number) for source, number in pairs}
+
+
 def per_source(setting, sources, name, most=math.inf):
     """a number of each source, (sources,): 'demonstrations=0.7,elites=0.3', or one number for all of them"""
     example = ','.join(f'{source}=0.5' for source in sources)
     form = f'{name}={setting!r} is not of the form {example!r}'
     try:
         if '=' in setting:
-            pairs = [part.split('=') for part in setting.split(',')]
-            numbers = {source.strip(): float(number) for source, number in pairs}
+            numbers = by_source(setting)
         else:
             numbers = dict.fromkeys(sources, float(setting))
     except ValueError:

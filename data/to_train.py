@@ -7,7 +7,7 @@ import runpy
 import shlex
 from pathlib import Path
 
-from data.batches import per_source
+from data.batches import by_source
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,18 +58,11 @@ def of_sources(meta, settings):
     changes = {}
     for name in 'source_weights', 'drop_bd':
         setting = str(settings[name])
-        if '=' not in setting or fits(setting, meta['sources'], name):
+        if '=' not in setting:
             continue
-        known = {source: float(number) for source, number in (part.split('=') for part in setting.split(','))}
+        known = by_source(setting)
+        if known.keys() == set(meta['sources']):
+            continue
         average = round(sum(known.values()) / len(known), 3)
         changes[name] = ','.join(f'{source}={known.get(source, average):g}' for source in meta['sources'])
     return changes
-
-
-def fits(setting, sources, name):
-    """does a setting name these sources?"""
-    try:
-        per_source(setting, sources, name)
-    except ValueError:
-        return False
-    return True

@@ -11,7 +11,6 @@ from conftest import ROOT
 
 from data.text import clean, words
 from data.toy_nav import driver, phrases
-from data.toy_nav.doubts import doubts
 from data.toy_nav.driver import DISTURBED, INSIDE, MISSED, PASSED, demonstrate, drive
 from data.toy_nav.itinerary import (
     MAX_PLACES,
@@ -22,6 +21,7 @@ from data.toy_nav.itinerary import (
     parse,
     stopped,
 )
+from data.toy_nav.lacking import doubts_of
 from data.toy_nav.noise import foreign_words, roughen
 from data.toy_nav.phrases import STYLES, compiled
 from data.toy_nav.places import Place
@@ -613,17 +613,17 @@ FINE = [
 
 @pytest.mark.parametrize('text', NO_ROOM_HAS_IT)
 def test_what_no_request_can_mean_is_said(text, places):
-    assert doubts(text, places) == [NO_ROOM_HAS_IT[text]]
+    assert doubts_of(text, places) == [NO_ROOM_HAS_IT[text]]
 
 
 @pytest.mark.parametrize('text', FINE)
 def test_what_a_request_can_mean_is_not_doubted(text, places):
-    assert doubts(text, places) == []
+    assert doubts_of(text, places) == []
 
 
 def test_few_sentences_of_people_are_doubted(places):
     lines = (ROOT / 'data/toy_nav/free_sentences.jsonl').read_text().splitlines()
-    doubted = [line for line in lines if doubts(json.loads(line)['text'], places)]
+    doubted = [line for line in lines if doubts_of(json.loads(line)['text'], places)]
     assert len(doubted) < 0.005 * len(lines)
 
 
@@ -636,5 +636,5 @@ def test_few_phrases_of_the_language_are_doubted(places):
         if kind != 'about'
         for text in some
     ]
-    doubted = [text for text in texts if doubts(text, places)]
+    doubted = [text for text in texts if doubts_of(text, places)]
     assert len(texts) > 7000 and len(doubted) < 0.005 * len(texts)

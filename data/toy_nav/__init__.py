@@ -14,9 +14,9 @@ import gymnasium as gym
 
 from data.metrics import lcs_f1
 from data.toy_nav import llm, phrases, reports
-from data.toy_nav.doubts import doubts as prompt_doubts
 from data.toy_nav.env import ToyNav, ToyNavVec
 from data.toy_nav.itinerary import MAX_PLACES, Itinerary, any_itinerary, descriptions, forbidden_places, from_visits
+from data.toy_nav.lacking import doubts_of
 from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
 from data.toy_nav.noise import roughen  # noqa: F401, of the contract
 from data.toy_nav.places import Places
@@ -177,7 +177,7 @@ def asked_of(kwargs):
 
 def doubts(prompt, kwargs):
     """-> lines: what of a prompt no policy can do as it is meant"""
-    return prompt_doubts(prompt, places(kwargs))
+    return doubts_of(prompt, places(kwargs))
 
 
 def forbidden(prompt, said, kwargs):

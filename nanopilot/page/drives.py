@@ -94,7 +94,7 @@ class Drives:
         else:  # the environment goes on
             if another:
                 self.tell(drive)
-            drive.asked = self.asked_of(drive)
+            drive.asked = self.shown_request(drive)
             drive.episode += 1
 
     def request(self, drive, prompt, bd):
@@ -108,7 +108,7 @@ class Drives:
         drive.understood, drive.sure = said, sure
         drive.read = (said or self.policy.as_read(prompt)) if prompt else None
 
-    def asked_of(self, drive):
+    def shown_request(self, drive):
         """what Page.request shows of its request, and what of it cannot be understood as it is meant"""
         asked = self.page.request(drive.read, drive.bd)
         asked['notes'] += doubts(self.policy, drive.prompt) if drive.prompt else []
@@ -132,7 +132,7 @@ class Drives:
         self.observe(drive, obs)
         drive.act, drive.future, drive.over = [], [], False
         drive.seed, drive.start = seed, self.page.state(drive.env)
-        drive.asked = self.asked_of(drive)
+        drive.asked = self.shown_request(drive)
         drive.episode += 1
 
     def observe(self, drive, obs):

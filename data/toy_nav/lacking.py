@@ -10,15 +10,15 @@ from data.toy_nav.phrases import read
 from data.toy_nav.reading import ARTICLES, MARKS, THE, either, marked, patterns
 
 
-def doubts(text, places):
+def doubts_of(text, places):
     """-> lines, one for each thing of a text that cannot be followed as it is meant"""
     text, named = marked(text, places)
-    lines = [f'the room has no {found["thing"]}' for found in lacking()['thing'].finditer(text)]
-    for found in lacking()['choice'].finditer(text):
+    lines = [f'the room has no {found["thing"]}' for found in lacking_patterns()['thing'].finditer(text)]
+    for found in lacking_patterns()['choice'].finditer(text):
         first, last = found[0][0], found['other']
         if named[first] != named[last] and not is_forbidden(text, found.start(), found.end('other')):
             lines.append(f'"{found["choice"]}" between places cannot be followed, both are read')
-    lines += [f'"{found["count"]}" cannot be followed' for found in lacking()['count'].finditer(text)]
+    lines += [f'"{found["count"]}" cannot be followed' for found in lacking_patterns()['count'].finditer(text)]
     return list(dict.fromkeys(lines))
 
 
@@ -29,7 +29,7 @@ def is_forbidden(text, start, end):
 
 
 @lru_cache(maxsize=1)
-def lacking():
+def lacking_patterns():
     words = read('lacking')
     things, choices, counts = (either(words[kind]) for kind in ('things', 'choices', 'counts'))
     where = rf'(?:(?:{ARTICLES}|to|by|at|near|past|via|visit) |^|[,.;:>] ?|(?:then|and) )'
