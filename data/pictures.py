@@ -15,9 +15,13 @@ def panels(file, episodes, draw, columns=3):
     """a PNG with a panel for each episode, which draw(ax, episode) fills; the last has the legend"""
     from matplotlib.figure import Figure
 
+    columns = min(columns, len(episodes))
     rows = -(-len(episodes) // columns)
     figure = Figure(figsize=(4 * columns, 2.6 * rows), layout='constrained')
-    for ax, episode in zip(figure.subplots(rows, columns, squeeze=False).flat, episodes):
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for ax, episode in zip(axes, episodes):
         draw(ax, episode)
     ax.legend(fontsize=7)
+    for ax in axes[len(episodes) :]:
+        ax.set_axis_off()
     save(file, lambda f: figure.savefig(f, dpi=100, format='png'))
