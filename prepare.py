@@ -160,8 +160,18 @@ def prepare(data, kwargs):
         finish(folder, out)
     report(meta, episodes, tokenizer, text_counts, describer)
     draw_archives(data, kwargs, episodes.spreads)
+    print(f'prepared {out} in {time.time() - started:.0f} s. Next: {next_command(data, kwargs, meta)}')
+
+
+def next_command(data, kwargs, meta):
+    """the command that trains with what is prepared"""
     file = data.config_file(kwargs) if hasattr(data, 'config_file') else f'config/{dataset}.py'
-    print(f'prepared {out} in {time.time() - started:.0f} s. Next: {to_train(meta, file, out_dir)}')
+    if not tokenizer_of:
+        return to_train(meta, file, out_dir)
+    from nanopilot.checkpoint import find_checkpoint, read_checkpoint  # imports torch
+
+    fine_tuning = getattr(data, 'FINE_TUNING', file)
+    return to_train(meta, fine_tuning, out_dir, tokenizer_of, read_checkpoint(find_checkpoint(tokenizer_of))['model'])
 
 
 def check_files(data, kwargs):

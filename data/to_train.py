@@ -12,11 +12,18 @@ from data.batches import by_source
 ROOT = Path(__file__).parent.parent
 
 
-def to_train(meta, file, data_dir=''):
-    """meta: of prepared data; file: the config to begin with, if it is there; data_dir: '' where train.py looks"""
+def to_train(meta, file, data_dir='', policy='', model=None):
+    """
+    meta: of prepared data; file: the config to begin with, if it is there; data_dir: '' where train.py looks; policy:
+    the folder of one to fine-tune, '' to train from scratch; model: the settings of its GPT
+    """
     found = (ROOT / file).is_file()
     settings = train_settings(ROOT / file if found else None)
     changes = {**of_actions(meta, settings), **of_texts(meta, settings), **of_sources(meta, settings)}
+    if policy:
+        changes |= {name: value for name, value in model.items() if settings.get(name, value) != value}
+        if Path(policy).resolve() != Path(settings['init_from']).resolve():
+            changes['init_from'] = policy
     if data_dir:
         changes['data_dir'] = data_dir
     config = file if found else f'--dataset={meta["dataset"]}'

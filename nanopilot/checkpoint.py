@@ -252,11 +252,11 @@ def load_optimizer_state(model, optimizers, saved):
             owner[p].state[p][name] = v.item() if kind == 'number' else v.to(p.device)
 
 
-def check_resumable(folder, info, model_args, columns, config, tokenizer):
+def check_resumable(folder, info, model, model_args, columns, config, tokenizer):
     """
     Refuse to go on from a checkpoint under other settings than it was trained with, by ValueErrors.
 
-    info: its JSON; model_args: of the GPTConfig of this run; columns: of its observations; config: its settings
+    info: its JSON; model: of this run; model_args: of its GPTConfig; columns: of its observations; config: its settings
     tokenizer: of its data, None without language
     """
     same_observations = info['obs_columns'] == columns
@@ -270,14 +270,15 @@ def check_resumable(folder, info, model_args, columns, config, tokenizer):
             f'{folder} was trained with optimizer={optimizer!r}, this run has {config["optimizer"]!r}. '
             'Resume with the same'
         )
-    check_model(folder, info, model_args, tokenizer, 'Resume with the same settings')
+    check_model(folder, info, model, model_args, tokenizer, 'Resume with the same settings')
 
 
-def check_model(folder, info, model_args, tokenizer, cure):
+def check_model(folder, info, model, model_args, tokenizer, cure):
     """ValueError where a checkpoint's model is another one than that of model_args, or reads another vocabulary"""
+    before = type(model.config)(**info['model'])  # settings that are newer than a checkpoint are at their defaults
     for name, value in model_args.items():
-        was = info['model'].get(name, type(value)())  # what is newer than the checkpoint was off
-        if was != value:
+        was = getattr(before, name)
+        if was != value and (was or value):  # nothing is () or []
             raise ValueError(f'{folder} has {name}={was!r}, this run {value!r}. {cure}')
     if tokenizer and read_file(folder, 'tokenizer.model', info) != tokenizer.model:
         raise ValueError(
@@ -316,7 +317,7 @@ def resume(out_dir, model, averaged, optimizers, model_args, columns, config, to
     scores say where the run is. Refuses as check_resumable, whose arguments follow those of training_files.
     """
     folder, info = newest_sound(out_dir)
-    check_resumable(folder, info, model_args, columns, config, tokenizer)
+    check_resumable(folder, info, model, model_args, columns, config, tokenizer)
     saved = read_tensors(folder, 'train_state.safetensors', info)
     weights = {k.removeprefix('model.'): v for k, v in saved.items() if k.startswith('model.')}
     load_weights(model, weights, folder)
@@ -341,7 +342,7 @@ def begin_from(out_dir, model, averaged, model_args, columns, tokenizer):
     if info['obs_columns'] != columns:
         raise ValueError(f'{folder} was trained on other observations (obs_names). Train with the same')
     same = {name: value for name, value in model_args.items() if name not in ('dropout', 'say_len', 'vocab_size')}
-    check_model(folder, info, same, tokenizer, 'Train with the same settings, or from scratch')
+    check_model(folder, info, model, same, tokenizer, 'Train with the same settings, or from scratch')
     load_weights(model, with_saying(model, read_tensors(folder, 'model.safetensors', info)), folder)
     for name, mean in averaged.items():
         mean.copy_(model.get_parameter(name))

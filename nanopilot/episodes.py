@@ -156,7 +156,7 @@ class Episodes:
         if not words(prompt) - set(unknown) and not any(unknown.values()):
             raise NotUnderstood(f'the policy knows no word of {prompt!r}. {self.known_words()}')
         if self.config.say_len and self.asked([prompt]) == [[END]]:
-            cure = 'Say it in other words, or ask for something else'
+            cure = 'Say it in other words, ask for something else or, where it only forbids, say where to go, too'
             raise NotUnderstood(f'{prompt!r} asks for nothing that the policy knows. {cure}')
         return unknown
 

@@ -19,6 +19,7 @@ SMALL = {  # what makes a command of each script take seconds
     'bench.compare': [],
     'bench.house': [],
 }
+FINE_TUNED = ['--max_iters=2', '--batch_size=2', '--more_texts=2', '--rollouts=2', '--device=cpu']  # no small model
 MORE = {  # .. of those that have this in them
     '--dataset': ['--size=0.01'],  # toy_nav is the largest
     'cartpole_bins --': ['--size=0.05'],
@@ -63,6 +64,8 @@ def small(command):
     words = [word.replace('nproc_per_node=8', 'nproc_per_node=2') for word in words]
     if script == 'prepare.py' and '--workers' not in command:
         more.append('--workers=1')  # for so little, others take longer to begin than what they do
+    if 'config/finetune' in command:
+        return [*words[1:], *FINE_TUNED]
     return [*words[1:], *SMALL[script], *more]
 
 

@@ -158,11 +158,11 @@ def test_each_text_has_its_plain_words(prepared):
 # requests in words alone
 
 
-def test_any_itinerary_has_up_to_five_places_and_two_to_avoid(places):
+def test_any_itinerary_has_up_to_five_places_and_three_to_avoid(places):
     rng = np.random.default_rng(0)
     drawn = [any_itinerary(rng, places) for _ in range(500)]
     assert {len(asked.places) for asked in drawn} == {1, 2, 3, 4, 5}
-    assert {len(asked.avoid) for asked in drawn} == {0, 1, 2}
+    assert {len(asked.avoid) for asked in drawn} == {0, 1, 2, 3}
     for asked in drawn:
         assert len({*asked.places, *asked.avoid}) == len(asked.places + asked.avoid)
         assert parse(asked.plain(), places) == asked
@@ -176,7 +176,7 @@ def test_words_without_episodes_are_only_read(tmp_path, places):
     n_shown, n = data.episode_text[-1], len(data.text_start) - 1
     assert n > n_shown + 200 and len(data.episode_text) == len(data) + 1
     plain_words = [data.tokenizer().decode(list(data.plain(k))) for k in range(n_shown, n)]
-    assert 0 < plain_words.count('') < 40  # of what names no place
+    assert 0 < plain_words.count('') < 60  # of what names no place, or none to go to
     for said in filter(None, plain_words):
         said = parse(said, places)
         asked = Itinerary(said.places)  # a reading of plain words, which are those of an itinerary

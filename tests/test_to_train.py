@@ -44,5 +44,13 @@ def test_it_names_another_folder():
     assert shlex.split(to_train(TOY_NAV, 'config/toy_nav.py', 'my data'))[-1] == '--data_dir=my data'
 
 
+def test_it_fine_tunes_the_policy_whose_vocabulary_it_has():
+    file = 'config/finetune_toy_nav.py'
+    model = {'n_layer': 5, 'n_embd': 224, 'n_obs': 9}
+    assert to_train(TOY_NAV, file, '', 'data/toy_nav/policy', model) == f'python train.py {file}'
+    smaller = to_train(TOY_NAV, file, '', 'mine', model | {'n_layer': 4})
+    assert smaller == f'python train.py {file} --n_layer=4 --init_from=mine'
+
+
 def test_settings_of_a_config_are_over_those_of_the_script():
     assert train_settings(None)['text_len'] == 64

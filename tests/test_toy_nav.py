@@ -15,6 +15,7 @@ from data.toy_nav.driver import STANDS, demonstrate
 from data.toy_nav.env import ANYWHERE
 from data.toy_nav.itinerary import Itinerary, parse
 from data.toy_nav.planner import Driven, forbid, in_time, sample_itinerary
+from data.toy_nav.reading import marked
 from data.toy_nav.world import SCENE, World
 from data.verify import verify
 
@@ -500,9 +501,28 @@ def test_the_driver_puts_right_what_a_policy_began(what, demos, kwargs):
 def test_requests_in_words_alone_name_no_place_at_times(kwargs):
     drawn = [toy_nav.words_only(np.random.default_rng(i), kwargs, 8) for i in range(300)]
     nothing = [notes for notes in drawn if toy_nav.plain(notes['asked'], False) == '']
-    assert 0 < len(nothing) < 20
+    assert 0 < len(nothing) < 25
     assert all(len(set(notes['text'])) == 8 and not notes['loose'] for notes in nothing)
     assert len({notes['group'] for notes in nothing}) > 1  # not all of them fall into another split
+    forbidding = [notes for notes in nothing if notes['names']]
+    assert 0 < len(forbidding) < len(nothing)
+
+
+def test_a_place_that_is_not_meant_is_named_and_not_asked_for(kwargs, monkeypatch):
+    monkeypatch.setattr(toy_nav, 'INSTEAD', 1.0)
+    room = toy_nav.places(kwargs)
+    n, misread = 0, []
+    for i in range(60):
+        notes = toy_nav.words_only(np.random.default_rng(i), kwargs, 4)
+        asked = Itinerary.from_json(notes['asked'])
+        if len(notes['names']) <= len(asked.names()) or not asked.places:
+            continue
+        n += len(notes['text'])
+        for text in notes['text']:
+            _, named = marked(text, room)
+            if not set(asked.places) < set(named.values()) or asked.avoid or parse(text, room) != asked:
+                misread.append(text)
+    assert n > 80 and len(misread) <= 0.02 * n, misread
 
 
 # ------------------------------------------------------------------------------
@@ -512,7 +532,7 @@ def test_requests_in_words_alone_name_no_place_at_times(kwargs):
 def test_a_free_sentence_is_in_one_half_and_is_scored_without_an_episode(kwargs):
     halves = {split: toy_nav.free_sentences(split, kwargs) for split in ('val', 'test', 'last')}
     texts = {split: {s['text'] for s in half} for split, half in halves.items()}
-    assert [len(t) for t in texts.values()] == [120, 1013, 200] and len(set.union(*texts.values())) == 1333
+    assert [len(t) for t in texts.values()] == [359, 1213, 203] and len(set.union(*texts.values())) == 1775
     path = np.full((400, 2), 50.0)
     for sentence in halves['val']:
         alone = toy_nav.score(sentence['request'], path, None, kwargs)
@@ -523,7 +543,7 @@ def test_a_free_sentence_is_in_one_half_and_is_scored_without_an_episode(kwargs)
 def test_free_sentences_of_a_scene_of_your_own_name_what_is_there(own_scene):
     kwargs = toy_nav.env_kwargs(scene=str(own_scene))
     found = toy_nav.free_sentences('val', kwargs)
-    assert 0 < len(found) < 120
+    assert 0 < len(found) < 359
     for sentence in found:
         assert 'fridge' not in sentence['request']
         toy_nav.score(sentence['request'], np.full((300, 2), 50.0), None, kwargs)

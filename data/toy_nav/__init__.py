@@ -15,7 +15,16 @@ import gymnasium as gym
 from data.metrics import lcs_f1
 from data.toy_nav import llm, phrases, reports
 from data.toy_nav.env import ToyNav, ToyNavVec
-from data.toy_nav.itinerary import MAX_PLACES, Itinerary, any_itinerary, descriptions, forbidden_places, from_visits
+from data.toy_nav.itinerary import (
+    MAX_PLACES,
+    Itinerary,
+    any_itinerary,
+    descriptions,
+    forbidden_places,
+    from_visits,
+    instead_of,
+    only_forbidding,
+)
 from data.toy_nav.lacking import doubts_of
 from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
 from data.toy_nav.noise import roughen  # noqa: F401, of the contract
@@ -31,8 +40,11 @@ if 'nanopilot/ToyNav-v0' not in gym.registry:
 
 COLLECT_VERSION = 6  # raised when collect() makes other episodes than before: older archives are made again
 VARIANTS = {'random starts': {'start_anywhere': True}}  # other environments to score a policy in
+FINE_TUNING = 'config/finetune_toy_nav.py'  # of the policy that comes with nanoPilot
 FREE_SENTENCES = Path(__file__).parent / 'free_sentences.jsonl'  # of people, with what they mean: 'dev', 'test', 'last'
 NOTHING = 0.02  # share of requests in words alone that name no place
+FORBIDS = 0.015  # .. that only forbid
+INSTEAD = 0.02  # .. that name a place that is not meant, where there are two or more
 CHANGED_AT = (50, 100)  # steps between which a row of --eval asks for something else: there are 300 left to do it
 QD_SOURCE = 'elites'  # which of the sources is a quality-diversity archive
 SCORES = {  # of score(): column heads
@@ -137,29 +149,34 @@ def describe(episode, rng, kwargs, n=8):
 
 
 def words_only(rng, kwargs, n=8):
-    """any request, in words: what describe() returns of it, without an episode that carries it out; at times none"""
-    if rng.random() < NOTHING:
-        return no_request(rng, n)
-    return in_words(any_itinerary(rng, places(kwargs)), rng, n)
+    """
+    a request in words: what describe() returns of it, without an episode that carries it out. Any; at times one that
+    names no place, that only forbids, or that names a place besides that is not meant
+    """
+    drawn = rng.random()
+    if drawn < NOTHING:
+        return notes_of(Itinerary(()), rng.choice(phrases.read('nothing')['train'], n, replace=False))
+    itinerary = any_itinerary(rng, places(kwargs))
+    if drawn < NOTHING + FORBIDS:
+        avoid = itinerary.places[:2]
+        return notes_of(Itinerary(()), only_forbidding(avoid, rng, n), also_named=avoid)
+    if drawn < NOTHING + FORBIDS + INSTEAD and len(itinerary.places) > 1:
+        *meant, other = itinerary.places[:3]
+        return notes_of(Itinerary(tuple(meant)), instead_of(meant, other, rng, n), also_named=[other])
+    return in_words(itinerary, rng, n)
 
 
-def no_request(rng, n):
-    """what people say to a robot without naming a place of the room: of this it says nothing"""
-    known = phrases.read('nothing')['train']
-    texts = [str(text) for text in rng.choice(known, min(n, len(known)), replace=False)]
-    group = texts[0]  # any: what is kept for testing is other texts
-    return {'asked': Itinerary(()).to_json(), 'group': group, 'names': [], 'text': texts, 'loose': []}
+def notes_of(itinerary, texts, also_named=()):
+    """what describe() returns of a request in these words, which may name other places, too"""
+    texts = list(map(str, texts))
+    group = str(Itinerary(itinerary.places)) or ' '.join(texts[:1])  # of no place any: other texts are kept for testing
+    names = itinerary.names().union(*(place.names() for place in also_named))
+    return {'asked': itinerary.to_json(), 'group': group, 'names': names, 'text': texts, 'loose': []}
 
 
 def in_words(itinerary, rng, n):
     texts = descriptions(itinerary, rng, n, loose=min(n, 1))
-    return {
-        'asked': itinerary.to_json(),
-        'group': str(Itinerary(itinerary.places)),
-        'names': itinerary.names(),
-        'text': texts[:n],
-        'loose': texts[n:],
-    }
+    return {**notes_of(itinerary, texts[:n]), 'loose': texts[n:]}
 
 
 def plain(request, loose):

@@ -15,15 +15,16 @@ from data.toy_nav import phrases
 from data.toy_nav.phrases import TURNS
 from data.toy_nav.places import Place
 from data.toy_nav.reading import Unclear, marked, mentions
-from data.toy_nav.recognise import recognised, with_prohibitions
+from data.toy_nav.recognise import recognised, some_recognised, with_prohibitions
 from data.toy_nav.world import COMPASS, STAND
 
 ORDERED = {'then', 'before', 'after'}  # cues of `reading` after which a verb with -ing is no more than a verb
 CONJUNCTIONS = {*ORDERED, 'stop', 'back', 'first'}  # .. without verbs
 AVOIDABLE = ('tile', 'at', 'side')  # kinds of places, each forbidden about as often
 MAX_PLACES = 4  # of itineraries that are driven in training: longer ones are for testing
-SAID_PLACES = [0.15, 0.2, 0.2, 0.2, 0.25]  # share of 1 .. 5 places in itineraries that are words alone
-SAID_AVOID = [0.55, 0.35, 0.1]  # .. of 0 .. 2 to avoid
+SAID_PLACES = [0.2, 0.25, 0.25, 0.17, 0.13]  # share of 1 .. 5 places in itineraries that are words alone
+SAID_AVOID = [0.57, 0.28, 0.12, 0.03]  # .. of 0 .. 3 to avoid
+MOST_WITH_THREE = 3  # places beside three to avoid: what is said of more is too long
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,8 @@ def any_itinerary(rng, places):
     """an itinerary that can be said; whether anybody could drive it is not asked"""
     n = 1 + int(rng.choice(len(SAID_PLACES), p=SAID_PLACES))
     n_avoid = int(rng.choice(len(SAID_AVOID), p=SAID_AVOID))
+    if n_avoid == 3:
+        n = min(n, MOST_WITH_THREE)
     drawn = {}  # in their order
     while len(drawn) < n + n_avoid:
         place = places.draw(rng)
@@ -172,17 +175,35 @@ def descriptions(itinerary, rng, n=8, held_out=False, loose=0):
     A one-place itinerary has no looser form: its destination is all there is to say.
     """
     draw = random_numbers(rng)
-    texts = []
-    for _ in range(50 * n):
-        text = phrases.sentence(itinerary, TURNS[len(texts) % len(TURNS)], draw, held_out)
-        if text not in texts:
-            texts.append(text)
-        if len(texts) == n:
-            break
+    texts = distinct(lambda k: phrases.sentence(itinerary, TURNS[k % len(TURNS)], draw, held_out), n)
     if len(itinerary.places) > 1:
         styles = [TURNS[int(draw() * len(TURNS))] for _ in range(loose)]
         texts += [phrases.sentence(itinerary.destination(), style, draw) for style in styles]
     return texts
+
+
+def distinct(say, n):
+    """n distinct texts, each of them say(the number of those before); fewer where it says too few"""
+    texts = []
+    for _ in range(50 * n):
+        text = say(len(texts))
+        if text not in texts:
+            texts.append(text)
+        if len(texts) == n:
+            break
+    return texts
+
+
+def only_forbidding(avoid, rng, n):
+    """n distinct sentences that forbid one or two places, and ask for none"""
+    draw = random_numbers(rng)
+    return distinct(lambda _: phrases.only_forbidding(avoid, draw), n)
+
+
+def instead_of(meant, other, rng, n):
+    """n distinct sentences that ask for places and name another that is not meant"""
+    draw = random_numbers(rng)
+    return distinct(lambda _: phrases.instead_of(meant, other, draw), n)
 
 
 def random_numbers(rng):
@@ -301,10 +322,11 @@ class Order:
 def parse(text, places):
     """
     A sentence -> the Itinerary of the places it names, in the order it means ("the bed after the fridge" begins at the
-    fridge), less those it says to avoid; None where it names no place to go to, or can be read in more than one way.
+    fridge), less those it says to avoid or not to mean; None where it names no place, or can be read in more than
+    one way.
     """
     text, named = marked(text, places)
-    known = recognised(text)
+    known = recognised(text) or beside_prohibitions(text)
     if not known:
         text = with_prohibitions(text)
         known = recognised(text)
@@ -355,6 +377,21 @@ def by_cues(text):
         last, cues = cues, []
     loose = len(order.marks) == 1 and ('arrive' in last or 'destination' in last)
     return order.marks, avoid, loose
+
+
+def beside_prohibitions(text):
+    """
+    of a text with marks that has an order which is recognised, where all around it only forbids -> the marks to go to
+    in that order, those to avoid, False; None of other texts
+    """
+    for order, avoid, rest in some_recognised(text):
+        try:
+            left, more, _ = by_cues(with_prohibitions(rest))
+        except Unclear:
+            continue
+        if not left:
+            return order, avoid + more, False
+    return None
 
 
 def not_understood(text, places):

@@ -17,7 +17,7 @@ def doubts_of(text, places):
     for found in lacking_patterns()['choice'].finditer(text):
         first, last = found[0][0], found['other']
         if named[first] != named[last] and not is_forbidden(text, found.start(), found.end('other')):
-            lines.append(f'"{found["choice"]}" between places cannot be followed, both are read')
+            lines.append(f'"{found["choice"]}" between places may be misread: say only where to go')
     lines += [f'"{found["count"]}" cannot be followed' for found in lacking_patterns()['count'].finditer(text)]
     return list(dict.fromkeys(lines))
 

@@ -5,6 +5,7 @@ Itineraries in words. The phrases are data, in language/:
     avoid.json     how a place is forbidden
     verbs.json     going, passing, stopping
     places.json    what things, colours, sides and spots are called
+    whereabouts.json   longer ways to say a place, by writers who had seen none of these files
     manner.json    what people say around it
     people.json    complete sentences, and ways to forbid, by writers who had seen none of these files
     plain.json     the few phrases of the versions before: PLAIN of the sentences are made of them
@@ -15,13 +16,18 @@ Itineraries in words. The phrases are data, in language/:
 
 A phrase is for something, and for a style or a family of styles: 'join short'. It has slots: `{go:front}` is a verb of
 going with all places but the last, `{going:front}` the same with -ing, `{at:last}` the last place alone, `{lead}` the
-opening that was drawn, `{clause}` a phrase of that name.
+opening that was drawn, `{clause}`, `{toward}`, `{by}` and `{stay}` a phrase of that name. A phrase of `{at:x}`,
+`{at:y}` and `{at:z}` forbids two or three places together: 'clause two people', 'both three people'; 'forbids' asks for
+no place, and the `{at:x}` of 'instead' is not meant.
 """
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+
+from data.toy_nav.world import opposite
 
 FOLDER = Path(__file__).parent / 'language'
 PLAIN = 0.25  # share of sentences that are made of plain.json
@@ -31,9 +37,13 @@ BOTH = 0.4  # share of orders with a prohibition that one phrase says together, 
 # share of orders of three and more places that are said in two sentences
 TWO_SENTENCES = {'request': 0.15, 'instruction': 0.15, 'narrative': 0.15, 'short': 0.15, 'people': 0}
 AHEAD, AMID = 0.2, 0.15  # share of prohibitions before the order, and within it
+LISTED = 0.5  # share of two and three places to avoid that one phrase forbids together, where there are any
 CALL, CLOSE = 0.15, 0.15  # share of sentences that begin with a call, and that end in a closing word
-OTHER = 0.5  # share of names that are said in another word
-DESCRIBED = 0.08  # share of things that are said by what they are for
+OTHER = 0.45  # share of names that are said in another word
+DESCRIBED = 0.1  # share of things that are said by what they are for
+LONGER = 0.12  # share of places that are said in a phrase of whereabouts.json
+BEHIND = 0.3  # share of tiles among those whose colour is said behind, "the tile that is as red as a tomato"
+ON_MAP = 0.4  # share of sides among those that are said as on a map, or by where the thing is seen
 LOWER, UPPER = 0.3, 0.02  # share of sentences without a capital, and in capitals only
 FAMILIES = {  # style: whose phrases it draws from
     'request': ('request', 'imperative', 'sentence'),
@@ -61,8 +71,11 @@ SELECT = {  # the places that a slot is about; all, where this does not say
     'rest': slice(1, None),
     'middle': slice(1, -1),
     **{str(k + 1): slice(k, k + 1) for k in range(5)},
-    'x': slice(-1, None),  # of all places and one to avoid
+    'x': slice(-1, None),  # of all places and then those to avoid, the first of them last
+    'y': slice(-2, -1),
+    'z': slice(-3, -2),
 }
+TOGETHER = {1: '', 2: ' two', 3: ' three'}  # places that a phrase forbids: how it is called
 
 
 # ------------------------------------------------------------------------------
@@ -149,7 +162,7 @@ class Grammar:
 
 @cache
 def grammar(name):
-    wide = 'order', 'avoid', 'verbs', 'places', 'manner', 'people'
+    wide = 'order', 'avoid', 'verbs', 'places', 'whereabouts', 'manner', 'people'
     files = {'plain': ['plain'], 'wide': wide, 'held out': [*wide, 'held_out']}[name]
     return Grammar(*files)
 
@@ -205,7 +218,9 @@ class Speaker:
 
     def slot(self, role, places):
         if role in ('clause', 'part'):
-            return self.text(self.of_tile(role, places), places)
+            return self.text(self.kind_of(role, places), places)
+        if role in ('toward', 'by', 'stay'):
+            return self.text(role, places)
         if role == 'numbered':
             return ' '.join(f'{i}. {self.at(place)}' for i, place in enumerate(places, 1))
         if role == 'where':
@@ -226,24 +241,40 @@ class Speaker:
 
     def said(self, place, how):
         """a place as a 'thing', 'bare', or as a phrase of 'where'"""
-        text = self.pick(self.data[place.kind][how])
+        text, place_said = self.phrase_of(place, how)
         if place.kind == 'tile':
             if self.said_tile and how == 'thing' and self.draw() < 0.1:
                 text = self.data['said before']
             text = self.tile(text, place.name)
         else:
-            text = self.landmark(text, place)
+            text = self.landmark(text, place_said)
         if place.tile:
             text += self.tile(self.pick(self.data['narrows']), place.tile)
+        text = re.sub(r'\bthe (?=(?:where|wherever|what|whatever|who)\b)', '', text)  # of "the where the milk is"
         if self.article == 'the ':
             return text
         if not self.article:
             return re.sub(r'\bthe ', '', text)
         return re.sub(r'\bthe (?!.*\bthe )', self.article, text)  # the north side of that bed
 
+    def phrase_of(self, place, how):
+        """-> a phrase, and the place that it names: that on the other side, if it says where the thing is seen"""
+        longer = self.data.get('longer')
+        if not longer or self.draw() > LONGER:
+            return self.pick(self.data[place.kind][how]), place
+        if place.kind == 'side' and how != 'thing' and self.draw() < ON_MAP:
+            if how == 'where' and self.draw() < 0.5:
+                return self.pick(self.data['seen']), replace(place, side=opposite(place.side))
+            return self.pick(self.data['on map'][place.side]), place
+        if place.kind == 'tile' and how != 'where' and self.draw() < BEHIND:
+            return 'the {tile} ' + self.pick(self.data['colours behind'][place.name]), place
+        return self.pick(longer[place.kind][how]), place
+
     def tile(self, text, colour):
         self.said_tile = True
-        return text.format(colour=self.other('colours', colour), tile=self.pick(self.data['tile nouns']))
+        tile = self.pick(self.data['tile nouns'])
+        spot = self.pick(self.data['spots'])
+        return text.format(colour=self.other('colours', colour), tile=tile, spot=spot)
 
     def landmark(self, text, place):
         spot = self.pick(self.data['spots'])
@@ -290,11 +321,11 @@ class Speaker:
         return [*first, seam + second[0], *second[1:]]
 
     def with_avoided(self, places, avoid):
-        """-> an order, and a place to avoid if there is any, in parts"""
+        """-> an order, and places that one phrase forbids if there are any, in parts"""
         if not avoid:
             return self.order(places)
         both = [*places, *avoid]
-        together = self.of_tile('both', avoid, len(both))
+        together = self.kind_of('both', avoid, len(both))
         if self.has(together, len(both)) and self.draw() < BOTH:
             return [self.text(together, both, len(both))]
         parts = self.order(places)
@@ -309,11 +340,19 @@ class Speaker:
             k = 1 + int(self.draw() * (k - 1))
         return [*parts[:k], self.text(where, avoid), *parts[k:]]
 
-    def of_tile(self, what, places, n=None):
-        """'clause' -> 'tile clause' for half of the prohibitions of tiles, where there are any"""
-        if places[0].kind == 'tile' and self.has(f'tile {what}', n) and self.draw() < 0.5:
+    def kind_of(self, what, avoid, n=None):
+        """'clause' -> 'clause two' of two places, 'tile clause' for half of those of a tile, where there are any"""
+        if len(avoid) > 1:
+            return what + TOGETHER[len(avoid)]
+        if avoid[0].kind == 'tile' and self.has(f'tile {what}', n) and self.draw() < 0.5:
             return f'tile {what}'
         return what
+
+    def apart(self, avoid):
+        """places to avoid -> lists of those that one phrase forbids, x the last of them, y the one before"""
+        if len(avoid) > 1 and self.has(self.kind_of('clause', avoid)) and self.draw() < LISTED:
+            return [avoid[::-1]]
+        return [[place] for place in avoid]
 
     # all of it
 
@@ -321,8 +360,9 @@ class Speaker:
         if loose:
             text = self.text('loose', places)
         else:
-            parts = self.with_avoided(places, avoid[:1])
-            text = ''.join([*parts, *(self.text('after', [place]) for place in avoid[1:])])
+            first, *others = self.apart(avoid) or [[]]
+            parts = self.with_avoided(places, first)
+            text = ''.join([*parts, *(self.text('after', forbidden) for forbidden in others)])
         if self.draw() < CALL:
             text = self.text('call') + text
         if self.draw() < CLOSE:
@@ -347,6 +387,18 @@ def sentence(itinerary, style, draw, held_out=False):
         name = 'plain'
     speaker = Speaker(grammar(name), style, draw)
     return speaker.sentence(itinerary.places, itinerary.avoid, itinerary.loose)
+
+
+def only_forbidding(avoid, draw):
+    """a sentence that forbids one place or two, and asks for none"""
+    speaker = Speaker(grammar('wide'), 'people', draw)
+    return speaker.capital(speaker.text('forbids' + TOGETHER[len(avoid)], avoid))
+
+
+def instead_of(meant, other, draw):
+    """a sentence that asks for some places, and names another that is not meant"""
+    speaker = Speaker(grammar('wide'), 'people', draw)
+    return speaker.capital(speaker.text('instead', [*meant, other], len(meant) + 1))
 
 
 def all_words():

@@ -5,23 +5,33 @@ order or forbid a place. All words come from language/.
 
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from data.toy_nav.phrases import read, strings, third_person
 from data.toy_nav.places import Place
-from data.toy_nav.world import COMPASS
+from data.toy_nav.world import COMPASS, opposite
 
 # letters that nobody uses stand for the places of a sentence and for the objects of a room
 MARKS, FIRST_MARK = '[\ue000-\ue7ff]', 0xE000
 FORBIDDEN, FIRST_FORBIDDEN = '[\ue800-\uefff]', 0xE800  # marks that say, too, that the place is to be avoided
 THINGS, FIRST_THING = '[\uf000-\uf8ff]', 0xF000
 ARTICLES = 'the|that|this|our|your|my|a|an'
+# words to a place that are left to the sentence around it
+LEADING = 'just|at|by|near|on|in|to|over|inside|within|beside|along|onto|around'
 THE = rf'(?:(?:{ARTICLES}) )?'
+PART = r'(?:side|end|edge|part|corner|flank|face|border)'
+# behind a side that follows its thing: it does not belong to the next one, "the bed, north of the fan"
+NOT_THE_NEXT = rf'(?!-| (?:{PART} )?(?:of|from)\b)(?! (?:away|by the|next to)\b)(?![ -](?:east|west|left|right)\b)'
 
 
 def either(words):
     """a pattern for any of these, the longest first: file cabinet before cabinet"""
     return '|'.join(re.escape(word.lower()) for word in sorted(words, key=len, reverse=True))
+
+
+def any_article(words):
+    """.. with any article, or none, where they have 'the': blotch on our floor"""
+    return either(words).replace(re.escape('the '), THE)
 
 
 def plain(text):
@@ -42,42 +52,115 @@ def plain(text):
 # places
 
 
+class PlacePhrase:
+    """
+    A phrase of whereabouts.json, "a step {side} from the {thing}", to be found in a text with letters.
+
+    kind: of Place; side: where the phrase itself says it ("above the {thing}"); seen: its {side} is where the thing is
+    seen from the place ("with the {thing} to your {side}"). slots: {name of a slot: pattern of what it may be}
+    """
+
+    def __init__(self, text, kind, slots, side='', seen=False):
+        self.text = re.sub(rf'^(?:(?:{LEADING}|{ARTICLES}) )+(?=.*{{)', '', plain(text))
+        self.kind, self.slots, self.side, self.seen = kind, slots, side, seen
+        self.words = set(re.findall(r'[a-z]+', re.sub('{.*?}', ' ', self.text))).difference(ARTICLES.split('|'))
+
+    @cached_property
+    def pattern(self):
+        """compiled when it is first looked for: there are hundreds"""
+        text = re.escape(self.text)
+        text = text.replace(re.escape('{ern}'), r'\{side\}').replace(re.escape('the '), THE)
+        for name, pattern in self.slots.items():
+            text = text.replace(rf'\{{{name}\}}', pattern)
+        behind = NOT_THE_NEXT if self.kind == 'side' else ''
+        return re.compile(rf'(?<!\w){text}(?!\w){behind}')
+
+
 class Reader:
     """Finds the places of a room in a sentence."""
 
     def __init__(self, places):
-        known = read('places')
+        known = {**read('places'), **read('whereabouts')}
         things = own_names(places.objects, known['things']) | own_names(places.objects, known['descriptions'])
         self.objects = list(places.objects)
-        article = re.escape('the ')
         self.letters = {}
         for name, thing in things.items():
             self.letters[without_articles(name)] = chr(FIRST_THING + self.objects.index(thing))
-        self.thing = re.compile(rf'\b(?:{either(things).replace(article, THE)})\b')
+        self.thing = re.compile(rf'\b(?:{any_article(things)})\b')
         self.colours = own_names(places.tiles, known['colours'])
+        behind = own_names(places.tiles, known['colours behind'])
+        self.colours_behind = {without_articles(text): colour for text, colour in behind.items()}
         self.sides = own_names(COMPASS, known['sides'])
-        self.pattern = mention_pattern(*map(either, (self.colours, self.sides, known['tile nouns'])))
+        self.pattern = mention_pattern(*map(any_article, (self.colours, behind, self.sides, known['tile nouns'])))
+        self.phrases = list(self.longer_phrases(known))
+
+    def longer_phrases(self, known):
+        slots = dict.fromkeys(('thing', 'a', 'b'), THINGS) | {
+            'side': f'(?P<side>{either(self.sides)})(?:ern)?',
+            'colour': f'(?P<colour>{either(self.colours)})',
+            'tile': f'(?:{any_article(known["tile nouns"])})s?',
+            'spot': f'(?:{either(known["spots"])})',
+        }
+        for kind, texts in known['longer'].items():
+            for text in strings(list(texts.values())):
+                yield PlacePhrase(text, kind, slots)
+        for text in known['seen']:
+            yield PlacePhrase(text, 'side', slots, seen=True)
+        for side, texts in known['on map'].items():
+            for text in texts:
+                yield PlacePhrase(text, 'side', slots, side)
 
     def with_letters(self, text):
         """-> the text, each object that it names replaced by a letter of THINGS"""
         return self.thing.sub(lambda m: self.letters[without_articles(m[0])], text)
 
     def mentions(self, text):
-        """a text with letters -> [(start, end, Place), ..]"""
-        return [(m.start(), m.end(), self.place(m)) for m in self.pattern.finditer(text)]
+        """
+        a text with letters -> [(start, end, Place), ..]; of those that overlap the first, and the longest. But the side
+        of a thing is not the thing: by the bed, on its north side
+        """
+        found = [(m.start(), m.end(), self.place(m)) for m in self.pattern.finditer(text)]
+        words = set(re.findall(r'[a-z]+', text))
+        for phrase in self.phrases:
+            if phrase.words and phrase.words <= words:
+                found += [(m.start(), m.end(), self.place_of(phrase, m)) for m in phrase.pattern.finditer(text)]
+        kept = []
+        behind, kind = 0, ''  # where the last one kept ends, and of what kind it is
+        for start, end, place in sorted(found, key=lambda mention: (mention[0], -mention[1])):
+            if end > behind > start and (kind, place.kind) == ('at', 'side'):
+                kept.pop()
+                behind = start
+            if start >= behind:
+                kept.append((start, end, place))
+                behind, kind = end, place.kind
+        return kept
+
+    def place_of(self, phrase, mention):
+        names = self.things_in(mention[0])
+        if phrase.kind == 'tile':
+            return Place('tile', self.colours[mention['colour']])
+        if phrase.kind == 'between':
+            return Place('between', names[0], other=names[-1])
+        if phrase.kind == 'at':
+            return Place('at', names[0])
+        side = phrase.side or self.sides[mention['side']]
+        return Place('side', names[0], opposite(side) if phrase.seen else side)
 
     def place(self, mention):
         colour = part_of(mention, 'colour')
         if colour:
-            return Place('tile', self.colours[colour])
-        things = sorted({ord(letter) - FIRST_THING for letter in re.findall(THINGS, mention[0])})
-        names = [self.objects[i] for i in things]
+            return Place('tile', self.colours.get(colour) or self.colours_behind[without_articles(colour)])
+        names = self.things_in(mention[0])
         side = part_of(mention, 'side')
         if side:
             return Place('side', names[0], self.sides[side])
         if len(names) == 2:
             return Place('between', names[0], other=names[1])
         return Place('at', names[0])
+
+    def things_in(self, text):
+        """the names of a text's letters, in the order of the room's objects"""
+        return [self.objects[i] for i in sorted({ord(letter) - FIRST_THING for letter in re.findall(THINGS, text)})]
 
 
 @lru_cache(maxsize=4)
@@ -87,7 +170,7 @@ def reader(places):
 
 def own_names(names, others):
     """-> {what it is called, in lower case: the room's name for it}"""
-    known = {other.lower(): name for name in names for other in others.get(name, [])}
+    known = {plain(other): name for name in names for other in others.get(name, [])}
     return known | {name.lower(): name for name in names}
 
 
@@ -100,17 +183,15 @@ def part_of(mention, name):
     return next((part for group, part in mention.groupdict().items() if part and group.startswith(name)), None)
 
 
-def mention_pattern(colour, side, tile):
-    """a place in a text with letters; groups: its colour or its side"""
+def mention_pattern(colour, behind, side, tile):
+    """a place in a text with letters; groups: its colour, also one that stands behind its tile, or its side"""
     thing = rf'{THE}{THINGS}'
-    part = r'(?:side|end|edge|part|corner|flank|face|border)'
     floor = rf'(?:{tile}|(?:part|bit|piece) of {THE}floor|one)s?'
     middle = 'between|betwixt|btw|mid|midway|halfway|equally far from|(?:middle|midpoint|gap|centre|center) of'
     # the bed's north, the bed's north side, bed, north side, bed north, bed (north), bed / north, bed: north
-    its = rf"'s |[,:]? (?=(?:{side})(?:ern)? {part}\b)| / | - |: | = | that (?:is|faces) | "
+    its = rf"'s |[,:]? (?=(?:{side})(?:ern)? {PART}\b)| / | - |: | = | that (?:is|faces) | "
     its += rf'|, (?=(?:{side})(?:ern)?(?:[.,;]|$))'
     its += rf'|,? (?:on|to) (?:(?:its|{ARTICLES}) )?'
-    not_the_next = rf'(?!-| (?:{part} )?(?:of|from)\b)(?! (?:away|by the|next to)\b)(?![ -](?:east|west|left|right)\b)'
     return re.compile(
         '|'.join(
             [
@@ -119,10 +200,11 @@ def mention_pattern(colour, side, tile):
                 rf'\b(?:separates|separating) {thing} from {thing}',
                 rf'\bgap {THINGS}/{THINGS}|{THINGS} <> {THINGS}',
                 rf'{THINGS}(?:/|-| and | & | x ){THINGS} (?:gap|middle|midpoint|centre|center)\b',
-                rf'\b(?P<side>{side})(?:ern)?(?: {part})? (?:of|from) {thing}',
-                rf'{THINGS} [([](?P<side_in>{side})(?:ern)?(?: {part})?[])]',
-                rf'{THINGS}(?:{its})(?P<side_behind>{side})(?:ern)?(?: {part})?\b{not_the_next}',
+                rf'\b(?P<side>{side})(?:ern)?(?: {PART})? (?:of|from) {thing}',
+                rf'{THINGS} [([](?P<side_in>{side})(?:ern)?(?: {PART})?[])]',
+                rf'{THINGS}(?:{its})(?P<side_behind>{side})(?:ern)?(?: {PART})?\b{NOT_THE_NEXT}',
                 rf'\b(?P<colour>{colour})(?:[- ]colou?red)? {floor}\b',
+                rf'\b(?:{tile}) (?P<colour_longer>{behind})(?!\w)',
                 rf'\b(?:{tile})(?: that is|:| whose colou?r is)? (?P<colour_behind>{colour})\b(?! (?:{floor})\b)',
                 rf'\b(?P<colour_alone>{colour})\b(?! {THINGS})',
                 THINGS,

@@ -10,8 +10,14 @@ from functools import lru_cache
 from data.toy_nav.phrases import read, third_person
 from data.toy_nav.reading import ARTICLES, FORBIDDEN, MARKS, forbidden, place_words, plain
 
-ORDERS = ('one people', 'whole people', 'both people', 'tile both people')
-SIGNS = {'clause': '. ', 'part': ' '}  # of prohibitions
+ORDERS = ('one', 'whole', 'both', 'tile both', 'both two', 'both three', 'instead')
+SIGNS = {'clause': '. ', 'part': ' ', 'forbids': '. '}  # of prohibitions
+TO_AVOID = 'xyz'  # slots
+WORDS_OF_LIST = (
+    3  # an order that names just the places to go to, in their order, is recognised by so many words or more
+)
+WORDS_OF_PART = 4  # .. one that is a part of a text
+NEGATED = re.compile(r'\b(?:not|never)\b[^.;,:!?]*$')  # what stands before words that are no order
 SLOT = re.compile(r'{at(?::(\w))?}')
 PLACE = '\0'  # in a phrase: any place
 TOKEN = re.compile(rf"{PLACE}|\w+(?:['-]\w+)*|[^\w\s,;.!?:()\"'*-]")  # words, signs and marks: no punctuation
@@ -19,19 +25,37 @@ TOKEN = re.compile(rf"{PLACE}|\w+(?:['-]\w+)*|[^\w\s,;.!?:()\"'*-]")  # words, s
 
 class Phrase:
     """
-    A phrase that can be searched for. slots: for each place that it names, '1' for the first to go to, 'x' for one to
-    avoid, '' for that of a prohibition; sign: what stands around a forbidden place in a text.
+    A phrase that can be searched for. slots: for each place that it names, '1' for the first to go to, 'x', 'y', 'z'
+    for those to avoid, '' for that of a prohibition; sign: what stands around forbidden places in a text; rejects: its
+    'x' is not to be gone to, and need not be avoided.
     """
 
-    def __init__(self, text, sign=''):
+    def __init__(self, text, sign='', rejects=False):
+        self.rejects = rejects
         self.tokens = TOKEN.findall(plain(SLOT.sub(PLACE, text)))
         self.words = [token for token in self.tokens if token[0].isalnum()]
         self.slots = SLOT.findall(text)
         self.sign = sign
 
-    def shortened(self, mark):
+    def is_list(self):
+        """does it name just the places to go to, in their order?"""
+        return self.slots == sorted(self.slots) and not set(TO_AVOID).intersection(self.slots)
+
+    def is_order(self):
+        """.. is it told from others by its words?"""
+        return bool(self.slots) and (len(self.words) >= WORDS_OF_LIST or not self.is_list())
+
+    def shortened(self, marks):
         behind = '' if self.tokens[-1] == PLACE else self.sign
-        return self.sign + forbidden(mark) + behind
+        return self.sign + ' and '.join(map(forbidden, marks)) + behind
+
+    def order_of(self, marks):
+        """the marks of its slots -> those to go to, in their order, and those to avoid"""
+        named = dict(zip(self.slots, marks))
+        avoid = [named.pop(slot) for slot in TO_AVOID if slot in named]
+        if self.rejects:  # "the bed instead of the fan" does not say to keep away from the fan
+            avoid = []
+        return [named[slot] for slot in sorted(named)], avoid
 
 
 class Sentence:
@@ -81,7 +105,8 @@ class Sentence:
 
 @lru_cache(maxsize=1)
 def orders():
-    return by_word([Phrase(text) for name in ORDERS for text in read('people')[name]])
+    found = [Phrase(text, rejects=name == 'instead') for name in ORDERS for text in read('people')[f'{name} people']]
+    return by_word(filter(Phrase.is_order, found))
 
 
 @lru_cache(maxsize=1)
@@ -103,14 +128,14 @@ def by_word(phrases):
 
 
 def found_in(text, phrases):
-    """-> (phrase, its marks) of those that a text has, those with most words first"""
+    """-> (phrase, where its first match begins, where it ends, its marks) of those in a text, most words first"""
     sentence = Sentence(text)
     words = dict.fromkeys(['', *sentence.tokens])  # in the order of the text: which phrase is found is no chance
     candidates = [phrase for word in words for phrase in phrases.get(word, []) if words.keys() >= {*phrase.words}]
     for phrase in sorted(candidates, key=lambda phrase: -len(phrase.words)):
         first = next(sentence.matches(phrase), None)
         if first:
-            yield phrase, first[-1]
+            yield phrase, *first
 
 
 def recognised(text):
@@ -121,17 +146,23 @@ def recognised(text):
     already = re.findall(FORBIDDEN, text)
     text = re.sub(FORBIDDEN, '', text)
     n = len(re.findall(MARKS, text))
-    for phrase, marks in found_in(text, orders()):
-        if len(phrase.slots) == n:
-            named = dict(zip(phrase.slots, marks))
-            avoided = [named.pop('x')] if 'x' in named else []
-            return [named[slot] for slot in sorted(named)], avoided + already, False
+    for phrase, start, _, marks in found_in(text, orders()):
+        if len(phrase.slots) == n and not NEGATED.search(text[:start]):
+            order, avoid = phrase.order_of(marks)
+            return order, avoid + already, False
     return None
+
+
+def some_recognised(text):
+    """yields the marks that an order, a part of a text, goes to and avoids, and the text around it"""
+    for phrase, start, end, marks in found_in(text, orders()):
+        if len(phrase.words) >= WORDS_OF_PART and not NEGATED.search(text[:start]):
+            yield *phrase.order_of(marks), f'{text[:start]}. {text[end:]}'
 
 
 def with_prohibitions(text):
     """-> a text in which a forbidden mark and a sign stand in the place of each phrase that forbids a place"""
-    for phrase, _ in found_in(text, prohibitions()):
+    for phrase, *_ in found_in(text, prohibitions()):
         text = shortened(text, phrase)
     return text
 
@@ -140,7 +171,7 @@ def shortened(text, phrase):
     """a forbidden mark in the place of a phrase, where the text still has it: another may have been a part of it"""
     parts = []
     behind = 0
-    for start, end, (mark, *_) in Sentence(text).matches(phrase):
-        parts += [text[behind:start], phrase.shortened(mark)]
+    for start, end, marks in Sentence(text).matches(phrase):
+        parts += [text[behind:start], phrase.shortened(marks)]
         behind = end
     return ''.join([*parts, text[behind:]])

@@ -21,6 +21,11 @@ BD_NAMES = ['x', 'y']
 COMPASS = ['north', 'north-east', 'east', 'south-east', 'south', 'south-west', 'west', 'north-west']
 
 
+def opposite(side):
+    """'north' -> 'south'"""
+    return COMPASS[(COMPASS.index(side) + len(COMPASS) // 2) % len(COMPASS)]
+
+
 class World:
     """The room of a scene file. A pose is (x, y, cos, sin); n robots are an array (n, 4), float64."""
 
