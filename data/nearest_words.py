@@ -111,7 +111,6 @@ class PromptReader:
         """tokenizer: of text.py or encoders.py; after: `neighbours` of the training texts, None: any words may be"""
         self.tokenizer = tokenizer
         self.after = after and {word: in_list(others) for word, others in after.items()}
-        self.known = sorted(tokenizer.words - GRAMMAR)
         self.by_meaning = not tokenizer.text_width  # a frozen BERT knows more words than its training texts have
 
     def read(self, text):
@@ -138,13 +137,19 @@ class PromptReader:
 
     def nearest(self, word, before, after):
         """-> the known word for an unknown one between two words ('': none, None: unknown), or None"""
-        if word in GRAMMAR or not word.isalpha() or not self.known or not tables():
+        if word in GRAMMAR or not word.isalpha() or not tables() or not self.known:
             return None
         cosines = np.mean([known @ table[word] for known, table in zip(self.vectors, tables())], 0)
         best = int(cosines.argmax())
         if cosines[best] < LEAST or not self.fits(self.known[best], before, after):
             return None
         return self.known[best]
+
+    @cached_property
+    def known(self):
+        """the words that others are read as: of those that are put together of pieces the tables have no meaning"""
+        words = sorted(self.tokenizer.words - GRAMMAR)
+        return [word for word in words if len(word) > 1 and any(word in table for table in tables())]
 
     @cached_property
     def vectors(self):
