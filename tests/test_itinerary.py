@@ -614,6 +614,7 @@ def test_words_that_mean_nothing_to_it_are_named(itineraries, places):
         ('the bed, avoid the stove on the pink tile', ['the stove on the pink tile']),
         ('avoid the stove and go to the bed', ['the stove']),
         ('go to the bed, avoid the fan, then the sofa', ['the fan']),
+        ('avoid both the fan and the sofa, end at the bed', ['the fan', 'the sofa']),
         ('go to the fan and stop on the blue tile', []),
     ],
 )
