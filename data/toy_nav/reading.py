@@ -95,6 +95,7 @@ class Reader:
         self.phrases = list(self.longer_phrases(known))
 
     def longer_phrases(self, known):
+        """yields a PlacePhrase for each of whereabouts.json"""
         slots = dict.fromkeys(('thing', 'a', 'b'), THINGS) | {
             'side': f'(?P<side>{either(self.sides)})(?:ern)?',
             'colour': f'(?P<colour>{either(self.colours)})',
@@ -136,6 +137,7 @@ class Reader:
         return kept
 
     def place_of(self, phrase, mention):
+        """the place that a match of a PlacePhrase names"""
         names = self.things_in(mention[0])
         if phrase.kind == 'tile':
             return Place('tile', self.colours[mention['colour']])
@@ -147,6 +149,7 @@ class Reader:
         return Place('side', names[0], opposite(side) if phrase.seen else side)
 
     def place(self, mention):
+        """the place that a match of `mention_pattern` names"""
         colour = part_of(mention, 'colour')
         if colour:
             return Place('tile', self.colours.get(colour) or self.colours_behind[without_articles(colour)])

@@ -13,10 +13,8 @@ from data.toy_nav.reading import ARTICLES, FORBIDDEN, MARKS, forbidden, place_wo
 ORDERS = ('one', 'whole', 'both', 'tile both', 'both two', 'both three', 'instead')
 SIGNS = {'clause': '. ', 'part': ' ', 'forbids': '. '}  # of prohibitions
 TO_AVOID = 'xyz'  # slots
-WORDS_OF_LIST = (
-    3  # an order that names just the places to go to, in their order, is recognised by so many words or more
-)
-WORDS_OF_PART = 4  # .. one that is a part of a text
+# words by which an order is recognised, at least: where it only names places to go to, in their order; within a text
+WORDS_OF_LIST, WORDS_OF_PART = 3, 4
 NEGATED = re.compile(r'\b(?:not|never)\b[^.;,:!?]*$')  # what stands before words that are no order
 SLOT = re.compile(r'{at(?::(\w))?}')
 PLACE = '\0'  # in a phrase: any place
