@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -67,10 +68,11 @@ def alone(command):
     return words + ['--workers=1'] * (scored and not any(word.startswith('--workers') for word in words))
 
 
-def run(*command, cwd, env=None):
+def run(*command, cwd, env=None, ranks=1):
     """
     a script of the project, or a module as 'bench.speed', as a user runs it -> CompletedProcess with text; env: further
-    variables of the environment. With them, or with '-c', Python itself begins anew
+    variables of the environment. With them, or with '-c', Python itself begins anew. ranks: so many processes, as of
+    torchrun but without its agent, which write to one stdout
     """
     command = alone(command)
     command = [str(ROOT / c) if c.endswith('.py') and (ROOT / c).exists() else str(c) for c in command]
@@ -78,7 +80,7 @@ def run(*command, cwd, env=None):
         command = ['-m', *command]
     variables = {**os.environ, 'PYTHONPATH': str(ROOT), **(env or {})}
     if env is None and command[0] != '-c':
-        return python(command, cwd, variables)
+        return python(command, cwd, variables, ranks)
     return subprocess.run(
         [sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=300, env=variables
     )
@@ -92,13 +94,23 @@ def warm_python():
     )
 
 
-def python(args, cwd, env):
-    """`python *args` in another process that has loaded torch and the like already -> CompletedProcess with text"""
+def as_ranks(n):
+    """the variables by which torchrun tells n processes of each other, a dict for each"""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    same = {'WORLD_SIZE': str(n), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+    return [{**same, 'RANK': str(rank), 'LOCAL_RANK': str(rank)} for rank in range(n)]
+
+
+def python(args, cwd, env, ranks=1):
+    """`python *args` in other processes that have loaded torch and the like already -> CompletedProcess with text"""
     with tempfile.TemporaryDirectory() as folder:
         files = {name: os.path.join(folder, name) for name in ('stdout', 'stderr')}
         for file in files.values():
             Path(file).touch()
         job = {'args': list(map(str, args)), 'cwd': str(cwd), 'env': env, 'seconds': 300, **files}
+        job['ranks'] = as_ranks(ranks) if ranks > 1 else [{}]
         print(json.dumps(job), file=warm_python().stdin, flush=True)
         status = int(warm_python().stdout.readline())
         said = {name: Path(file).read_text() for name, file in files.items()}

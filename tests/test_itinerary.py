@@ -61,12 +61,12 @@ def test_nearly_every_sentence_reads_back(itineraries, places, held_out):
     """the parser and the grammar are two programs: what one says the other reads, but for one in 500"""
     draw = Random(1).random
     misread = []
-    for asked in itineraries * 5:
+    for asked in itineraries * 2:
         for style in STYLES:
             said = phrases.sentence(asked, style, draw, held_out)
             if parse(said, places) != asked:
                 misread.append(said)
-    assert len(misread) <= 0.002 * 5 * len(STYLES) * len(itineraries), misread
+    assert len(misread) <= 0.002 * 2 * len(STYLES) * len(itineraries), misread
 
 
 def people_said(entry, what, places, rng):
@@ -316,7 +316,7 @@ def test_sentences_are_hardly_ever_alike(itineraries):
 def test_words_held_out_are_in_no_description(itineraries, places):
     rng = np.random.default_rng(7)
     said = set()
-    for asked in itineraries * 5:
+    for asked in itineraries * 2:
         said |= words(' '.join(descriptions(asked, rng, 8, loose=1)))
     others = [other for kind in unseen_words().values() for names in kind.values() for other in names]
     assert len(others) > 60 and all(words(other) - said for other in others)
@@ -649,10 +649,10 @@ def test_free_sentences_ask_for_what_can_be_done(places):
     """free_sentences.jsonl: for choosing, for scoring, and those written last; what is meant stands beside each"""
     lines = (ROOT / 'data/toy_nav/free_sentences.jsonl').read_text().splitlines()
     sentences = [json.loads(line) for line in lines]
-    assert len({s['text'].lower() for s in sentences}) == len(sentences) == 1775
+    assert len({s['text'].lower() for s in sentences}) == len(sentences) == 2084
     for kind in {s['kind'] for s in sentences}:
         of_kind = Counter(s['split'] for s in sentences if s['kind'] == kind)
-        assert of_kind['dev'] in (59, 60) and 194 <= of_kind['test'] <= 207 and of_kind['last'] in (33, 34)
+        assert of_kind['dev'] in (59, 60) and 228 <= of_kind['test'] <= 241 and 49 <= of_kind['last'] <= 52
     for sentence in sentences:
         asked = Itinerary.from_json(json.dumps(sentence['asked']))
         assert 1 <= len(asked.places) <= 4

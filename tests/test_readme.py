@@ -12,7 +12,7 @@ from conftest import ROOT, python
 from conftest import SMALL as SMALL_MODEL
 
 SMALL = {  # what makes a command of each script take seconds
-    'prepare.py': ['--size=0.004', '--val_share=0.1', '--test_share=0.1'],
+    'prepare.py': ['--size=0.002', '--val_share=0.1', '--test_share=0.1'],
     'train.py': [*SMALL_MODEL, '--max_iters=2', '--rollouts=2', '--device=cpu', '--init_from=scratch'],
     'sample_policy.py': ['--eval_episodes=4', '--workers=1'],
     'bench.speed': ['--only=environment', '--pairs=1', '--force'],

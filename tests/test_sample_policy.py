@@ -322,7 +322,7 @@ def few_sentences(tmp_path, monkeypatch):
 
 
 def test_eval_scores_every_way_of_asking(out, prepared, script, refuses, few_sentences, capsys):
-    command = ['sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=12']
+    command = ['sample_policy.py', '--out_dir=out', '--eval=test', f'--data_dir={prepared}', '--eval_episodes=6']
     script(*command)
     said = capsys.readouterr()
     done = json.loads((out / 'eval_test.json').read_text())
@@ -337,7 +337,7 @@ def test_eval_scores_every_way_of_asking(out, prepared, script, refuses, few_sen
     assert ceiling['success']['mean'] == ceiling['landmark_f1']['mean'] == ceiling['within_5']['mean'] == 1
     assert ceiling['bd_error']['mean'] == 0
     prompted = rows['demonstrations: prompt']
-    assert prompted['success']['n'] == 12
+    assert prompted['success']['n'] == 6
     assert prompted['bd_error'] != rows['demonstrations: random starts']['bd_error']
     check_free_sentences([rows[name] for name in FREE[:7]], said.out, 'test')
     check_free_sentences([rows[name] for name in FREE[7:]], said.out, 'last')
@@ -345,7 +345,7 @@ def test_eval_scores_every_way_of_asking(out, prepared, script, refuses, few_sen
     assert 'WARNING: the policy may be ignoring the prompt' in said.out
     assert 'warning: ' not in said.err
     kinds = done['kinds']['demonstrations']
-    assert sum(kinds.values()) == 12 and kinds.get('carried out', 0) == round(12 * prompted['success']['mean'])
+    assert sum(kinds.values()) == 6 and kinds.get('carried out', 0) == round(6 * prompted['success']['mean'])
     for name in 'eval_test.png', 'eval_test_failures.png':
         assert min(Image.open(out / name).size) > 400 and f'picture: {out.name}/{name}' in said.out
     script(*command, '--rows=typing mistakes, bd')

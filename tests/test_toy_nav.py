@@ -532,7 +532,7 @@ def test_a_place_that_is_not_meant_is_named_and_not_asked_for(kwargs, monkeypatc
 def test_a_free_sentence_is_in_one_half_and_is_scored_without_an_episode(kwargs):
     halves = {split: toy_nav.free_sentences(split, kwargs) for split in ('val', 'test', 'last')}
     texts = {split: {s['text'] for s in half} for split, half in halves.items()}
-    assert [len(t) for t in texts.values()] == [359, 1213, 203] and len(set.union(*texts.values())) == 1775
+    assert [len(t) for t in texts.values()] == [359, 1416, 309] and len(set.union(*texts.values())) == 2084
     path = np.full((400, 2), 50.0)
     for sentence in halves['val']:
         alone = toy_nav.score(sentence['request'], path, None, kwargs)

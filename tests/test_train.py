@@ -224,10 +224,9 @@ def gradients(folder):
 
 
 def train_two_ranks(prepared, cwd, *args):
-    """train.py under torchrun, into the folder two -> its process"""
-    ranks = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    """train.py in two processes, into the folder two -> what came of them"""
     settings = [str(ROOT / TINY[0]), *TINY[1:], f'--data_dir={prepared}', '--out_dir=two', *args]
-    return run(*ranks, 'train.py', *settings, cwd=cwd)
+    return run('train.py', *settings, cwd=cwd, ranks=2)
 
 
 def test_two_ranks_compute_the_gradient_of_one(train, prepared, tmp_path):

@@ -16,7 +16,7 @@ from data.toy_nav.itinerary import Itinerary
 from data.toy_nav.planner import SAME, Driven
 from data.workers import AHEAD, in_order, use
 
-SMALL = ['--size=0.02', '--out_dir=p', '--archive_dir=a', *PREPARE]  # two blocks of demonstrations, more of elites
+SMALL = ['--size=0.017', '--out_dir=p', '--archive_dir=a', *PREPARE]  # two blocks of demonstrations, more of elites
 
 
 @pytest.fixture(scope='module')

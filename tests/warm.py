@@ -2,7 +2,8 @@
 A Python that has loaded the packages, and forks for each script that it is asked to run: most of what a small run takes
 is their import. The project's own modules are loaded anew by each script, as are its settings.
 
-It reads lines of JSON: {args, cwd, env, stdout, stderr, seconds}, and answers each with an exit status.
+It reads lines of JSON: {args, cwd, env, stdout, stderr, seconds, ranks}, and answers each with an exit status. ranks:
+for each process further variables of its environment; of several the worst status is the answer.
 """
 
 import importlib
@@ -34,7 +35,7 @@ PACKAGES = [
 def become(args, cwd, env, stdout, stderr, seconds):
     """this process is now a new one of `python *args`, as far as a script can tell; it ends after so many seconds"""
     for number, file, mode in (0, os.devnull, os.O_RDONLY), (1, stdout, os.O_WRONLY), (2, stderr, os.O_WRONLY):
-        os.dup2(os.open(file, mode), number)
+        os.dup2(os.open(file, mode | os.O_APPEND), number)  # ranks write to one
     signal.alarm(seconds)
     os.chdir(cwd)
     os.environ.clear()
@@ -64,11 +65,15 @@ def execute(args):
 def next_job():
     """-> what to become, in a process of its own; None at the end, in the one that was asked"""
     for line in sys.stdin:
-        pid = os.fork()
-        if not pid:
-            return json.loads(line)
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        job = json.loads(line)
+        started = []
+        for variables in job.pop('ranks'):
+            pid = os.fork()
+            if not pid:
+                return {**job, 'env': {**job['env'], **variables}}
+            started.append(pid)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started]
+        print(max(codes, key=abs), flush=True)
     return None
 
 

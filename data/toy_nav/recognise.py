@@ -32,6 +32,7 @@ class Phrase:
         self.rejects = rejects
         self.tokens = TOKEN.findall(plain(SLOT.sub(PLACE, text)))
         self.words = [token for token in self.tokens if token[0].isalnum()]
+        self.distinct = frozenset(self.words)
         self.slots = SLOT.findall(text)
         self.sign = sign
 
@@ -76,12 +77,15 @@ class Sentence:
 
     def matches(self, phrase):
         """where it has a phrase, punctuation aside -> yields (start, end, the marks of the phrase's slots)"""
-        i = 0
-        while i < len(self.tokens):
+        first = phrase.tokens[0]
+        behind = 0  # the last match
+        for i, token in enumerate(self.tokens):
+            if i < behind or first not in (token, PLACE):
+                continue
             end, marks = self.match(phrase, i)
             if end:
                 yield self.found[i].start(), self.found[end - 1].end(), marks
-            i = max(end, i + 1)
+                behind = end
 
     def match(self, phrase, i):
         """-> (the token behind a phrase that begins at token i, its marks); (0, []) where it does not"""
@@ -128,8 +132,9 @@ def by_word(phrases):
 def found_in(text, phrases):
     """-> (phrase, where its first match begins, where it ends, its marks) of those in a text, most words first"""
     sentence = Sentence(text)
-    words = dict.fromkeys(['', *sentence.tokens])  # in the order of the text: which phrase is found is no chance
-    candidates = [phrase for word in words for phrase in phrases.get(word, []) if words.keys() >= {*phrase.words}]
+    words = {*sentence.tokens}
+    in_order = dict.fromkeys(['', *sentence.tokens])  # which phrase is found is no chance
+    candidates = [phrase for word in in_order for phrase in phrases.get(word, []) if phrase.distinct <= words]
     for phrase in sorted(candidates, key=lambda phrase: -len(phrase.words)):
         first = next(sentence.matches(phrase), None)
         if first:
