@@ -1,5 +1,6 @@
 """The policy that comes with nanoPilot, data/toy_nav/policy: it is there, small, and does what it is told."""
 
+import json
 from dataclasses import asdict
 
 import numpy as np
@@ -10,7 +11,7 @@ from conftest import ROOT, TINY, run
 from data import toy_nav
 from data.text import END
 from data.toy_nav import phrases
-from data.toy_nav.itinerary import parse
+from data.toy_nav.itinerary import Itinerary, parse
 from model import GPTConfig
 from nanopilot import Policy
 from nanopilot.checkpoint import check_model, find_checkpoint, read_checkpoint, steps_of
@@ -101,15 +102,31 @@ def test_it_does_not_go_to_what_a_list_forbids(policy):
     assert said == 'go to the fridge but avoid the bed'  # and not the stove: of that it says nothing
 
 
-def test_some_of_what_only_forbids_is_refused(policy):
-    """of 42 sentences that it was not trained on 12 are"""
+def not_meant(kind):
+    """sentences that people typed, which no training showed, and what they ask for: of a kind, of nothing or no more"""
+    lines = (ROOT / 'data/toy_nav/not_meant.jsonl').read_text().splitlines()
+    return [sentence for sentence in map(json.loads, lines) if sentence['kind'] == kind]
+
+
+def test_most_of_what_only_forbids_is_refused(policy):
+    sentences = not_meant('forbids')
     refused = 0
-    for text in phrases.read('nothing')['test forbids']:
+    for sentence in sentences:
         try:
-            check_request(policy, text.replace('{at:x}', 'the bed').replace('{at:y}', 'the red tile'), None)
+            check_request(policy, sentence['text'], None)
         except ValueError:
             refused += 1
-    assert refused >= 10
+    assert len(sentences) == 102 and refused >= 60
+
+
+def test_some_places_that_are_not_meant_are_left_out(policy, places):
+    """not the fan, the bathtub"""
+    sentences = not_meant('instead')
+    right = 0
+    for sentence in sentences:
+        meant = Itinerary.from_json(json.dumps(sentence['asked']))
+        right += parse(policy.understood(sentence['text']), places) == meant
+    assert len(sentences) == 60 and right >= 20
 
 
 def test_what_it_cannot_follow_is_warned_of(policy, capsys):
