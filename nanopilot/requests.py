@@ -11,7 +11,7 @@ from data.contract import load
 from data.nearest_words import INSTALL
 
 WRITTEN = 'understood', 'sure', 'path', 'actions', 'visits', 'verdict'  # what --json adds to a request
-UNSURE = 0.5  # a probability: of people's sentences that are less sure 3 of 48 are understood, of others 8 of 10
+UNSURE = 0.5  # a probability: of people's sentences that are less sure one in five is understood, of others 87%
 
 
 class NotUnderstood(ValueError):
