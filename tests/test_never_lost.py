@@ -382,8 +382,8 @@ def test_a_nan_on_one_of_two_ranks_ends_both(prepared, tmp_path):
     obs = np.load(tmp_path / 'p' / 'train' / 'obs.npy', mmap_mode='r+')
     obs[len(obs) // 2 : len(obs) // 2 + 20] = np.nan
     obs.flush()
-    args = [str(ROOT / TINY[0]), *TINY[1:], f'--data_dir={tmp_path}/p', '--max_iters=1000', '--eval_interval=1']
-    process = run('train.py', *args, '--out_dir=o', cwd=tmp_path, ranks=2)
+    args = ['--data_dir=p', '--out_dir=o', '--max_iters=1000', '--eval_interval=1']
+    process = run('train.py', *TINY, *args, cwd=tmp_path, ranks=2)
     assert process.returncode and process.stderr.count('the gradient is nan at step') == 2
     where, info = newest_sound(tmp_path / 'o')
     assert f'at step {info["step"] + 1}, batches' in process.stderr

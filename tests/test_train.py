@@ -225,8 +225,7 @@ def gradients(folder):
 
 def train_two_ranks(prepared, cwd, *args):
     """train.py in two processes, into the folder two -> what came of them"""
-    settings = [str(ROOT / TINY[0]), *TINY[1:], f'--data_dir={prepared}', '--out_dir=two', *args]
-    return run('train.py', *settings, cwd=cwd, ranks=2)
+    return run('train.py', *TINY, f'--data_dir={prepared}', '--out_dir=two', *args, cwd=cwd, ranks=2)
 
 
 def test_two_ranks_compute_the_gradient_of_one(train, prepared, tmp_path):

@@ -78,7 +78,7 @@ class Sentence:
     def matches(self, phrase):
         """where it has a phrase, punctuation aside -> yields (start, end, the marks of the phrase's slots)"""
         first = phrase.tokens[0]
-        behind = 0  # the last match
+        behind = 0  # where the last match ends
         for i, token in enumerate(self.tokens):
             if i < behind or first not in (token, PLACE):
                 continue
