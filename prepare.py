@@ -5,6 +5,7 @@ $ python prepare.py                                       # toy_nav: collect, ve
 $ python prepare.py --archive=mine.parquet,more.parquet   # the same from archives you have
 $ python prepare.py --dataset=cartpole --archive=mine.pkl # .. or from pickled trajectories, without executing them
 $ python prepare.py --describe=llm --llm=gpt-4o-mini      # half of the descriptions by a language model (data/llm.py)
+$ python prepare.py --sources=demonstrations,points       # .. of the sources that are named, by default or not
 $ python prepare.py --size=0.02                           # a small one, to try things out
 $ python prepare.py --export=hub/toy_nav                  # also a folder for the Hugging Face hub (nanopilot/hub.py)
 $ python prepare.py --archive=hub/toy_nav                 # .. and back
@@ -51,6 +52,7 @@ archive = ''  # files, folders, patterns, separated by commas: archives, or what
 obs_keys = ''  # of a file whose observations are a dict: which of its keys, separated by commas
 rollout = ''  # of a file with solutions of pyribs: module:function that makes a trajectory of one
 clip_actions = False  # of a file: actions beyond their bounds are clipped, not left out
+sources = ''  # which of the data set's sources to collect, separated by commas; '': those that it has by default
 size = 1.0  # how much to collect, as a multiple of the data set's default
 mirror = False  # every training episode twice, once as in a mirror; of data sets that know how
 relabel = ''  # a training run: also episodes that its policy begins and the data set's driver ends (DAgger)
@@ -216,7 +218,7 @@ def collect(data, kwargs):
         options = Options(obs_keys, clip_actions, rollout)
         files = archives_of(archive, archives_folder, data, kwargs, meta, options)
     else:
-        for source in data.sources(kwargs):
+        for source in sources_to_collect(data, kwargs):
             files.append(collect_source(data, source, kwargs, meta))
     if not files:
         raise ValueError(f'{dataset} collects nothing itself. Name files: --archive=FILE')
@@ -226,6 +228,19 @@ def collect(data, kwargs):
     for a in archives:
         a.check(meta)
     return archives
+
+
+def sources_to_collect(data, kwargs):
+    """-> names, a list: the data set's own, or those of --sources; ValueError where it cannot collect one"""
+    by_default = list(data.sources(kwargs))
+    named = [name.strip() for name in sources.split(',') if name.strip()]
+    known = [*by_default, *getattr(data, 'MORE_SOURCES', ())]
+    unknown = sorted(set(named).difference(known))
+    if unknown:
+        raise ValueError(
+            f'sources={sources}: {dataset} collects no {", ".join(unknown)}. There are: {", ".join(known)}'
+        )
+    return list(dict.fromkeys(named)) or by_default
 
 
 def collect_source(data, source, kwargs, meta):

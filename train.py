@@ -46,8 +46,8 @@ privileged_obs = ''  # known in training but not when acting: the policy estimat
 batch_size = 16  # episodes a micro-batch, of all ranks together: many small steps beat few large ones
 gradient_accumulation_steps = 1  # micro-batches a step
 bucket = 8  # batches that are drawn together and sorted by length, so that little is padding; 1: no sorting
-drop_text = 0.05  # proportion of episodes trained without their prompt
-drop_bd = 'demonstrations=0.8,elites=0.3'  # .. without their behaviour descriptor, by source, or one number for all
+drop_text = '0.05'  # proportion of episodes trained without their prompt, one number for all or by source
+drop_bd = 'demonstrations=0.8,elites=0.3'  # .. without their behaviour descriptor, likewise
 segment_len = 0  # steps of an episode trained on at a time; 0: whole episodes
 curriculum = 0  # training steps over which segments grow and harder episodes come in; 0: all from the start
 segment_from = 0  # steps of the first segments, doubled until they are `segment_len`; 0: they do not grow

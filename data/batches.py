@@ -80,8 +80,8 @@ class Batches:
     curriculum: Curriculum = Curriculum()
     n_future: int = 0  # how many later bd are predicted
     columns: list | None = None  # of the observations, None: all
-    drop_text: float = 0.0  # proportion of the episodes that go without
-    drop_bd: str = '0'  # .. without their bd, one for all or by source
+    drop_text: str = '0'  # proportion of the episodes that go without, one for all or by source
+    drop_bd: str = '0'  # .. without their bd, likewise
     source_weights: str = ''  # how often each source is drawn; '': as often as it is there
     data_fraction: float = 1.0  # of the episodes, taken evenly
     fixed_text_len: int | None = None  # prompt tokens, if all batches are to have one shape
@@ -91,6 +91,7 @@ class Batches:
 
     def __post_init__(self):
         split, data_fraction = self.split, self.data_fraction
+        self.without_text = per_source(self.drop_text, split.meta['sources'], 'drop_text', 1)  # (sources,)
         self.without_bd = per_source(self.drop_bd, split.meta['sources'], 'drop_bd', 1)  # (sources,)
         self.longest = self.curriculum.longest(1.0, split.meta['longest'], self.chunk)  # environment steps
         self.text_length = np.diff(split.text_start)  # (texts,), tokens
@@ -131,8 +132,9 @@ class Batches:
         place = rng.random(n)  # of the segment, among those where it could begin
         n_texts = np.diff(split.episode_text)[episode]
         text = split.episode_text[episode] + (rng.random(n) * n_texts).astype(int)
-        text = np.where((rng.random(n) < self.drop_text) | (n_texts == 0), -1, text)
-        no_bd = rng.random(n) < self.without_bd[split.source[episode]]
+        source = split.source[episode]
+        text = np.where((rng.random(n) < self.without_text[source]) | (n_texts == 0), -1, text)
+        no_bd = rng.random(n) < self.without_bd[source]
         first, end = self.span(episode, text)
         length = np.minimum(end - first, self.longest_in(group))
         places = (end - first - length) // self.chunk + 1

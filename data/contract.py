@@ -36,6 +36,7 @@ CALLS = {
     'invalid_because': 'invalid_because(text, request, kwargs)',
     'controller': 'controller(policy, obs)',
     'relabel': 'relabel(rollouts, seed, kwargs)',
+    'possible': 'possible(begun, kwargs)',
     'mirrored': 'mirrored(episode, notes)',
     'from_trajectory': 'from_trajectory(episode, kwargs)',
     'score': 'score(request, path, reference, kwargs)',

@@ -63,7 +63,7 @@ def of_texts(meta, settings):
 def of_sources(meta, settings):
     """settings that name sources: of those that are not named, an average one"""
     changes = {}
-    for name in 'source_weights', 'drop_bd':
+    for name in 'source_weights', 'drop_text', 'drop_bd':
         setting = str(settings[name])
         if '=' not in setting:
             continue

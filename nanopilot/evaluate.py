@@ -279,6 +279,7 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at
     scored = score_conditions(policy, [condition for _, condition in asked], samples, **sampling)
     for (source, condition), (scores, verdicts, driven) in zip(asked, scored):
         rows.append({'name': f'{source}: {condition.name}', **scores})
+        rows += possible_rows(policy, rows[-1]['name'], condition, verdicts, driven)
         if condition.name == 'prompt':
             first = [
                 with_rollout(e, some[0], verdict[0]) for e, some, verdict in zip(condition.episodes, driven, verdicts)
@@ -309,6 +310,25 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at
     if drawn:
         sheets(policy, drawn, pictures)
     return {'rows': rows + measured_rows + return_rows, 'kinds': kinds, 'rollouts': drawn}
+
+
+def possible_rows(policy, name, condition, verdicts, driven):
+    """
+    Elsewhere or later than it was shown, some of what is asked cannot be done in time: a row of the rollouts in which
+    the data set's driver could have done it. Of other conditions, and where there is no driver, no row
+    """
+    dataset, env_kwargs = dataset_of(policy), condition.env_kwargs
+    shown = env_kwargs is None and not any('change' in e for e in condition.episodes)
+    if shown or not hasattr(dataset, 'possible') or not condition.episodes[0]['request']:
+        return []
+    begun = []
+    for e, some in zip(condition.episodes, driven):
+        begins = e['change'][0] if 'change' in e else 0
+        begun += [{'act': rolled['act'][:begins], 'seed': int(e['seed']), 'asked': e['request']} for rolled in some]
+    possible = dataset.possible(begun, env_kwargs or policy.data_spec['env_kwargs']).reshape(len(driven), -1)
+    kept = [[v for v, ok in zip(some, oks) if ok] for some, oks in zip(verdicts, possible)]
+    kept = [some for some in kept if some]
+    return [{'name': f'{name}, in time', **request_scores(kept)}] if kept else []
 
 
 def warn_of_unreadable(policy, source, episodes):

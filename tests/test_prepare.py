@@ -366,11 +366,19 @@ def there(prepared, tmp_path):
     return hashes(tmp_path / 'p')
 
 
+def test_the_sources_that_are_named_are_collected(script, tmp_path, capsys):
+    script('prepare.py', '--sources=points', '--size=0.003', '--archive_dir=a', '--out_dir=p', '--texts=1')
+    assert [file.name for file in (tmp_path / 'a').iterdir()] == ['points.parquet']
+    assert Prepared(tmp_path / 'p', 'train').meta['sources'] == ['points']
+    assert '--source_weights=points=' in capsys.readouterr().out  # the command to train on it says so
+
+
 MISTAKES = {
     'missing archive': (['--archive=none.parquet'], ['none.parquet', 'python prepare.py']),
     'truncated archive': (['--archive=cut.parquet'], ['cut.parquet', 'not a whole Parquet file']),
     'another kind of file': (['--archive=text.parquet'], ['text.parquet', 'csv']),
     'unknown data set': (['--dataset=mars'], ['data/mars', 'toy_nav']),
+    'unknown source': (['--sources=points,dots'], ['collects no dots', 'demonstrations, elites, points']),
     'env_kwargs no JSON': (['--env_kwargs={scene'], ['env_kwargs']),
     'env_kwargs unknown': (['--env_kwargs={"gravity": 9.8}'], ['gravity']),
     'env_kwargs a list': (['--env_kwargs=[1]'], ['env_kwargs']),

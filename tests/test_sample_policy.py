@@ -297,7 +297,9 @@ WAYS = [
     'something to avoid',
     'destination only',
     'asked something else on the way',
+    'asked something else on the way, in time',
     'random starts',
+    'random starts, in time',
     'bd',
     'prompt and bd',
 ]
@@ -330,6 +332,7 @@ def test_eval_scores_every_way_of_asking(out, prepared, script, refuses, few_sen
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
     assert list(rows) == [f'demonstrations: {way}' for way in WAYS] + FREE
     without_episode = [*FREE, 'demonstrations: asked something else on the way']
+    without_episode += [f'{row}, in time' for row in (without_episode[-1], 'demonstrations: random starts')]
     for name, row in [(name, row) for name, row in rows.items() if name not in without_episode]:
         check_row(name, row)
         assert f'| {name} | {row["bd_error"]["n"]} |' in said.out

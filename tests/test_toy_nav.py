@@ -473,6 +473,30 @@ def test_the_subgoal_is_the_next_place_of_the_itinerary(asked, ways, places):
         assert all(np.hypot(*(e['path'][t - 1] - e['subgoal'][t - 1])) < 6 for t in changes)
 
 
+def test_points_are_driven_straight_to_and_their_bd_says_where(kwargs, places):
+    episodes = list(toy_nav.collect('points', 60 / toy_nav.SOURCES['points'], 0, kwargs))
+    assert len(episodes) >= 57 and {e['source'] for e in episodes} == {'points'}
+    assert 0.3 < np.mean([e['seed'] >= ANYWHERE for e in episodes]) < 0.7
+    for e in episodes:
+        (goal,) = set(map(tuple, e['subgoal']))
+        assert np.array_equal(e['bd'], e['path'][-1]) and np.hypot(*(e['bd'] - goal)) <= 2
+        assert 'asked' not in e
+    assert len({tuple(e['bd'] // 5) for e in episodes}) > 0.9 * len(episodes)  # anywhere on the floor
+    assert verify(toy_nav, episodes, kwargs, toy_nav.spec(kwargs)) == [None] * len(episodes)
+    again = list(toy_nav.collect('points', 60 / toy_nav.SOURCES['points'], 0, kwargs))
+    assert all(np.array_equal(a['act'], b['act']) for a, b in zip(episodes, again, strict=True))
+
+
+def test_what_is_possible_is_what_the_driver_ends_in_time(demos, kwargs):
+    """with all steps of an episode nearly everything, with 20 fewer than the shortest way takes nothing"""
+    begun = [{'act': e['act'][:0], 'seed': e['seed'], 'asked': e['asked']} for e in demos[:60]]
+    assert toy_nav.possible(begun, kwargs).mean() > 0.9
+    done = [{**b, 'act': e['act']} for b, e in zip(begun, demos) if len(Itinerary.from_json(e['asked']).places) == 1]
+    assert toy_nav.possible(done, kwargs).all()  # it stands where it should be
+    late = [{**b, 'act': np.zeros((390, 2), np.float32)} for b in begun]
+    assert not toy_nav.possible(late, kwargs).any()
+
+
 # ------------------------------------------------------------------------------
 # the driver takes over from a policy
 

@@ -368,7 +368,7 @@ def test_ranks_share_a_batch_out(train, prepared):
 
 
 def test_conditions_are_dropped_as_often_as_said(train, prepared):
-    g = train('o', '--max_iters=1', '--drop_text=0.3', '--drop_bd=0.6', '--batch_size=64')
+    g = train('o', '--max_iters=1', '--drop_text=demonstrations=0.3', '--drop_bd=0.6', '--batch_size=64')
     no_text, no_bd = [], []
     for step in range(16):
         batch, _ = batch_of(g, step)
@@ -555,6 +555,7 @@ def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to
         (['--source_weights=demonstrations'], ['source_weights']),
         (['--drop_bd=elites=0.5'], ['drop_bd names', 'demonstrations']),
         (['--drop_bd=1.5'], ['drop_bd', '0 to 1']),
+        (['--drop_text=-0.1'], ['drop_text', '0 to 1']),
         (['--source_weights=elites=1'], ['elites', 'demonstrations']),
         (['--source_weights=demonstrations=0'], ['source_weights']),
         (['--data_fraction=2'], ['data_fraction']),

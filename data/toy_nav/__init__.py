@@ -30,7 +30,7 @@ from data.toy_nav.llm import LLM_STYLES  # noqa: F401, of the contract
 from data.toy_nav.noise import roughen  # noqa: F401, of the contract
 from data.toy_nav.places import Places
 from data.toy_nav.rewording import REWORDED, reword  # noqa: F401, of the contract
-from data.toy_nav.sources import COLLECTORS, SOURCES, relabel  # noqa: F401, of the contract
+from data.toy_nav.sources import COLLECTORS, SOURCES, possible, relabel  # noqa: F401, of the contract
 from data.toy_nav.world import ACT_NAMES, BD_NAMES, OBS_NAMES, World
 
 if 'nanopilot/ToyNav-v0' not in gym.registry:
@@ -46,6 +46,7 @@ NOTHING = 0.02  # share of requests in words alone that name no place
 FORBIDS = 0.05  # .. that only forbid
 INSTEAD = 0.05  # .. that name a place that is not meant, where there are two or more
 CHANGED_AT = (50, 100)  # steps between which a row of --eval asks for something else: there are 300 left to do it
+MORE_SOURCES = ('points',)  # what collect() also makes, where --sources names it
 QD_SOURCE = 'elites'  # which of the sources is a quality-diversity archive
 SCORES = {  # of score(): column heads
     'success': 'carried out',
@@ -103,8 +104,10 @@ def spec(kwargs):
 
 
 def sources(kwargs):
-    """what collect() makes for an environment: elites are reactive policies of the fixed start"""
-    return [name for name in SOURCES if name != 'elites' or not kwargs['start_anywhere']]
+    """what collect() makes for an environment by default: elites are reactive policies of the fixed start"""
+    if kwargs['start_anywhere']:
+        return ['demonstrations']
+    return ['demonstrations', 'elites']
 
 
 def collect(source, size, seed, kwargs):

@@ -36,7 +36,7 @@ WHOLE = {'request': 0.35, 'instruction': 0.35, 'narrative': 0.35, 'short': 0.35,
 BOTH = 0.4  # share of orders with a prohibition that one phrase says together, where there are any
 # share of orders of three and more places that are said in two sentences
 TWO_SENTENCES = {'request': 0.15, 'instruction': 0.15, 'narrative': 0.15, 'short': 0.15, 'people': 0}
-AHEAD, AMID = 0.2, 0.15  # share of prohibitions before the order, and within it
+AHEAD, AMID = 0.3, 0.15  # share of prohibitions before the order, and within it
 LISTED = 0.5  # share of two and three places to avoid that one phrase forbids together, where there are any
 CALL, CLOSE = 0.15, 0.15  # share of sentences that begin with a call, and that end in a closing word
 OTHER = 0.45  # share of names that are said in another word

@@ -12,6 +12,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from data.toy_nav.itinerary import AVOIDABLE, Itinerary
+from data.toy_nav.places import Point
 
 COMFORT = 5.0  # units from a wall below which a path gets dearer
 BERTH = 7.0  # units that a path keeps from what is to be avoided; up to twice as many where there is room
@@ -110,14 +111,19 @@ class PathPlanner:
 
     def end(self, place):
         """-> the point (2,) to drive to, and how deep inside the place it is; computed once"""
+        if isinstance(place, Point):
+            return np.array([place.x, place.y]), 0.0
         if place not in self.ends:
             xy = self.places.anchor(place)
             self.ends[place] = xy, distance_transform_edt(self.places.mask(place))[self.places.cell(xy)]
         return self.ends[place]
 
     def forget(self):
-        """drops the paths around something, of which there are too many to keep"""
-        kept = {key: k for key, k in self.numbers.items() if not key[1]}
+        """drops the paths around something and those to points, of which there are too many to keep"""
+        kept = {}
+        for (place, avoid), k in self.numbers.items():
+            if not avoid and not isinstance(place, Point):
+                kept[place, avoid] = k
         old = list(kept.values())
         self.numbers = {key: k for k, key in enumerate(kept)}
         self.targets = [self.targets[k] for k in old]
@@ -227,6 +233,16 @@ def sample_places(rng, planner, xy, n):
         length += leg
         xy = planner.targets[planner.number(place)]
     return places, length
+
+
+def sample_point(rng, planner, start):
+    """a Point anywhere on the floor that can be driven to from start (2,) within an episode"""
+    cells = np.unique(planner.onto_floor)
+    while True:
+        y, x = divmod(int(rng.choice(cells)), planner.size)
+        point = Point(x + 0.5, y + 0.5)
+        if in_time(planner.length(start, point), planner.places.world):
+            return point
 
 
 def in_time(length, world):

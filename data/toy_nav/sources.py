@@ -1,6 +1,6 @@
 """
-What toy_nav collects: demonstrations of itineraries, driven by a planner, and the elites of a quality-diversity
-archive.
+What toy_nav collects: demonstrations of itineraries, driven by a planner, the elites of a quality-diversity archive
+and, where --sources names them, episodes that are driven straight to some point.
 """
 
 import json
@@ -11,44 +11,84 @@ import numpy as np
 
 from data.archive import batched
 from data.toy_nav.env import ANYWHERE, ToyNavVec
+from data.toy_nav.itinerary import Itinerary, stopped
 from data.toy_nav.places import Places
 from data.toy_nav.world import World
 from data.workers import in_order, ranges_in_order
 
-SOURCES = {'demonstrations': 30000, 'elites': 1}  # how much of each by default: episodes, archives
-BLOCK = 500  # demonstrations side by side, and on one process
-FROM_ANYWHERE = 0.5  # share of demonstrations that begin anywhere; the others where the room's scene says
+SOURCES = {'demonstrations': 30000, 'elites': 1, 'points': 8000}  # how much of each at size 1: episodes, archives
+BLOCK = 500  # episodes side by side, and on one process
+FROM_ANYWHERE = 0.5  # share of those driven that begin anywhere; the others where the room's scene says
+AT_POINT = 2.0  # units from its point within which an episode that is driven to it has to stop
 
 
 def demonstrations(size, seed, kwargs, places):
     """episodes that do what an itinerary asks; those that miss it are dropped, counted"""
-    total = max(1, round(SOURCES['demonstrations'] * size))
+    return driven('demonstrations', demonstrate_block, size, seed, kwargs)
+
+
+def points(size, seed, kwargs, places):
+    """
+    Episodes that are driven straight to a point anywhere on the floor, which their bd is; no request is kept: words
+    say what they pass. Those that do not stop there are dropped, counted
+    """
+    return driven('points', points_block, size, seed, kwargs)
+
+
+def driven(source, drive_block, size, seed, kwargs):
+    """the episodes of a source that are driven as meant, in blocks; prints how many are not"""
+    total = max(1, round(SOURCES[source] * size))
     drive = partial(drive_block, total=total, seed=seed, kwargs=kwargs)
     dropped = 0
-    for numbers, episodes in ranges_in_order(drive, total, BLOCK, 'demonstrations'):
+    for numbers, episodes in ranges_in_order(drive, total, BLOCK, source):
         dropped += len(numbers) - len(episodes)
-        yield from episodes
+        yield from ({**episode, 'source': source} for episode in episodes)
     kept = total - dropped
-    print(f'demonstrations: {kept} of {total} carried out their itinerary ({kept / total:.2%}), {dropped} dropped')
+    print(f'{source}: {kept} of {total} carried out what was asked ({kept / total:.2%}), {dropped} dropped')
 
 
-def drive_block(numbers, total, seed, kwargs):
+def demonstrate_block(numbers, total, seed, kwargs):
     """-> those of the demonstrations of these numbers that carry out their itinerary, a list"""
     from data.toy_nav.driver import demonstrate
     from data.toy_nav.planner import Driven, sample_itinerary
 
     planner = planner_of(json.dumps(kwargs['scene']))
-    block, n = numbers[0] // BLOCK, len(numbers)
+    block = numbers[0] // BLOCK
     rng = np.random.default_rng([seed, block])
+    seeds, pose = starts(rng, len(numbers), kwargs)
+    so_far = Driven(block, math.ceil(total / BLOCK))
+    itineraries = [sample_itinerary(rng, planner, xy, so_far) for xy in pose[:, :2]]
+    episodes = carried_out(itineraries, seeds, demonstrate(itineraries, pose, planner, rng), planner.places)
+    planner.forget()
+    return episodes
+
+
+def points_block(numbers, total, seed, kwargs):
+    """-> those of the episodes of these numbers that stop at their point, a list"""
+    from data.toy_nav.driver import demonstrate
+    from data.toy_nav.planner import sample_point
+
+    planner = planner_of(json.dumps(kwargs['scene']))
+    rng = np.random.default_rng([seed, numbers[0] // BLOCK, SOURCES['points']])  # other numbers than demonstrations'
+    seeds, pose = starts(rng, len(numbers), kwargs)
+    goals = [sample_point(rng, planner, xy) for xy in pose[:, :2]]
+    episodes = demonstrate([Itinerary((goal,)) for goal in goals], pose, planner, rng)
+    planner.forget()
+    kept = []
+    for goal, env_seed, episode in zip(goals, seeds, episodes):
+        end = episode['path'][-1]
+        if stopped(episode['path']) and np.hypot(end[0] - goal.x, end[1] - goal.y) <= AT_POINT:
+            kept.append({**episode, 'bd': end, 'seed': int(env_seed)})
+    return kept
+
+
+def starts(rng, n, kwargs):
+    """seeds (n,) of the environment, and the poses (n, 4) in which episodes of these begin"""
     seeds = rng.integers(ANYWHERE, size=n)
     seeds += ANYWHERE * (rng.random(n) < FROM_ANYWHERE)
     env = ToyNavVec(n, **kwargs)
     env.reset(seed=seeds)
-    so_far = Driven(block, math.ceil(total / BLOCK))
-    itineraries = [sample_itinerary(rng, planner, env.state[k, :2], so_far) for k in range(n)]
-    episodes = carried_out(itineraries, seeds, demonstrate(itineraries, env.state, planner, rng), planner.places)
-    planner.forget()
-    return [{**episode, 'source': 'demonstrations'} for episode in episodes]
+    return seeds, env.state
 
 
 def carried_out(itineraries, seeds, episodes, places):
@@ -81,7 +121,6 @@ def relabel(rollouts, seed, kwargs):
 def relabel_block(block, seed, kwargs):
     """-> what becomes of the rollouts of a block, a list of episodes"""
     from data.toy_nav.driver import Takeover, record
-    from data.toy_nav.itinerary import Itinerary
 
     number, rollouts = block
     planner = planner_of(json.dumps(kwargs['scene']))
@@ -95,6 +134,31 @@ def relabel_block(block, seed, kwargs):
     kept = carried_out(itineraries, seeds, episodes, planner.places)
     planner.forget()
     return [{**episode, 'source': 'relabelled'} for episode in kept]
+
+
+def possible(begun, kwargs):
+    """
+    Could the driver still carry out what is asked, undisturbed, within what is left of the episode?
+
+    begun: a list of dicts: act (T, 2), what was done since the start, the seed, and asked -> (n,) bool
+    """
+    from data.toy_nav.driver import demonstrate
+
+    planner = planner_of(json.dumps(kwargs['scene']))
+    world = planner.places.world
+    itineraries = [Itinerary.from_json(episode['asked']) for episode in begun]
+    env = ToyNavVec(len(begun), **kwargs)
+    env.reset(seed=[episode['seed'] for episode in begun])
+    pose = env.state.copy()
+    for row, episode in enumerate(begun):
+        for act in episode['act']:
+            pose[row : row + 1], _ = world.advance(pose[row : row + 1], act[None])
+    episodes = demonstrate(itineraries, pose, planner, np.random.default_rng(0), disturbed=0)
+    planner.forget()
+    left = [world.max_steps - len(episode['act']) for episode in begun]
+    paths = [episode['path'][: steps + 1] for episode, steps in zip(episodes, left)]
+    verdicts = [i.match(path, planner.places) for i, path in zip(itineraries, paths)]
+    return np.array([verdict['carried_out'] for verdict in verdicts])
 
 
 @lru_cache(maxsize=1)
@@ -127,4 +191,4 @@ def elites(size, seed, kwargs, places):
         }
 
 
-COLLECTORS = {'demonstrations': demonstrations, 'elites': elites}
+COLLECTORS = {'demonstrations': demonstrations, 'elites': elites, 'points': points}
