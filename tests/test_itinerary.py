@@ -616,6 +616,11 @@ def test_words_that_mean_nothing_to_it_are_named(itineraries, places):
         ('go to the bed, avoid the fan, then the sofa', ['the fan']),
         ('avoid both the fan and the sofa, end at the bed', ['the fan', 'the sofa']),
         ('go to the fan and stop on the blue tile', []),
+        (
+            'Under no circumstances may the robot enter the fan or the bed; it shall proceed to the sofa',
+            ['the fan', 'the bed'],
+        ),
+        ('it is not permitted to visit the stove; go to the fan', ['the stove']),
     ],
 )
 def test_what_a_sentence_says_to_avoid_is_read(said, avoid, places):
@@ -684,6 +689,7 @@ FINE = [
     'avoid the fan, the bed or the stove on your way to the sofa',
     'go to the fridge but not by the bed or the table or the chair',
     'The stove or the bed is off limits. Go to the fridge',
+    'Under no circumstances may the robot enter the white tile or the blue tile; it shall proceed to the statue',
     "at 3 o'clock of the bed",
     'sooner or later I want you at the bed',
     'Go to the couch (or sofa)',
