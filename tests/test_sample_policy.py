@@ -465,7 +465,9 @@ def test_any_number_of_processes_gives_the_same_figures(out, prepared, tmp_path)
         assert process.returncode == 0, process.stderr
         scored.append(json.loads((out / 'eval_test.json').read_text()))
         assert scored[-1].pop('settings')['workers'] == workers
-    assert scored[0] == scored[1] and len(scored[0]['rows']) == 3
+    assert scored[0] == scored[1]
+    rows = [row['name'].removeprefix('demonstrations: ') for row in scored[0]['rows']]
+    assert rows == ['prompt', 'random starts', 'random starts, in time', 'prompt and bd']
 
 
 # ------------------------------------------------------------------------------
@@ -510,8 +512,10 @@ def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
     }
 
     def rollouts(policy, jobs, **how):
+        act = np.zeros((100, 2))
         return (
-            [{'path': by_seed.get(e.seed, np.zeros((20, 2))), 'told': {}} for e in episodes] for episodes, *_ in jobs
+            [{'path': by_seed.get(e.seed, np.zeros((20, 2))), 'act': act, 'told': {}} for e in episodes]
+            for episodes, *_ in jobs
         )
 
     monkeypatch.setattr(evaluation, 'rollouts', rollouts)
