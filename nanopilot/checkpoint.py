@@ -293,7 +293,8 @@ def differences(info, config, data_info):
     config: the run's settings; data_info: its data
     """
     before = info['settings']
-    said = [f'{k}={before[k]!r} before, {v!r} now' for k, v in config.items() if before.get(k, v) != v]
+    # as text: what is a number by source now was one number, 0.05 and not '0.05', in older checkpoints
+    said = [f'{k}={before[k]!r} before, {v!r} now' for k, v in config.items() if str(before.get(k, v)) != str(v)]
     said = [text for text in said if text.partition('=')[0] not in NOT_OF_TRAINING]
     then, now = info['data'], data_info['data']
     if [a.get('sha256') for a in then['archives']] != [a.get('sha256') for a in now['archives']]:
