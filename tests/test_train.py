@@ -689,7 +689,7 @@ def test_a_number_that_is_by_source_now_is_no_difference():
     data = {'archives': []}
     for before, now, noted in (0.05, '0.05', 0), (0.05, '0.1', 1), ('0.05', '0.05', 0):
         info = {'settings': {'drop_text': before}, 'data': data}
-        assert len(checkpoints.differences(info, {'drop_text': now}, data)) == noted
+        assert len(checkpoints.differences(info, {'drop_text': now}, {'data': data})) == noted
 
 
 def test_resuming_another_architecture_is_refused(train, refuses_to_train, trained, tmp_path):
