@@ -115,6 +115,8 @@ def main():
     else:
         kwargs = read_env_kwargs(data, env_kwargs)
     check_settings()
+    if sources and archive:
+        raise ValueError(f'{sources=} are collected, {archive=} is there. Leave one of them out')
     if suggest_k:
         quantize.suggest_clusters(Prepared(out, 'train'), chunk, seed)
         return
@@ -196,7 +198,8 @@ def is_prepared(kwargs):
         return False
     if archive and is_newer(archive, out / 'meta.json'):
         return False
-    before = {name: value for name, value in meta.get('settings', {}).items() if name != 'env_kwargs'}
+    settings_before = {'sources': '', **meta.get('settings', {})}  # which were those by default
+    before = {name: value for name, value in settings_before.items() if name != 'env_kwargs'}
     now = {name: value for name, value in data_settings().items() if name != 'env_kwargs'}
     return before == now and meta['env_kwargs'] == kwargs  # as the data set keeps them, however they are written
 
@@ -236,6 +239,8 @@ def sources_to_collect(data, kwargs):
     named = [name.strip() for name in sources.split(',') if name.strip()]
     known = [*by_default, *getattr(data, 'MORE_SOURCES', ())]
     unknown = sorted(set(named).difference(known))
+    if named and not known:
+        raise ValueError(f'sources={sources}: {dataset} collects nothing itself. Name files: --archive=FILE')
     if unknown:
         raise ValueError(
             f'sources={sources}: {dataset} collects no {", ".join(unknown)}. There are: {", ".join(known)}'

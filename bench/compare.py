@@ -22,6 +22,7 @@ import numpy as np
 
 from data.metrics import interval
 from data.pictures import save
+from nanopilot.checkpoint import as_number
 from nanopilot.evaluate import ENDS
 
 # ------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def grouped(loaded):
     """runs that differ in nothing but the seed stand together -> {what differs: runs}"""
     settings_of = []
     for run in loaded:
-        trained = {name: value for name, value in run['trained'].items() if name not in IGNORED}
+        trained = {name: as_number(value) for name, value in run['trained'].items() if name not in IGNORED}
         settings_of.append({**trained, **run['sampling']})
     first = settings_of[0]
     common = {name for name in first if all(name in s and s[name] == first[name] for s in settings_of)}
@@ -123,7 +124,7 @@ def shown(group, row, score):
 
 def number(group):
     """-> the setting `against` of a group"""
-    value = group[0]['trained'].get(against)
+    value = as_number(group[0]['trained'].get(against))
     if not isinstance(value, (int, float)):
         raise ValueError(
             f'against={against!r} is {value!r} in one of them. Name a setting of train.py that is a number'

@@ -290,8 +290,8 @@ def by_source(setting):
 
 def per_source(setting, sources, name, most=math.inf):
     """a number of each source, (sources,): 'demonstrations=0.7,elites=0.3', or one number for all of them"""
-    example = ','.join(f'{source}=0.5' for source in sources)
-    form = f'{name}={setting!r} is not of the form {example!r}'
+    setting, example = str(setting), ','.join(f'{source}=0.5' for source in sources)
+    form = f'{name}={setting!r} is no number, nor of the form {example!r}'
     try:
         if '=' in setting:
             numbers = by_source(setting)
@@ -302,7 +302,7 @@ def per_source(setting, sources, name, most=math.inf):
     if sorted(numbers) != sorted(sources) or setting.count('=') not in (0, len(numbers)):
         raise ValueError(f'{name} names {sorted(numbers)}, the data has {sources}. Name each once: --{name}={example}')
     if not all(0 <= number <= most and number < math.inf for number in numbers.values()):
-        raise ValueError(f'{form}, from 0 to {most:g}')
+        raise ValueError(f'{name}={setting!r} is out of range. Give numbers from 0 to {most:g}')
     return np.array([numbers[s] for s in sources])
 
 

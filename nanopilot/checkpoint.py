@@ -293,8 +293,8 @@ def differences(info, config, data_info):
     config: the run's settings; data_info: its data
     """
     before = info['settings']
-    # as text: what is a number by source now was one number, 0.05 and not '0.05', in older checkpoints
-    said = [f'{k}={before[k]!r} before, {v!r} now' for k, v in config.items() if str(before.get(k, v)) != str(v)]
+    changed = [k for k, v in config.items() if as_number(before.get(k, v)) != as_number(v)]
+    said = [f'{k}={before[k]!r} before, {config[k]!r} now' for k in changed]
     said = [text for text in said if text.partition('=')[0] not in NOT_OF_TRAINING]
     then, now = info['data'], data_info['data']
     if [a.get('sha256') for a in then['archives']] != [a.get('sha256') for a in now['archives']]:
@@ -304,6 +304,16 @@ def differences(info, config, data_info):
     if not said:
         return []
     return [f'note: it goes on, but not to the bit, as what it learns from or how differs: {"; ".join(said)}']
+
+
+def as_number(value):
+    """a setting that may be a number or one by source: '0.05' is 0.05, as which older checkpoints have it"""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    return value
 
 
 def after_nan(out_dir):

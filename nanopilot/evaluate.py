@@ -88,13 +88,18 @@ def score_paths(policy, episodes, paths, told=None):
     if episodes[0]['request'] and hasattr(dataset, 'score'):
         verdicts = []
         for e, some, said in zip(episodes, paths, told):
-            begins = e['change'][0] if 'change' in e else 0  # what it was asked before does not count
+            begins = begins_at(e)
             pairs = zip(some, said)
             verdicts.append([dataset.score(e['request'], p[begins:], e['path'], kwargs, **s) for p, s in pairs])
         scores |= request_scores(verdicts)
     if not scores:
         part(dataset, 'score')
     return scores, verdicts, paths
+
+
+def begins_at(episode):
+    """the step at which an episode's own request is asked: what it was asked before does not count"""
+    return episode['change'][0] if 'change' in episode else 0
 
 
 def end_scores(policy, episodes, paths):
@@ -126,7 +131,7 @@ def request_scores(verdicts):
     for name, value in verdicts[0][0].items():
         if isinstance(value, (bool, float)) and all(name in v for some in verdicts for v in some):
             values = [np.mean([v[name] for v in some]) for some in verdicts]
-            yes_or_no = isinstance(value, bool) and len(verdicts[0]) == 1
+            yes_or_no = isinstance(value, bool) and all(len(some) == 1 for some in verdicts)
             scores[name] = metrics.proportion(values) if yes_or_no else metrics.bootstrap(values)
     return scores
 
@@ -314,21 +319,24 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at
 
 def possible_rows(policy, name, condition, verdicts, driven):
     """
-    Elsewhere or later than it was shown, some of what is asked cannot be done in time: a row of the rollouts in which
-    the data set's driver could have done it. Of other conditions, and where there is no driver, no row
+    Elsewhere or later than it was shown, some of what is asked cannot be done: a row of the rollouts in which it was
+    asked at all, and in which the data set's driver could have done it. Of other conditions, and of a data set without
+    a driver, no row
     """
     dataset, env_kwargs = dataset_of(policy), condition.env_kwargs
-    shown = env_kwargs is None and not any('change' in e for e in condition.episodes)
-    if shown or not hasattr(dataset, 'possible') or not condition.episodes[0]['request']:
+    as_shown = env_kwargs is None and not any('change' in e for e in condition.episodes)
+    scored = condition.episodes[0]['request'] and hasattr(dataset, 'score')
+    if as_shown or not scored or not hasattr(dataset, 'possible'):
         return []
-    begun = []
+    begun, asked = [], []
     for e, some in zip(condition.episodes, driven):
-        begins = e['change'][0] if 'change' in e else 0
+        begins = begins_at(e)
         begun += [{'act': rolled['act'][:begins], 'seed': int(e['seed']), 'asked': e['request']} for rolled in some]
-    possible = dataset.possible(begun, env_kwargs or policy.data_spec['env_kwargs']).reshape(len(driven), -1)
-    kept = [[v for v, ok in zip(some, oks) if ok] for some, oks in zip(verdicts, possible)]
+        asked += [len(rolled['act']) > begins for rolled in some]
+    possible = dataset.possible(begun, env_kwargs or policy.data_spec['env_kwargs']) & asked
+    kept = [[v for v, ok in zip(some, oks) if ok] for some, oks in zip(verdicts, possible.reshape(len(driven), -1))]
     kept = [some for some in kept if some]
-    return [{'name': f'{name}, in time', **request_scores(kept)}] if kept else []
+    return [{'name': f'{name}, the possible ones', **request_scores(kept)}] if kept else []
 
 
 def warn_of_unreadable(policy, source, episodes):

@@ -379,6 +379,7 @@ MISTAKES = {
     'another kind of file': (['--archive=text.parquet'], ['text.parquet', 'csv']),
     'unknown data set': (['--dataset=mars'], ['data/mars', 'toy_nav']),
     'unknown source': (['--sources=points,dots'], ['collects no dots', 'demonstrations, elites, points']),
+    'sources of files': (['--sources=points', '--archive=whole.parquet'], ['Leave one of them out']),
     'env_kwargs no JSON': (['--env_kwargs={scene'], ['env_kwargs']),
     'env_kwargs unknown': (['--env_kwargs={"gravity": 9.8}'], ['gravity']),
     'env_kwargs a list': (['--env_kwargs=[1]'], ['env_kwargs']),

@@ -13,6 +13,7 @@ from PIL import Image
 from data import toy_nav
 from nanopilot import evaluate as evaluation
 from nanopilot.checkpoint import read_checkpoint
+from nanopilot.conditions import Condition
 
 PROMPT = 'go north of the fridge and then stop at the stove'
 
@@ -297,9 +298,9 @@ WAYS = [
     'something to avoid',
     'destination only',
     'asked something else on the way',
-    'asked something else on the way, in time',
+    'asked something else on the way, the possible ones',
     'random starts',
-    'random starts, in time',
+    'random starts, the possible ones',
     'bd',
     'prompt and bd',
 ]
@@ -332,7 +333,7 @@ def test_eval_scores_every_way_of_asking(out, prepared, script, refuses, few_sen
     assert done['split'] == 'test' and done['step'] == read_checkpoint(out / (out / 'best').read_text().strip())['step']
     assert list(rows) == [f'demonstrations: {way}' for way in WAYS] + FREE
     without_episode = [*FREE, 'demonstrations: asked something else on the way']
-    without_episode += [f'{row}, in time' for row in (without_episode[-1], 'demonstrations: random starts')]
+    without_episode += [f'{row}, the possible ones' for row in (without_episode[-1], 'demonstrations: random starts')]
     for name, row in [(name, row) for name, row in rows.items() if name not in without_episode]:
         check_row(name, row)
         assert f'| {name} | {row["bd_error"]["n"]} |' in said.out
@@ -444,6 +445,21 @@ def test_what_was_done_before_it_was_asked_does_not_count(trained, places):
         assert e['seed'] > 20 and e['prompt'] != e['change'][1] == str(e['seed']) and e['request'] == f'[{e["seed"]}]'
 
 
+def test_what_was_never_asked_is_no_failure_of_what_was_possible(trained, monkeypatch):
+    """a robot that stopped before the second prompt; and of several samples those count that could be done"""
+    from nanopilot.policy import Policy
+
+    policy = Policy.load(trained)
+    monkeypatch.setattr(toy_nav, 'possible', lambda begun, kwargs: np.array([len(b['act']) == 60 for b in begun]))
+    e = {'request': json.dumps([{'kind': 'at', 'name': 'bed'}]), 'seed': 1, 'change': (60, 'a prompt')}
+    driven = [[{'act': np.zeros((n, 2))} for n in some] for some in ((50, 60, 90), (70, 80, 95))]
+    verdicts = [[{'success': True}] * 2 + [{'success': False}], [{'success': True}, *[{'success': False}] * 2]]
+    (row,) = evaluation.possible_rows(policy, 'asked', Condition('asked', [e, e]), verdicts, driven)
+    assert row['name'] == 'asked, the possible ones'
+    assert row['success']['n'] == 2 and row['success']['mean'] == pytest.approx((0 + 1 / 3) / 2)
+    assert not evaluation.possible_rows(policy, 'prompt', Condition('prompt', [{'request': '[]'}]), [], [])
+
+
 # ------------------------------------------------------------------------------
 # processes
 
@@ -467,7 +483,7 @@ def test_any_number_of_processes_gives_the_same_figures(out, prepared, tmp_path)
         assert scored[-1].pop('settings')['workers'] == workers
     assert scored[0] == scored[1]
     rows = [row['name'].removeprefix('demonstrations: ') for row in scored[0]['rows']]
-    assert rows == ['prompt', 'random starts', 'random starts, in time', 'prompt and bd']
+    assert rows == ['prompt', 'random starts', 'random starts, the possible ones', 'prompt and bd']
 
 
 # ------------------------------------------------------------------------------

@@ -487,8 +487,17 @@ def test_points_are_driven_straight_to_and_their_bd_says_where(kwargs, places):
     assert all(np.array_equal(a['act'], b['act']) for a, b in zip(episodes, again, strict=True))
 
 
+def test_where_nothing_can_be_driven_to_in_time_there_is_no_point(own_scene):
+    scene = json.loads(own_scene.read_text())
+    scene['robot']['episode_steps'] = 100
+    own_scene.write_text(json.dumps(scene))
+    kwargs = toy_nav.env_kwargs(scene=str(own_scene))
+    with pytest.raises(ValueError, match='nothing can be driven to within an episode.*episode_steps'):
+        list(toy_nav.collect('points', 3 / toy_nav.SOURCES['points'], 0, kwargs))
+
+
 def test_what_is_possible_is_what_the_driver_ends_in_time(demos, kwargs):
-    """with all steps of an episode nearly everything, with 20 fewer than the shortest way takes nothing"""
+    """with all steps of an episode nearly everything; after standing for 390 of the 400 nothing"""
     begun = [{'act': e['act'][:0], 'seed': e['seed'], 'asked': e['asked']} for e in demos[:60]]
     assert toy_nav.possible(begun, kwargs).mean() > 0.9
     done = [{**b, 'act': e['act']} for b, e in zip(begun, demos) if len(Itinerary.from_json(e['asked']).places) == 1]

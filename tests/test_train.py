@@ -687,7 +687,7 @@ def test_the_next_command_can_be_typed_as_it_stands(train, capsys, prepared):
 def test_a_number_that_is_by_source_now_is_no_difference():
     """drop_text was 0.05 in older checkpoints, and is '0.05'"""
     data = {'archives': []}
-    for before, now, noted in (0.05, '0.05', 0), (0.05, '0.1', 1), ('0.05', '0.05', 0):
+    for before, now, noted in (0.05, '0.05', 0), (0.0, '0', 0), (0.05, '0.1', 1), ('0.05', 'elites=0.05', 1):
         info = {'settings': {'drop_text': before}, 'data': data}
         assert len(checkpoints.differences(info, {'drop_text': now}, {'data': data})) == noted
 

@@ -94,8 +94,8 @@ class Disturbances:
     which hold the robot still; a push after it has arrived; a detour to some other place.
     """
 
-    def __init__(self, itineraries, lengths, planner, rng, share):
-        """lengths (n,) of the robots' paths; share of the robots that are disturbed"""
+    def __init__(self, itineraries, lengths, planner, rng, share, straying):
+        """lengths (n,) of the robots' paths; share that is disturbed, straying: of these that make a detour"""
         n, world = len(itineraries), planner.places.world
         self.planner = planner
         lengths = np.array(lengths)
@@ -118,7 +118,7 @@ class Disturbances:
         elsewhere = rng.integers(len(planner.places.all), size=n)
         self.detour = np.array([planner.number(planner.places.all[k]) for k in elsewhere])
         self.leaves = (rng.random(n) * lengths / world.max_speed).astype(int)
-        strays = ~calm & (rng.random(n) < STRAYING) & np.array([not i.avoid for i in itineraries])
+        strays = ~calm & (rng.random(n) < straying) & np.array([not i.avoid for i in itineraries])
         self.returns = self.leaves + np.where(strays, rng.integers(15, 50, n), 0)
         most = spare_steps(lengths, world) / 2.2  # there and, with turns, back
         busy = strays & (rng.random(n) < BUSY) & (most >= 50)
@@ -188,17 +188,18 @@ class Takeover:
         return drives
 
 
-def demonstrate(itineraries, pose, planner, rng, disturbed=DISTURBED):
+def demonstrate(itineraries, pose, planner, rng, disturbed=DISTURBED, straying=STRAYING):
     """
     Drive itineraries from their poses (n, 4), all at once.
     -> list of {'obs' (T, 9), 'act' (T, 2), 'path' (T + 1, 2), 'taught' (T,) bool, 'subgoal' (T, 2)}
 
     In a share `disturbed` of the episodes something else moves the robot at times, to show how the driver recovers
-    (DART, Laskey et al., arXiv 1703.09327). Without it imitators stop where they are slow, and stay because they stand.
+    (DART, Laskey et al., arXiv 1703.09327), and a share `straying` of these go to some other place for a while. Without
+    it imitators stop where they are slow, and stay because they stand.
     taught is 0 at such steps: they happened, but are not to be imitated. subgoal: the point of the place that is next.
     """
     lengths = [planner.route_length(xy, i) for xy, i in zip(pose[:, :2], itineraries)]
-    return record(itineraries, pose, planner, Disturbances(itineraries, lengths, planner, rng, disturbed))
+    return record(itineraries, pose, planner, Disturbances(itineraries, lengths, planner, rng, disturbed, straying))
 
 
 def record(itineraries, pose, planner, others):

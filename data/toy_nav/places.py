@@ -52,14 +52,6 @@ class Place:
         return {self.name, self.other} - {''}
 
 
-@dataclass(frozen=True)
-class Point:
-    """a point of the floor, in units: where an episode is to end that no words name"""
-
-    x: float
-    y: float
-
-
 class Places:
     """Every place of a room. `all` lists those with enough floor; `mask(place)` (size, size) bool is indexed [y, x]."""
 

@@ -4,6 +4,7 @@ walls (Dijkstra on cells of 1 x 1), around what an itinerary avoids.
 """
 
 from collections import Counter
+from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
@@ -12,7 +13,6 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from data.toy_nav.itinerary import AVOIDABLE, Itinerary
-from data.toy_nav.places import Point
 
 COMFORT = 5.0  # units from a wall below which a path gets dearer
 BERTH = 7.0  # units that a path keeps from what is to be avoided; up to twice as many where there is room
@@ -21,6 +21,14 @@ N_PLACES = [0.245, 0.295, 0.245, 0.195, 0.02]  # share of itineraries with 1 .. 
 AVOIDING = 0.4  # share of itineraries with something to avoid
 ON_THE_WAY = 0.5  # share of those in which it lies on the shortest path, where there is another
 STEPS = [(0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1)]  # from cell to cell, and back
+
+
+@dataclass(frozen=True)
+class Point:
+    """a point of the floor, in units: a target that no words name, in an itinerary of its own"""
+
+    x: float
+    y: float
 
 
 class PathPlanner:
@@ -38,9 +46,10 @@ class PathPlanner:
         # a robot pressed to a wall starts from the nearest cell of the floor
         i, j = distance_transform_edt(~floor, return_distances=False, return_indices=True)
         self.onto_floor = (i * self.size + j).ravel()
+        self.cells = np.flatnonzero(floor)
         self.graph = self.floor_graph(floor)
         self.numbers = {}  # (place, what to avoid) -> k
-        self.ends = {}  # place -> the point to drive to, and how deep inside the place it is
+        self.ends = {}  # place, or Point -> the point to drive to, and how deep inside the place it is
         self.targets = []
         self.depth = []
         self.cost = []
@@ -111,19 +120,15 @@ class PathPlanner:
 
     def end(self, place):
         """-> the point (2,) to drive to, and how deep inside the place it is; computed once"""
-        if isinstance(place, Point):
-            return np.array([place.x, place.y]), 0.0
         if place not in self.ends:
             xy = self.places.anchor(place)
             self.ends[place] = xy, distance_transform_edt(self.places.mask(place))[self.places.cell(xy)]
         return self.ends[place]
 
     def forget(self):
-        """drops the paths around something and those to points, of which there are too many to keep"""
-        kept = {}
-        for (place, avoid), k in self.numbers.items():
-            if not avoid and not isinstance(place, Point):
-                kept[place, avoid] = k
+        """drops the paths around something, and points, of which there are too many to keep"""
+        self.ends = {place: end for place, end in self.ends.items() if not isinstance(place, Point)}
+        kept = {(place, avoid): k for (place, avoid), k in self.numbers.items() if place in self.ends and not avoid}
         old = list(kept.values())
         self.numbers = {key: k for k, key in enumerate(kept)}
         self.targets = [self.targets[k] for k in old]
@@ -136,6 +141,13 @@ class PathPlanner:
     def cell(self, xy):
         """the number of the floor's cell at, or nearest to, xy (2,)"""
         return self.onto_floor[int(xy[1]) * self.size + int(xy[0])]
+
+    def point(self, cell):
+        """the Point in the middle of a cell, as a target"""
+        y, x = divmod(int(cell), self.size)
+        point = Point(x + 0.5, y + 0.5)
+        self.ends[point] = np.array([point.x, point.y]), 0.0
+        return point
 
     def length(self, xy, place, avoid=()):
         return float(self.cost[self.number(place, avoid)][self.cell(xy)])
@@ -236,13 +248,15 @@ def sample_places(rng, planner, xy, n):
 
 
 def sample_point(rng, planner, start):
-    """a Point anywhere on the floor that can be driven to from start (2,) within an episode"""
-    cells = np.unique(planner.onto_floor)
-    while True:
-        y, x = divmod(int(rng.choice(cells)), planner.size)
-        point = Point(x + 0.5, y + 0.5)
-        if in_time(planner.length(start, point), planner.places.world):
-            return point
+    """
+    a Point anywhere on the floor that can be driven to from start (2,) within an episode. Raises ValueError where there
+    is none
+    """
+    cost = planner.cost[planner.number(planner.point(planner.cell(start)))]  # there and back it is the same
+    near = planner.cells[in_time(cost[planner.cells], planner.places.world)]
+    if not len(near):
+        raise ValueError('nothing can be driven to within an episode in this room. Raise episode_steps of the scene')
+    return planner.point(rng.choice(near))
 
 
 def in_time(length, world):

@@ -24,19 +24,19 @@ AT_POINT = 2.0  # units from its point within which an episode that is driven to
 
 def demonstrations(size, seed, kwargs, places):
     """episodes that do what an itinerary asks; those that miss it are dropped, counted"""
-    return driven('demonstrations', demonstrate_block, size, seed, kwargs)
+    return driven('demonstrations', demonstrate_block, 'carried out their itinerary', size, seed, kwargs)
 
 
 def points(size, seed, kwargs, places):
     """
-    Episodes that are driven straight to a point anywhere on the floor, which their bd is; no request is kept: words
-    say what they pass. Those that do not stop there are dropped, counted
+    Episodes that are driven to a point anywhere on the floor, by the shortest path, at times disturbed. Their bd is
+    where they end, no request is kept: words say what they pass. Those that do not stop there are dropped, counted
     """
-    return driven('points', points_block, size, seed, kwargs)
+    return driven('points', points_block, 'stopped at their point', size, seed, kwargs)
 
 
-def driven(source, drive_block, size, seed, kwargs):
-    """the episodes of a source that are driven as meant, in blocks; prints how many are not"""
+def driven(source, drive_block, as_meant, size, seed, kwargs):
+    """the episodes of a source that are driven as meant, in blocks; prints how many are not. as_meant: that in words"""
     total = max(1, round(SOURCES[source] * size))
     drive = partial(drive_block, total=total, seed=seed, kwargs=kwargs)
     dropped = 0
@@ -44,7 +44,7 @@ def driven(source, drive_block, size, seed, kwargs):
         dropped += len(numbers) - len(episodes)
         yield from ({**episode, 'source': source} for episode in episodes)
     kept = total - dropped
-    print(f'{source}: {kept} of {total} carried out what was asked ({kept / total:.2%}), {dropped} dropped')
+    print(f'{source}: {kept} of {total} {as_meant} ({kept / total:.2%}), {dropped} dropped')
 
 
 def demonstrate_block(numbers, total, seed, kwargs):
@@ -69,10 +69,10 @@ def points_block(numbers, total, seed, kwargs):
     from data.toy_nav.planner import sample_point
 
     planner = planner_of(json.dumps(kwargs['scene']))
-    rng = np.random.default_rng([seed, numbers[0] // BLOCK, SOURCES['points']])  # other numbers than demonstrations'
+    rng = np.random.default_rng([seed, numbers[0] // BLOCK, 1])  # other numbers than the demonstrations'
     seeds, pose = starts(rng, len(numbers), kwargs)
     goals = [sample_point(rng, planner, xy) for xy in pose[:, :2]]
-    episodes = demonstrate([Itinerary((goal,)) for goal in goals], pose, planner, rng)
+    episodes = demonstrate([Itinerary((goal,)) for goal in goals], pose, planner, rng, straying=0)
     planner.forget()
     kept = []
     for goal, env_seed, episode in zip(goals, seeds, episodes):
@@ -142,23 +142,28 @@ def possible(begun, kwargs):
 
     begun: a list of dicts: act (T, 2), what was done since the start, the seed, and asked -> (n,) bool
     """
+    blocks = in_order(partial(possible_in_block, kwargs=kwargs), batched(begun, BLOCK))
+    return np.concatenate([done for _, done in blocks])
+
+
+def possible_in_block(begun, kwargs):
+    """`possible` of a block"""
     from data.toy_nav.driver import demonstrate
 
     planner = planner_of(json.dumps(kwargs['scene']))
     world = planner.places.world
-    itineraries = [Itinerary.from_json(episode['asked']) for episode in begun]
     env = ToyNavVec(len(begun), **kwargs)
     env.reset(seed=[episode['seed'] for episode in begun])
     pose = env.state.copy()
-    for row, episode in enumerate(begun):
-        for act in episode['act']:
-            pose[row : row + 1], _ = world.advance(pose[row : row + 1], act[None])
+    steps = np.array([len(episode['act']) for episode in begun])
+    for t in range(steps.max()):
+        rows = np.flatnonzero(t < steps)
+        pose[rows], _ = world.step(pose[rows], np.array([begun[row]['act'][t] for row in rows]))
+    itineraries = [Itinerary.from_json(episode['asked']) for episode in begun]
     episodes = demonstrate(itineraries, pose, planner, np.random.default_rng(0), disturbed=0)
     planner.forget()
-    left = [world.max_steps - len(episode['act']) for episode in begun]
-    paths = [episode['path'][: steps + 1] for episode, steps in zip(episodes, left)]
-    verdicts = [i.match(path, planner.places) for i, path in zip(itineraries, paths)]
-    return np.array([verdict['carried_out'] for verdict in verdicts])
+    paths = [episode['path'][: world.max_steps - n + 1] for episode, n in zip(episodes, steps)]
+    return np.array([i.match(path, planner.places)['carried_out'] for i, path in zip(itineraries, paths)])
 
 
 @lru_cache(maxsize=1)
