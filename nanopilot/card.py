@@ -17,18 +17,7 @@ HUB = {'train': 'train', 'val': 'validation', 'test': 'test'}  # what the hub ca
 MARK = '<!-- written by nanoPilot, which writes it anew: delete this line to keep it as it is -->'
 CARDS = Path(__file__).parent / 'cards'
 # settings of prepare.py and of train.py that cards name: no paths
-PREPARED = [
-    'sources',
-    'size',
-    'describe',
-    'texts',
-    'text_len',
-    'vocab_size',
-    'val_share',
-    'test_share',
-    'hold_out',
-    'seed',
-]
+PREPARED = ['size', 'describe', 'texts', 'text_len', 'vocab_size', 'val_share', 'test_share', 'hold_out', 'seed']
 TRAINED = [
     'max_iters',
     'optimizer',
