@@ -446,15 +446,14 @@ def test_demonstrations_carry_out_what_they_are_asked(ways, places):
         assert np.mean(swerved) == pytest.approx(disturbed, abs=0.15)
 
 
-def test_what_is_taught_is_what_the_driver_does(ways, places, monkeypatch):
+def test_what_is_taught_is_what_the_driver_does(ways, places):
     """a swerve is marked, from its first step to its last, and nothing else is"""
-    monkeypatch.setattr(driver, 'STRAYING', 0.0)
     rng, world = np.random.default_rng(7), places.world
     asked, start = (
         [sample_itinerary(rng, ways, world.start_pose[:2], Driven()) for _ in range(20)],
         world.start_pose[None].repeat(20, 0),
     )
-    for itinerary, e in zip(asked, demonstrate(asked, start, ways, rng, 1.0)):
+    for itinerary, e in zip(asked, demonstrate(asked, start, ways, rng, 1.0, straying=0)):
         assert len(e['taught']) == len(e['act']) == len(e['obs']) == len(e['path']) - 1
         number, leg, arrived, before = [ways.number(p, itinerary.avoid) for p in itinerary.places], 0, False, np.inf
         for t in range(len(e['act'])):
@@ -481,9 +480,8 @@ def test_who_went_astray_comes_back(ways, places, monkeypatch):
         world.start_pose[None].repeat(60, 0),
     )
     asked = [i for i in asked if not i.avoid and len(i.places) < 4]
-    monkeypatch.setattr(driver, 'STRAYING', 1.0)
     monkeypatch.setattr(driver, 'SWERVES', 1)
-    episodes = demonstrate(asked, start[: len(asked)], ways, rng, 1.0)
+    episodes = demonstrate(asked, start[: len(asked)], ways, rng, 1.0, straying=1)
     assert np.mean([i.match(e['path'], places)['carried_out'] for i, e in zip(asked, episodes)]) > 0.9
     for e in episodes:
         ends = np.flatnonzero(np.diff(np.r_[1, e['taught'], 1].astype(int)))
