@@ -903,7 +903,10 @@ def test_a_dream_is_seen_beside_the_real_one(opened):
         page.get_by_role('button', name='Go', exact=True).click()
         page.get_by_label('Beside it: a dream').check()
         shows(page, '#beside-caption', re.compile(r'a dream: .*, steps that can be: \d+ of \d+'))
-        assert page.evaluate(COLOURS, 'beside-picture') > 5 and not page.locator('#beside-prompt').is_visible()
+        deadline = time.monotonic() + 20  # the caption may be there before the picture
+        while page.evaluate(COLOURS, 'beside-picture') <= 5:
+            assert time.monotonic() < deadline
+        assert not page.locator('#beside-prompt').is_visible()
 
 
 def test_what_an_environment_draws_is_seen(opened):
