@@ -115,8 +115,6 @@ def main():
     else:
         kwargs = read_env_kwargs(data, env_kwargs)
     check_settings()
-    if sources and archive:
-        raise ValueError(f'{sources=} are collected, {archive=} is there. Leave one of them out')
     if suggest_k:
         quantize.suggest_clusters(Prepared(out, 'train'), chunk, seed)
         return
@@ -138,7 +136,12 @@ def main():
 
 
 def check_settings():
-    """refuse shares that leave nothing to train on, and a place that holds something else: it would be lost"""
+    """
+    refuse shares that leave nothing to train on, sources beside files, and a place that holds something else: it would
+    be lost
+    """
+    if sources and archive:
+        raise ValueError(f'{sources=} are collected, {archive=} is there. Leave one of them out')
     if val_share + test_share >= 1:
         raise ValueError(f'{val_share=} and {test_share=} leave nothing to train on. Make them less than 1 together')
     empty = out.is_dir() and not any(out.iterdir())
@@ -239,8 +242,8 @@ def sources_to_collect(data, kwargs):
     named = [name.strip() for name in sources.split(',') if name.strip()]
     known = [*by_default, *getattr(data, 'MORE_SOURCES', ())]
     unknown = sorted(set(named).difference(known))
-    if named and not known:
-        raise ValueError(f'sources={sources}: {dataset} collects nothing itself. Name files: --archive=FILE')
+    if not known:
+        return []  # collect refuses that
     if unknown:
         raise ValueError(
             f'sources={sources}: {dataset} collects no {", ".join(unknown)}. There are: {", ".join(known)}'

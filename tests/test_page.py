@@ -897,15 +897,20 @@ COLOURS = """id => {
 }"""
 
 
+def is_drawn(page, canvas, colours):
+    """wait until a canvas has so many colours: its caption may be there before"""
+    deadline = time.monotonic() + 20
+    while page.evaluate(COLOURS, canvas) < colours:
+        assert time.monotonic() < deadline
+
+
 def test_a_dream_is_seen_beside_the_real_one(opened):
     with served(untrained('cartpole_bins', **OTHERS['cartpole_bins'])) as url:
         page = opened(at=url)
         page.get_by_role('button', name='Go', exact=True).click()
         page.get_by_label('Beside it: a dream').check()
         shows(page, '#beside-caption', re.compile(r'a dream: .*, steps that can be: \d+ of \d+'))
-        deadline = time.monotonic() + 20  # the caption may be there before the picture
-        while page.evaluate(COLOURS, 'beside-picture') <= 5:
-            assert time.monotonic() < deadline
+        is_drawn(page, 'beside-picture', 6)
         assert not page.locator('#beside-prompt').is_visible()
 
 
@@ -915,9 +920,7 @@ def test_what_an_environment_draws_is_seen(opened):
         shows(page, '#asked', 'return 70')
         shows(page, '#readings', 'asked for 70')
         assert page.locator('#bd-0').input_value() == '70'
-        deadline = time.monotonic() + 20
-        while page.evaluate(COLOURS, 'picture') < 50:
-            assert time.monotonic() < deadline
+        is_drawn(page, 'picture', 50)
         page.locator('#bd-0').focus()
         page.keyboard.press('ArrowRight')
         shows(page, '#asked', 'return 71')
