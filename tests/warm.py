@@ -6,12 +6,15 @@ It reads lines of JSON: {args, cwd, env, stdout, stderr, seconds, ranks}, and an
 for each process further variables of its environment; of several the worst status is the answer.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
 import runpy
 import signal
 import sys
+import threading
 import types
 
 PACKAGES = [
@@ -62,6 +65,21 @@ def execute(args):
     exec(compile(text, name, 'exec'), vars(main))
 
 
+def end(status):
+    """
+    end this process as Python does, but for the taking down of its packages: in a fork that copies all their memory,
+    and took two thirds of a small run's time
+    """
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
+
+
 def next_job():
     """-> what to become, in a process of its own; None at the end, in the one that was asked"""
     for line in sys.stdin:
@@ -79,7 +97,13 @@ def next_job():
 
 for package in PACKAGES:
     importlib.import_module(package)
+gc.freeze()  # a collection in a fork would copy what it looks at
 job = next_job()
 if job:
     become(**job)
-    execute(job['args'])
+    status = 0
+    try:
+        execute(job['args'])
+    except SystemExit as e:
+        status = e.code
+    end(status)
