@@ -4,8 +4,10 @@ order or forbid a place. All words come from language/.
 """
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from operator import itemgetter
 
 from data.toy_nav.phrases import read, strings, third_person
 from data.toy_nav.places import Place
@@ -25,13 +27,25 @@ NOT_THE_NEXT = rf'(?!-| (?:{PART} )?(?:of|from)\b)(?! (?:away|by the|next to)\b)
 
 
 def either(words):
-    """a pattern for any of these, the longest first: file cabinet before cabinet"""
-    return '|'.join(re.escape(word.lower()) for word in sorted(words, key=len, reverse=True))
+    """a pattern for any of these, the longest first: file cabinet before file"""
+    return as_tree([list(word.lower()) for word in words])
 
 
 def any_article(words):
     """.. with any article, or none, where they have 'the': blotch on our floor"""
-    return either(words).replace(re.escape('the '), THE)
+    return as_tree([re.findall('the |.', word.lower()) for word in words]).replace(re.escape('the '), THE)
+
+
+def as_tree(words):
+    """lists of letters -> a pattern of them that branches where they differ: of thousands a search tries few"""
+    after = defaultdict(list)
+    for word in words:
+        if word:
+            after[word[0]].append(word[1:])
+    branches = [re.escape(letter) + as_tree(rest) for letter, rest in after.items()]
+    if [] not in words and len(branches) < 2:
+        return ''.join(branches)
+    return f'(?:{"|".join(branches)})' + '?' * ([] in words) if branches else ''
 
 
 def plain(text):
@@ -92,7 +106,9 @@ class Reader:
         self.colours_behind = {without_articles(text): colour for text, colour in behind.items()}
         self.sides = own_names(COMPASS, known['sides'])
         self.pattern = mention_pattern(*map(any_article, (self.colours, behind, self.sides, known['tile nouns'])))
-        self.phrases = list(self.longer_phrases(known))
+        self.phrases = defaultdict(list)  # a word: those whose longest it is, with their numbers
+        for number, phrase in enumerate(self.longer_phrases(known)):
+            self.phrases[max(phrase.words, key=len, default='')].append((number, phrase))
 
     def longer_phrases(self, known):
         """yields a PlacePhrase for each of whereabouts.json"""
@@ -122,9 +138,9 @@ class Reader:
         """
         found = [(m.start(), m.end(), self.place(m)) for m in self.pattern.finditer(text)]
         words = set(re.findall(r'[a-z]+', text))
-        for phrase in self.phrases:
-            if phrase.words and phrase.words <= words:
-                found += [(m.start(), m.end(), self.place_of(phrase, m)) for m in phrase.pattern.finditer(text)]
+        possible = [pair for word in words for pair in self.phrases.get(word, []) if pair[1].words <= words]
+        for _, phrase in sorted(possible, key=itemgetter(0)):
+            found += [(m.start(), m.end(), self.place_of(phrase, m)) for m in phrase.pattern.finditer(text)]
         kept = []
         behind, kind = 0, ''  # where the last one kept ends, and of what kind it is
         for start, end, place in sorted(found, key=lambda mention: (mention[0], -mention[1])):
