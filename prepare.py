@@ -154,7 +154,7 @@ def prepare(data, kwargs):
     describer = None
     if describe == 'llm':
         describer = LLMDescriber(data, kwargs, llm, archives_folder / 'llm.sqlite', llm_share, llm_at_once)
-    policy = load_policy(data, kwargs) if relabel else None
+    policy = policy_to_relabel(data, kwargs) if relabel else None
     with use(workers, engine, scheduler), partial_folder(out) as folder:
         archives = collect(data, kwargs)
         if policy:
@@ -185,10 +185,8 @@ def check_files(data, kwargs):
     """print and draw what is in the files of --archive"""
     if not archive:
         raise ValueError('--check looks at files. Name them: --archive=FILE')
-    splits = Splits(val_share, test_share, hold_out, seed)
-    reader = Reader(dataset, kwargs, splits, 1, describe == 'keep', seed)
     options = Options(obs_keys, clip_actions, rollout)
-    checkup.check_up(archive, archives_folder / 'check.png', data, reader, options, text_len)
+    checkup.check_up(archive, archives_folder / 'check.png', data, reader(kwargs, 1), options, text_len)
 
 
 def is_prepared(kwargs):
@@ -224,7 +222,7 @@ def collect(data, kwargs):
         options = Options(obs_keys, clip_actions, rollout)
         files = archives_of(archive, archives_folder, data, kwargs, meta, options)
     else:
-        for source in sources_to_collect(data, kwargs):
+        for source in contract.sources_to_collect(data, kwargs, sources):
             files.append(collect_source(data, source, kwargs, meta))
     if not files:
         raise ValueError(f'{dataset} collects nothing itself. Name files: --archive=FILE')
@@ -234,21 +232,6 @@ def collect(data, kwargs):
     for a in archives:
         a.check(meta)
     return archives
-
-
-def sources_to_collect(data, kwargs):
-    """-> names, a list: the data set's own, or those of --sources; ValueError where it cannot collect one"""
-    by_default = list(data.sources(kwargs))
-    named = [name.strip() for name in sources.split(',') if name.strip()]
-    known = [*by_default, *getattr(data, 'MORE_SOURCES', ())]
-    unknown = sorted(set(named).difference(known))
-    if not known:
-        return []  # collect refuses that
-    if unknown:
-        raise ValueError(
-            f'sources={sources}: {dataset} collects no {", ".join(unknown)}. There are: {", ".join(known)}'
-        )
-    return list(dict.fromkeys(named)) or by_default
 
 
 def collect_source(data, source, kwargs, meta):
@@ -268,51 +251,23 @@ def collect_source(data, source, kwargs, meta):
     return file
 
 
-# ------------------------------------------------------------------------------
-# relabel: what a trained policy does, put right
+def policy_to_relabel(data, kwargs):
+    from nanopilot import dagger  # imports torch
 
-
-def load_policy(data, kwargs):
-    """the policy of --relabel; ValueError where it is of other data"""
-    import torch
-
-    from nanopilot.policy import Policy
-
-    torch.set_num_threads(1)  # as the workers have: numbers of threads may round differently
-    contract.part(data, 'relabel', cure='Leave out --relabel, or write it: see data/README.md')
-    policy = Policy.load(relabel)
-    of = policy.info['dataset']
-    if of != dataset:
-        raise ValueError(f'{relabel} was trained on {of}, not on {dataset}. Set --relabel to a run of this data set')
-    if policy.data_spec['env_kwargs'] != kwargs:
-        raise ValueError(f'{relabel} was trained in another environment than this run. Set its --env_kwargs')
-    return policy
+    return dagger.load_policy(relabel, data, kwargs)
 
 
 def relabelled(data, kwargs, archives, policy):
     """-> an Archive of episodes that the policy begins and the data set's driver ends"""
-    from nanopilot.rollout import rollout
+    from nanopilot import dagger  # imports torch
 
-    asked = list(islice(training_prompts(data, kwargs, archives, policy), relabel_episodes))
-    if not asked:
+    prompts = list(islice(dagger.training_prompts(policy, archives, reader(kwargs)), relabel_episodes))
+    if not prompts:
         raise ValueError(f'no training episode asks for anything that {relabel} could be asked. Leave out --relabel')
-    texts, requests, seeds = zip(*asked)
-    rollouts = rollout(policy, texts, [None] * len(texts), seeds, seed=seed, desc=f'{relabel} drives')
-    rollouts = [{**episode, 'asked': request} for episode, request in zip(rollouts, requests)]
+    episodes = dagger.begun_and_ended(policy, prompts, seed, f'{relabel} drives')
     file = archives_folder / 'relabelled.parquet'
-    save(file, check_episodes(data, data.relabel(rollouts, seed, kwargs)), archive_meta(data, kwargs))
+    save(file, check_episodes(data, episodes), archive_meta(data, kwargs))
     return Archive(file)
-
-
-def training_prompts(data, kwargs, archives, policy):
-    """yields (text, request, seed of the environment) of the training episodes of archives, as far as they ask"""
-    reader = Reader(dataset, kwargs, Splits(val_share, test_share, hold_out, seed), texts, describe == 'keep', seed)
-    for block in blocks_of(a for a in archives if {'asked', 'path'} <= set(a.names)):
-        for number, episode in enumerate(block.episodes(), block.number):
-            notes = reader.notes(data, episode, number, block.meta.get('split'))
-            fitting = [text for text in notes['text'] if policy.fits(text)]
-            if notes['split'] == 'train' and notes['asked'] and fitting:
-                yield fitting[number % len(fitting)], notes['asked'], episode['seed']
 
 
 # ------------------------------------------------------------------------------
@@ -366,6 +321,16 @@ def write_splits(data, kwargs, archives, describer, folder, by_count):
     return episodes, groups
 
 
+def reader(kwargs, n_texts=texts):
+    """what verifies and describes episodes, with so many texts each"""
+    return Reader(dataset, kwargs, assigned(), n_texts, describe == 'keep', seed)
+
+
+def assigned():
+    """what says which split an episode is in"""
+    return Splits(val_share, test_share, hold_out, seed)
+
+
 def splits_of(notes, by_count):
     """-> list of the splits that an episode is in: by count, or by the hash of what it asks for"""
     return by_count.get(notes['number'], [notes['split']])
@@ -374,12 +339,10 @@ def splits_of(notes, by_count):
 def kept_groups(data, kwargs, archives, dropped, by_count):
     """yields lists of (episode, notes), a block each; counts the episodes it leaves out in `dropped`"""
     spec = read_spec(data, kwargs)
-    splits = Splits(val_share, test_share, hold_out, seed)
-    reader = Reader(dataset, kwargs, splits, texts, describe == 'keep', seed)
     duplicates = Duplicates()
     n = sum(map(len, archives))
     bar = tqdm(total=n, desc='verify, annotate, describe', unit='ep', mininterval=1, disable=None)
-    for block, found in in_order(reader, blocks_of(archives)):
+    for block, found in in_order(reader(kwargs), blocks_of(archives)):
         kept = []
         for episode, (reason, notes, path, digest) in zip(block.episodes(), found):
             if reason is None and duplicates.repeats(digest):
@@ -400,7 +363,7 @@ def kept_groups(data, kwargs, archives, dropped, by_count):
 
 def add_words_only(data, kwargs, folder):
     """requests that no episode carries out, to the training split"""
-    draw = WordsOnly(dataset, kwargs, Splits(val_share, test_share, hold_out, seed), texts, seed)
+    draw = WordsOnly(dataset, kwargs, assigned(), texts, seed)
     blocks = (notes for _, notes in ranges_in_order(draw, words_only, BLOCK, 'words only'))
     n = write_words_only(folder / 'train', blocks)
     print(f'words only: {n} of {words_only} requests; the others are of the validation and test splits')

@@ -74,6 +74,11 @@ def load(name):
     return dataset
 
 
+def name_of(dataset):
+    """'toy_nav'"""
+    return dataset.__name__.removeprefix('data.')
+
+
 def folder_of(dataset):
     """'data/toy_nav', for messages"""
     return dataset.__name__.replace('.', '/')
@@ -151,13 +156,29 @@ def archive_meta(dataset, kwargs):
     """-> metadata of the data set's archives"""
     spec = read_spec(dataset, kwargs)
     return {
-        'dataset': dataset.__name__.removeprefix('data.'),
+        'dataset': name_of(dataset),
         'env_kwargs': kwargs,
         'n_obs': len(spec['obs_names']),
         'n_act': len(spec['act_names']) if spec['continuous'] else 1,
         'n_bd': len(spec['bd_names']),
         **spec,
     }
+
+
+def sources_to_collect(dataset, kwargs, named):
+    """
+    named: names, separated by commas -> a list of them, or of those that the data set has by default; none where it
+    collects nothing; ValueError where it cannot collect one
+    """
+    by_default = list(dataset.sources(kwargs))
+    known = [*by_default, *getattr(dataset, 'MORE_SOURCES', ())]
+    if not known:
+        return []
+    chosen = [name.strip() for name in named.split(',') if name.strip()]
+    unknown = ', '.join(sorted(set(chosen).difference(known)))
+    if unknown:
+        raise ValueError(f'sources={named}: {name_of(dataset)} collects no {unknown}. There are: {", ".join(known)}')
+    return list(dict.fromkeys(chosen)) or by_default
 
 
 def check_episodes(dataset, episodes):
