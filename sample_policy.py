@@ -36,6 +36,7 @@ from nanopilot import evaluate as evaluation
 from nanopilot import judge as judging
 from nanopilot.page import space
 from nanopilot.policy import Policy
+from nanopilot.recovery import recover
 from nanopilot.requests import check_request, drivable, numbers, read_requests, understood, warn
 from nanopilot.rollout import BATCH_SIZE, annotated, dataset_of, draw, for_json, rollout
 
@@ -151,7 +152,7 @@ def evaluate(policy):
         warn(f'{folder} was prepared from other archives than {source}: its test episodes may have been trained on')
     opinions = judging.Opinions(out, judge, human, seed) if judge or human else None
     if eval == 'archive':
-        scores, rollouts = evaluation.recover(policy, folder, pictures, **sampling), []
+        scores, rollouts = recover(policy, folder, pictures, **sampling), []
     else:
         split = Prepared(folder, eval)
         scores = evaluation.evaluate(policy, split, pictures, eval_episodes, num_samples, only, drawn_at, **sampling)

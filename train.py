@@ -19,9 +19,10 @@ from tqdm import tqdm
 from data.batches import Batches, Curriculum
 from data.prepared import Prepared
 from model import GPT, HEADS, STEPS, GPTConfig
-from nanopilot import attention, card, checkpoint, evaluate, loop, precision
+from nanopilot import attention, card, checkpoint, loop, precision
 from nanopilot.kv_cache import by_columns
 from nanopilot.policy import Policy
+from nanopilot.scoring import rollout_scores
 
 # ------------------------------------------------------------------------------
 # I/O
@@ -232,7 +233,7 @@ def roll_out():
     with averaged.swapped():  # not to be interrupted: the weights are never left half swapped
         acting = by_columns(copy.deepcopy(raw_model).eval())
     policy = Policy(acting, data_info, val.tokenizer(), device)
-    return interrupt.unless_signalled(evaluate.rollout_scores, policy, val, rollouts, seed)
+    return interrupt.unless_signalled(rollout_scores, policy, val, rollouts, seed)
 
 
 def save_checkpoint(val_loss, pointers):

@@ -20,7 +20,7 @@ from data import archive, babyai, contract, metrics
 from data.archive import obs_dtype
 from data.prepared import Prepared
 from data.verify import verify
-from nanopilot import checkpoint, evaluate
+from nanopilot import checkpoint, scoring
 from nanopilot.auxiliary import FourierFeatures
 from nanopilot.conditions import Condition, also_drawn, readable_episodes
 from nanopilot.kv_cache import KVCache
@@ -428,8 +428,8 @@ def test_greedy_and_drawn_actions_stand_side_by_side(trained):
     episodes = [{**e, 'prompt': e['text'][0]} for e in readable_episodes(split, policy)[:12]]
     conditions = also_drawn([Condition('themselves', episodes, None), Condition('prompt', episodes)], 2)
     assert [condition.name for condition in conditions] == ['themselves', 'prompt', 'prompt, drawn at 2']
-    done = [driven for *_, driven in evaluate.score_conditions(policy, conditions[1:], seed=1)]
-    for (_, *alone), both in zip((evaluate.score(policy, conditions[1], seed=1, temperature=t) for t in (0, 2)), done):
+    done = [driven for *_, driven in scoring.score_conditions(policy, conditions[1:], seed=1)]
+    for (_, *alone), both in zip((scoring.score(policy, conditions[1], seed=1, temperature=t) for t in (0, 2)), done):
         for a, b in zip(alone[-1], both):
             assert np.array_equal(a[0]['act'], b[0]['act'])
     refused(run(*EVAL[:3], '--drawn_at=1', cwd=trained), '--eval=test')

@@ -9,8 +9,8 @@ from conftest import run
 from data import cartpole, metrics
 from data.batches import Batches, Curriculum
 from data.prepared import Prepared
-from nanopilot import evaluate as evaluation
 from nanopilot.policy import Policy
+from nanopilot.rollout import rollout
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +74,7 @@ def test_acting_is_told_the_same(folder, monkeypatch):
     policy, told = Policy.load(folder / 'o'), []
     act = policy.act
     monkeypatch.setattr(policy, 'act', lambda obs, bd, **how: told.append(bd[:, 0].copy()) or act(obs, bd, **how))
-    driven = evaluation.rollout(policy, [None] * 3, [[8.0], [5.0], None], [1, 2, 3])
+    driven = rollout(policy, [None] * 3, [[8.0], [5.0], None], [1, 2, 3])
     discount = policy.data_spec['discount']
     left = [8.0, 5.0]
     for t in range(min(len(d['act']) for d in driven[:2])):

@@ -286,7 +286,7 @@ def test_a_data_set_without_it_ends_in_one_line(missing, args, spoken):
 
 def test_without_score_and_bd_there_is_nothing_to_score():
     from nanopilot.conditions import Condition
-    from nanopilot.evaluate import score
+    from nanopilot.scoring import score
 
     class Lacking:
         info = {'dataset': 'cartpole_bins'}

@@ -252,13 +252,13 @@ def test_a_signal_ends_all_ranks_and_saves(prepared, tmp_path, ranks, signum):
 
 
 def test_a_signal_in_a_rollout_breaks_it_off(train, tmp_path, monkeypatch):
-    from nanopilot import evaluate
+    from nanopilot import scoring
 
     def endless(policy, split, n, seed=1337):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(30)
 
-    monkeypatch.setattr(evaluate, 'rollout_score', endless)
+    monkeypatch.setattr(scoring, 'rollout_score', endless)
     t = time.time()
     with pytest.raises(SystemExit):
         train('o', '--max_iters=4', '--eval_interval=2', '--rollouts=2')

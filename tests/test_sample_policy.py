@@ -12,8 +12,11 @@ from PIL import Image
 
 from data import toy_nav
 from nanopilot import evaluate as evaluation
+from nanopilot import scoring
 from nanopilot.checkpoint import read_checkpoint
 from nanopilot.conditions import Condition
+from nanopilot.recovery import recover
+from nanopilot.rollout import rollout
 
 PROMPT = 'go north of the fridge and then stop at the stove'
 
@@ -172,7 +175,7 @@ def test_the_driver_feeds_what_training_fed(out, prepared):
         return torch.from_numpy(some)[None]
 
     policy.model.head.sample = sample
-    (driven,) = evaluation.rollout(policy, [prompt], [None], [data.episodes()[b]['seed']])
+    (driven,) = rollout(policy, [prompt], [None], [data.episodes()[b]['seed']])
     assert np.array_equal(driven['act'], stored) and np.array_equal(
         driven['path'][1:], data.path[data.start[b] : data.start[b + 1]]
     )
@@ -265,9 +268,7 @@ def test_temperature_draws_from_the_clusters(script, prepared):
     )
 
     def acts(**how):
-        return [
-            e['act'].tolist() for e in evaluation.rollout(Policy.load('out'), [PROMPT] * 2, [None] * 2, [0, 1], **how)
-        ]
+        return [e['act'].tolist() for e in rollout(Policy.load('out'), [PROMPT] * 2, [None] * 2, [0, 1], **how)]
 
     greedy, drawn, again, other = acts(), acts(temperature=1), acts(temperature=1), acts(temperature=1, seed=2)
     assert greedy[0] == greedy[1] and drawn[0] != drawn[1] and drawn == again != other
@@ -432,7 +433,7 @@ def test_what_was_done_before_it_was_asked_does_not_count(trained, places):
     path = np.array([places.world.objects['bed']] * 60 + [places.world.objects['stove']] * 30)
     for step, in_order in (59, 1), (60, 0.5):
         e = {'request': json.dumps(first + last), 'bd': None, 'path': None, 'change': (step, 'a prompt')}
-        scores, _, _ = evaluation.score_paths(policy, [e], [[path]])
+        scores, _ = scoring.score_driven(policy, [e], [[{'path': path, 'told': {}}]])
         assert scores['in_order']['mean'] == in_order and scores['success']['mean'] == (in_order == 1)
         assert not {'bd_error', 'landmark_f1'} & set(scores)
     episodes = [
@@ -454,10 +455,10 @@ def test_what_was_never_asked_is_no_failure_of_what_was_possible(trained, monkey
     e = {'request': json.dumps([{'kind': 'at', 'name': 'bed'}]), 'seed': 1, 'change': (60, 'a prompt')}
     driven = [[{'act': np.zeros((n, 2))} for n in some] for some in ((50, 60, 90), (70, 80, 95))]
     verdicts = [[{'success': True}] * 2 + [{'success': False}], [{'success': True}, *[{'success': False}] * 2]]
-    (row,) = evaluation.possible_rows(policy, 'asked', Condition('asked', [e, e]), verdicts, driven)
+    (row,) = scoring.possible_rows(policy, 'asked', Condition('asked', [e, e]), verdicts, driven)
     assert row['name'] == 'asked, the possible ones'
     assert row['success']['n'] == 2 and row['success']['mean'] == pytest.approx((0 + 1 / 3) / 2)
-    assert not evaluation.possible_rows(policy, 'prompt', Condition('prompt', [{'request': '[]'}]), [], [])
+    assert not scoring.possible_rows(policy, 'prompt', Condition('prompt', [{'request': '[]'}]), [], [])
 
 
 # ------------------------------------------------------------------------------
@@ -501,8 +502,8 @@ def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, mon
     def rollouts(policy, jobs, **how):
         return ([{'path': np.array(e.bd)[None] + off, 'told': {}} for e in episodes] for episodes, *_ in jobs)
 
-    monkeypatch.setattr(evaluation, 'rollouts', rollouts)
-    found = evaluation.recover(policy, prepared, out / 'a', **how)
+    monkeypatch.setattr(scoring, 'rollouts', rollouts)
+    found = recover(policy, prepared, out / 'a', **how)
     assert (
         found['recovered']['mean'] == 1
         and found['bd_error_median']['mean'] == pytest.approx(4.9 / np.hypot(200, 200))
@@ -510,10 +511,10 @@ def test_what_can_be_recovered_of_an_archive(script, out, trained, prepared, mon
     )
     assert 0 < found['held_out']['n'] < found['recovered']['n'] <= 150
     off[:] = 10, 0
-    assert evaluation.recover(policy, prepared, out / 'a', **how)['recovered']['mean'] < 0.3
+    assert recover(policy, prepared, out / 'a', **how)['recovered']['mean'] < 0.3
     monkeypatch.setattr(toy_nav, 'QD_SOURCE', 'elites')
     with pytest.raises(ValueError, match='no quality-diversity archive'):
-        evaluation.recover(policy, prepared, out / 'a', **how)
+        recover(policy, prepared, out / 'a', **how)
 
 
 def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
@@ -534,10 +535,10 @@ def test_a_perfect_driver_scores_100(out, prepared, monkeypatch):
             for episodes, *_ in jobs
         )
 
-    monkeypatch.setattr(evaluation, 'rollouts', rollouts)
+    monkeypatch.setattr(scoring, 'rollouts', rollouts)
     found = evaluation.evaluate(policy, data, out / 'eval', seed=1)
     rows = {r['name']: r for r in found['rows']}
-    assert list(found['kinds']['demonstrations']) == ['carried out'] and evaluation.rollout_score(policy, data, 10) == 1
+    assert list(found['kinds']['demonstrations']) == ['carried out'] and scoring.rollout_score(policy, data, 10) == 1
     assert rows['demonstrations: random starts']['success']['mean'] == 0  # other seeds
     for name in 'prompt', 'no prompt', 'bd', 'destination only', 'prompt and bd':
         row = rows[f'demonstrations: {name}']

@@ -17,7 +17,7 @@ from data.prepared import Prepared
 from data.text import NOT_GIVEN, Tokenizer
 from model import GPT, GPTConfig
 from nanopilot import checkpoint as checkpoints
-from nanopilot import evaluate, loop, precision
+from nanopilot import loop, precision, scoring
 from nanopilot.attention import PAD
 from nanopilot.checkpoint import load_weights, read_checkpoint, read_tensors
 from nanopilot.policy import Policy
@@ -151,7 +151,7 @@ def test_rollouts_are_logged_and_change_nothing_else(train, tmp_path, monkeypatc
         driven.append({k: v.clone() for k, v in policy.model.state_dict().items()})
         return achieved[len(driven) - 1]
 
-    monkeypatch.setattr(evaluate, 'rollout_score', rollout_score)
+    monkeypatch.setattr(scoring, 'rollout_score', rollout_score)
     train('rolled', '--max_iters=6', '--rollouts=5', *args)
     train('rolled', '--max_iters=9', '--rollouts=5', '--init_from=resume', *args)
     rolled, plain = tmp_path / 'rolled', tmp_path / 'plain'
