@@ -25,6 +25,23 @@ PART = r'(?:side|end|edge|part|corner|flank|face|border)'
 # behind a side that follows its thing: it does not belong to the next one, "the bed, north of the fan"
 NOT_THE_NEXT = rf'(?!-| (?:{PART} )?(?:of|from)\b)(?! (?:away|by the|next to)\b)(?![ -](?:east|west|left|right)\b)'
 
+# how it is written, in lower case, and what that is for us
+SPELLINGS = [
+    (re.compile(written), meant)
+    for written, meant in {
+        '[\ue000-\uf8ff]': '',
+        '[\u2018\u2019]': "'",
+        r"n't\b": ' not',
+        r'\bdont\b': 'do not',
+        r"'ve\b": ' have',
+        r'\b(?:you mind|why (?:do )?not)\b': 'please',  # nothing is forbidden
+        '<-+>': '<>',
+        '\u2192|=>|->': '>',
+        r'\n': '. ',
+        r'\s+': ' ',
+    }.items()
+]
+
 
 def either(words):
     """a pattern for any of these, the longest first: file cabinet before file"""
@@ -50,16 +67,10 @@ def as_tree(words):
 
 def plain(text):
     """lower case, without contractions and without letters that nobody uses"""
-    text = re.sub('[\ue000-\uf8ff]', '', text)
-    text = re.sub('[\u2018\u2019]', "'", text.lower())
-    text = re.sub("n't\\b", ' not', text)
-    text = re.sub(r'\bdont\b', 'do not', text)
-    text = re.sub("'ve\\b", ' have', text)
-    text = re.sub(r'\b(you mind|why (do )?not)\b', 'please', text)  # nothing is forbidden
-    text = re.sub('<-+>', '<>', text)
-    text = re.sub('\u2192|=>|->', '>', text)
-    text = text.replace('\n', '. ')
-    return re.sub(r'\s+', ' ', text)
+    text = text.lower()
+    for written, meant in SPELLINGS:
+        text = written.sub(meant, text)
+    return text
 
 
 # ------------------------------------------------------------------------------
