@@ -181,6 +181,16 @@ def next_command(data, kwargs, meta):
     return to_train(meta, fine_tuning, out_dir, tokenizer_of, read_checkpoint(find_checkpoint(tokenizer_of))['model'])
 
 
+def reader(kwargs, n_texts=texts):
+    """what verifies and describes episodes, with so many texts each"""
+    return Reader(dataset, kwargs, split_rule(), n_texts, describe == 'keep', seed)
+
+
+def split_rule():
+    """what says which split an episode is in"""
+    return Splits(val_share, test_share, hold_out, seed)
+
+
 def check_files(data, kwargs):
     """print and draw what is in the files of --archive"""
     if not archive:
@@ -252,6 +262,7 @@ def collect_source(data, source, kwargs, meta):
 
 
 def policy_to_relabel(data, kwargs):
+    """the policy of --relabel"""
     from nanopilot import dagger  # imports torch
 
     return dagger.load_policy(relabel, data, kwargs)
@@ -321,16 +332,6 @@ def write_splits(data, kwargs, archives, describer, folder, by_count):
     return episodes, groups
 
 
-def reader(kwargs, n_texts=texts):
-    """what verifies and describes episodes, with so many texts each"""
-    return Reader(dataset, kwargs, assigned(), n_texts, describe == 'keep', seed)
-
-
-def assigned():
-    """what says which split an episode is in"""
-    return Splits(val_share, test_share, hold_out, seed)
-
-
 def splits_of(notes, by_count):
     """-> list of the splits that an episode is in: by count, or by the hash of what it asks for"""
     return by_count.get(notes['number'], [notes['split']])
@@ -363,7 +364,7 @@ def kept_groups(data, kwargs, archives, dropped, by_count):
 
 def add_words_only(data, kwargs, folder):
     """requests that no episode carries out, to the training split"""
-    draw = WordsOnly(dataset, kwargs, assigned(), texts, seed)
+    draw = WordsOnly(dataset, kwargs, split_rule(), texts, seed)
     blocks = (notes for _, notes in ranges_in_order(draw, words_only, BLOCK, 'words only'))
     n = write_words_only(folder / 'train', blocks)
     print(f'words only: {n} of {words_only} requests; the others are of the validation and test splits')

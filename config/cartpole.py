@@ -1,7 +1,7 @@
 # A return-conditioned Decision Transformer on CartPole-v1.
 # $ python prepare.py --dataset=cartpole && python train.py config/cartpole.py
 # $ python sample_policy.py --out_dir=out-cartpole --bd=200
-# 2 minutes on 2 cores; it balances for as many steps as its prompt says: 500 for 500, 50 or 52 for 50, see
+# 2 minutes on one core; it balances for as many steps as its prompt says: 500 for 500, 51 for 50, see
 # data/cartpole/readme.md
 out_dir = 'out-cartpole'
 dataset = 'cartpole'

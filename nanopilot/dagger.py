@@ -16,8 +16,8 @@ def load_policy(folder, data, kwargs):
     torch.set_num_threads(1)  # as the workers have: numbers of threads may round differently
     contract.part(data, 'relabel', cure='Leave out --relabel, or write it: see data/README.md')
     policy = Policy.load(folder)
-    if dataset_of(policy) is not data:
-        of, name = policy.info['dataset'], contract.name_of(data)
+    of, name = policy.info['dataset'], contract.name_of(data)
+    if of != name:
         raise ValueError(f'{folder} was trained on {of}, not on {name}. Set --relabel to a run of this data set')
     if policy.data_spec['env_kwargs'] != kwargs:
         raise ValueError(f'{folder} was trained in another environment than this run. Set its --env_kwargs')
@@ -39,7 +39,10 @@ def training_prompts(policy, archives, reader):
 
 
 def begun_and_ended(policy, prompts, seed, desc):
-    """prompts: a list of what training_prompts yields -> yields an episode for each"""
+    """
+    prompts: a list of what training_prompts yields -> what the data set's relabel makes of the policy's rollouts for
+    them: episodes, without those that it cannot end well
+    """
     texts, requests, seeds = zip(*prompts)
     rollouts = rollout(policy, texts, [None] * len(texts), seeds, seed=seed, desc=desc)
     asked = [{**episode, 'asked': request} for episode, request in zip(rollouts, requests)]

@@ -32,10 +32,6 @@ ENDS = {
 }
 
 
-# ------------------------------------------------------------------------------
-# all of a split
-
-
 def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), drawn_at=0.0, **sampling):
     """
     Score a Prepared split in every condition, or in those named in only, n_episodes of each source at most (0:

@@ -20,7 +20,7 @@ def score_conditions(policy, conditions, samples=1, **sampling):
     """
     yields for each condition a dict of scores, each a dict of metrics.py; for each episode and sample what the data
     set's score says of it, its verdict, {} where nothing does; and the rollouts, of each episode its samples. Of a
-    condition that asks for nothing the episodes themselves are scored: their paths stand for rollouts
+    condition without prompt_of the episodes themselves are scored: their paths stand for rollouts
     """
     jobs = [
         (condition.requests(samples), condition.env_kwargs, condition.temperature)

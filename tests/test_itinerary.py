@@ -28,7 +28,7 @@ from data.toy_nav.noise import foreign_words, roughen
 from data.toy_nav.phrases import STYLES, compiled
 from data.toy_nav.places import Place
 from data.toy_nav.planner import Driven, forbid, sample_itinerary
-from data.toy_nav.reading import marked
+from data.toy_nav.reading import ARTICLES, marked, own_names, reader
 from data.toy_nav.rewording import unseen_words
 from data.toy_nav.world import COMPASS
 
@@ -118,6 +118,18 @@ def test_several_places_to_avoid_read_back(places):
         if parse(said, places) != asked:
             misread.append(said)
     assert len(drawn) > 300 and len(misread) <= 0.01 * len(drawn), misread
+
+
+def test_names_with_any_article_are_read_as_a_whole(places):
+    """no shorter name ends one early: thing with a mattress, thing with the mattress on it"""
+    known = phrases.read('places')
+    names = own_names(places.objects, known['things']) | own_names(places.objects, known['descriptions'])
+    with_article = [name for name in names if re.search(r'\bthe ', name)]
+    for name in with_article:
+        for article in ['', *(f'{word} ' for word in ARTICLES.split('|'))]:
+            said = re.sub(r'\bthe ', article, name)
+            assert len(reader(places).with_letters(said)) == 1, said
+    assert len(with_article) > 20
 
 
 def test_every_way_to_say_a_place_reads_back(places):

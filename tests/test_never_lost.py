@@ -478,7 +478,8 @@ def test_nothing_is_executed_and_nobody_is_called(training, prepared, demo_archi
             '--eval=val',
             '--eval_episodes=2',
             f'--data_dir={prepared}',
-            '--rows=prompt',
+            '--rows=prompt,offline',
+            '--workers=1',
         ],
         ['prepare.py', f'--archive={demo_archive}', '--out_dir=p', *PREPARE],
     ]

@@ -22,32 +22,31 @@ for package in 'onnxruntime', 'onnxscript':
 export = onnx_export.export
 
 TEXTS = ['go to the bed, then stop', 'pass the stove', 'go north of the sofa'] * 3
-CASES = {  # 5 steps are in view, or 20: then room is made for more on the way. Three read a prompt
+CASES = {  # 5 steps are in view, or 20: then room is made for more on the way
     'interleave': {'n_layer': 2, 'block_size': 20 + 3 * 5},
-    'interleave, chunk 1, no past actions, ce, no words': {
-        'head': 'ce',
-        'past_actions': False,
-        'chunk': 1,
-        'obs_stack': 1,
-        'text_len': 0,
-        'block_size': 2 * 20,
-    },
+    'interleave, chunk 1, no words': {'chunk': 1, 'text_len': 0, 'block_size': 3 * 20, 'obs_stack': 1},
+    'interleave, no past actions, ce': {'head': 'ce', 'past_actions': False, 'block_size': 20 + 2 * 5},
     'interleave, kmeans of each dimension, hidden': {
         'head': 'kmeans',
         'joint_clusters': False,
         'n_hidden': 3,
         'block_size': 20 + 3 * 5,
     },
-    'sum, kmeans, estimate and hidden, no words': {
+    'sum, kmeans, estimate and hidden': {
         'head': 'kmeans',
         'fuse': 'sum',
         'n_privileged': 2,
         'n_hidden': 3,
-        'text_len': 0,
-        'block_size': 5,
+        'block_size': 20 + 5,
     },
-    'sum, chunk 1, no past actions': {'fuse': 'sum', 'past_actions': False, 'block_size': 20 + 20, 'chunk': 1},
-    'bins, no words': {'n_layer': 2, 'fuse': 'bins', 'head': 'tokens', 'chunk': 1, 'text_len': 0, 'block_size': 4 * 20},
+    'sum, chunk 1, no past actions, no words': {
+        'fuse': 'sum',
+        'past_actions': False,
+        'chunk': 1,
+        'text_len': 0,
+        'block_size': 20,
+    },
+    'bins': {'n_layer': 2, 'fuse': 'bins', 'head': 'tokens', 'chunk': 1, 'block_size': 20 + 4 * 20},
     'sum, no bd, no words': {'n_bd': 0, 'text_len': 0, 'fuse': 'sum', 'block_size': 5},
 }
 

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import groupby
 from operator import itemgetter
 
 from data.toy_nav.phrases import read, strings, third_person
@@ -45,24 +46,37 @@ SPELLINGS = [
 
 def either(words):
     """a pattern for any of these, the longest first: file cabinet before file"""
-    return as_tree([list(word.lower()) for word in words])
+    return as_tree([word.lower() for word in words])
 
 
 def any_article(words):
     """.. with any article, or none, where they have 'the': blotch on our floor"""
-    return as_tree([re.findall('the |.', word.lower()) for word in words]).replace(re.escape('the '), THE)
+    patterns = []
+    by_length = sorted(map(str.lower, words), key=len, reverse=True)
+    for has_article, some in groupby(by_length, lambda word: any_the(word) != word):
+        if has_article:
+            patterns += [any_the(re.escape(word)) for word in some]
+        else:
+            patterns.append(either(some))
+    return '|'.join(patterns)
+
+
+def any_the(pattern):
+    """.. with any article, or none, for each 'the'"""
+    return re.sub(r'\bthe\\? ', lambda _: THE, pattern)
 
 
 def as_tree(words):
-    """lists of letters -> a pattern of them that branches where they differ: of thousands a search tries few"""
+    """a pattern for any of these that branches where they differ: of thousands a search tries few"""
     after = defaultdict(list)
     for word in words:
         if word:
             after[word[0]].append(word[1:])
     branches = [re.escape(letter) + as_tree(rest) for letter, rest in after.items()]
-    if [] not in words and len(branches) < 2:
+    ends = '' in words
+    if not ends and len(branches) < 2:
         return ''.join(branches)
-    return f'(?:{"|".join(branches)})' + '?' * ([] in words) if branches else ''
+    return f'(?:{"|".join(branches)})' + '?' * ends if branches else ''
 
 
 def plain(text):
@@ -94,7 +108,7 @@ class PlacePhrase:
     def pattern(self):
         """compiled when it is first looked for: there are hundreds"""
         text = re.escape(self.text)
-        text = text.replace(re.escape('{ern}'), r'\{side\}').replace(re.escape('the '), THE)
+        text = any_the(text.replace(re.escape('{ern}'), r'\{side\}'))
         for name, pattern in self.slots.items():
             text = text.replace(rf'\{{{name}\}}', pattern)
         behind = NOT_THE_NEXT if self.kind == 'side' else ''
