@@ -326,22 +326,17 @@ def test_a_run_that_is_begun_again_is_moved_aside(train, tmp_path, capsys):
 def test_torchrun_begins_again_where_a_rank_was_lost(prepared, tmp_path):
     """kill -9 of one of two ranks; with --max-restarts the end is that of an undisturbed run"""
     args = ['--max_iters=60', '--eval_interval=10', '--dropout=0.1']
-
-    def run_both(out, disturbed):
-        process, said = torture.launched(prepared, tmp_path / out, *args, ranks=2, restarts=1), []
-        for line in process.stdout:
-            said.append(line)
-            if disturbed and 'step     25' in line:
-                children = subprocess.run(
-                    ['ps', '-o', 'pid=', '--ppid', str(process.pid)], capture_output=True, text=True
-                ).stdout.split()
-                os.kill(int(children[-1]), signal.SIGKILL)
-                disturbed = False
-        assert process.wait() == 0, ''.join(said)[-2000:]
-        return ''.join(said)
-
-    run_both('whole', False)
-    assert re.search('step [23]0 to 60', run_both('lost', True))
+    whole = ['train.py', *torture.TINY, f'--data_dir={prepared}', f'--out_dir={tmp_path / "whole"}', *args]
+    assert run(*whole, cwd=ROOT, ranks=2).returncode == 0
+    process, said, lost = torture.launched(prepared, tmp_path / 'lost', *args, ranks=2, restarts=1), [], False
+    for line in process.stdout:
+        said.append(line)
+        if not lost and 'step     25' in line:
+            ranks = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(process.pid)], capture_output=True, text=True)
+            os.kill(int(ranks.stdout.split()[-1]), signal.SIGKILL)
+            lost = True
+    assert process.wait() == 0, ''.join(said)[-2000:]
+    assert lost and re.search('step [23]0 to 60', ''.join(said))
     for file in 'step_0000060/model.safetensors', 'step_0000060/train_state.safetensors':
         assert (tmp_path / 'whole' / file).read_bytes() == (tmp_path / 'lost' / file).read_bytes()
 
