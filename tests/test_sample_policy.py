@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -573,8 +574,13 @@ def test_scoring_on_other_archives_than_it_was_trained_on_is_said(script, out, p
     shutil.copytree(prepared, tmp_path / 'p')
     meta = (tmp_path / 'p' / 'meta.json').read_text()
     (tmp_path / 'p' / 'meta.json').write_text(re.sub(r'("sha256": ")\w', r'\1x', meta))
-    script('sample_policy.py', '--out_dir=out', '--eval=val', '--data_dir=p', '--eval_episodes=2', '--rows=prompt')
+    of_same = script(
+        'sample_policy.py', '--out_dir=out', '--eval=val', '--data_dir=p', '--eval_episodes=2', '--rows=prompt'
+    )['of_same']
     assert 'prepared from other archives' in capsys.readouterr().err
+    few, more = [{'sha256': 'a'}], [{'sha256': 'a'}, {'sha256': 'b'}]
+    assert of_same(SimpleNamespace(data_spec={'archives': more}), {'archives': few})
+    assert not of_same(SimpleNamespace(data_spec={'archives': few}), {'archives': more})
 
 
 def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, few_sentences, tmp_path):
