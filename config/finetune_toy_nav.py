@@ -1,5 +1,6 @@
 # The policy that comes with nanoPilot, fine-tuned to a room or to words of your own: edit a copy of scene.json.
-# $ python prepare.py --size=0.3 --env_kwargs='{"scene": "my_room.json"}' --tokenizer_of=data/toy_nav/policy --out_dir=p_room
+# $ python prepare.py --size=0.3 --env_kwargs='{"scene": "my_room.json"}' --tokenizer_of=data/toy_nav/policy \
+#       --out_dir=p_room
 # $ python train.py config/finetune_toy_nav.py --data_dir=p_room
 # 16 minutes on 2 cores without bfloat16: 0.9 s a step
 from pathlib import Path as _Path
