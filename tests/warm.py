@@ -9,6 +9,7 @@ for each process further variables of its environment; of several the worst stat
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -33,6 +34,21 @@ PACKAGES = [
     'sentencepiece',
     'tqdm',
 ]
+
+
+def use_once():
+    """what packages do when they are first used: find fonts, read the grammar of formulas, compile loops"""
+    import numpy as np
+    from matplotlib.figure import Figure
+    from ribs.archives import GridArchive
+
+    figure = Figure(layout='constrained')
+    ax = figure.subplots()
+    ax.semilogy([1, 100], label='a')
+    ax.legend()
+    figure.savefig(io.BytesIO(), format='png')
+    archive = GridArchive(solution_dim=1, dims=[2, 2], ranges=[(0, 1), (0, 1)])
+    archive.add(np.zeros((2, 1)), np.zeros(2), np.zeros((2, 2)))
 
 
 def become(args, cwd, env, stdout, stderr, seconds):
@@ -97,6 +113,7 @@ def next_job():
 
 for package in PACKAGES:
     importlib.import_module(package)
+use_once()
 gc.freeze()  # a collection in a fork would copy what it looks at
 job = next_job()
 if job:
