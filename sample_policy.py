@@ -140,8 +140,8 @@ def prepared_dir(policy):
 
 def of_same(policy, meta):
     """
-    are data, by their meta.json, prepared from archives that a policy was trained on, all or some of them? What is for
-    testing then was not trained on: it depends on what an episode asks
+    are data, by their meta.json, prepared from archives that a policy was trained on, all or some of them? Split by the
+    same seed and shares, what is for testing was not trained on: it depends on what an episode asks
     """
     before, now = policy.data_spec['archives'], meta['archives']
     return {a['sha256'] for a in now} <= {a['sha256'] for a in before}

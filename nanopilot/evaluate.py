@@ -72,13 +72,15 @@ def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at
     measures = getattr(dataset, 'MEASURES', {})
     asked = conditions_by_source(policy, sources, episodes, n_episodes, sampling['seed'])
     typed = free_rows(policy, split.split)
+    free = [free_sentences(policy, which, name) for name, which in typed.items() if not only or name in only]
+    no_row = {condition.name for condition in free if not condition.episodes}
     environments = {'unseen starts': {}, **getattr(dataset, 'VARIANTS', {})} if measures else {}
-    known = [OFFLINE, *environments, *typed, *(condition.name for some in asked.values() for condition in some)]
+    known = [OFFLINE, *environments, *(name for name in typed if name not in no_row)]
+    known += [condition.name for some in asked.values() for condition in some]
     known += ['returns'] * ('discount' in policy.data_spec)
     wanted = wanted_rows(only, known)
 
     rows, driven = rows_of_sources(policy, asked, wanted, samples, drawn_at, **sampling)
-    free = [free_sentences(policy, which, name) for name, which in typed.items() if name in wanted]
     for condition in also_drawn(free, drawn_at):
         rows += score_kinds(policy, condition, samples, **sampling)
     # where nothing but a seed is asked, the test's seeds are not those that train.py has logged scores of

@@ -467,15 +467,7 @@ def test_nothing_is_executed_and_nobody_is_called(training, prepared, demo_archi
             '--learning_rate=1e-2',
         ],
         ['sample_policy.py', '--out_dir=o', '--prompt=go to the bed'],
-        [
-            'sample_policy.py',
-            '--out_dir=o',
-            '--eval=val',
-            '--eval_episodes=2',
-            f'--data_dir={prepared}',
-            '--rows=prompt,offline',
-            '--workers=1',
-        ],
+        ['sample_policy.py', '--out_dir=o', '--eval=val', '--eval_episodes=2', f'--data_dir={prepared}', '--workers=1'],
         ['prepare.py', f'--archive={demo_archive}', '--out_dir=p', *PREPARE],
     ]
     for script, *args in commands:

@@ -476,7 +476,7 @@ def test_any_number_of_processes_gives_the_same_figures(out, prepared, tmp_path)
             f'--data_dir={prepared}',
             '--eval_episodes=3',
             '--batch_size=2',
-            '--rows=prompt,random starts',
+            '--rows=prompt,random starts,prompt and bd',
             f'--workers={workers}',
             cwd=tmp_path,
         )
@@ -485,7 +485,7 @@ def test_any_number_of_processes_gives_the_same_figures(out, prepared, tmp_path)
         assert scored[-1].pop('settings')['workers'] == workers
     assert scored[0] == scored[1]
     rows = [row['name'].removeprefix('demonstrations: ') for row in scored[0]['rows']]
-    assert rows == ['prompt', 'random starts', 'random starts, the possible ones']
+    assert rows == ['prompt', 'random starts', 'random starts, the possible ones', 'prompt and bd']
 
 
 # ------------------------------------------------------------------------------
@@ -589,9 +589,7 @@ def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, few
 
     script('prepare.py', f'--archive={demo_archive}', '--out_dir=short', '--text_len=18', *PREPARE)
     script('train.py', *TINY, '--data_dir=short', '--out_dir=out', '--max_iters=1', '--text_len=18', '--block_size=68')
-    script(
-        'sample_policy.py', '--out_dir=out', '--eval=test', '--data_dir=short', '--eval_episodes=8', '--rows=prompt,bd'
-    )
+    script('sample_policy.py', '--out_dir=out', '--eval=test', '--data_dir=short', '--eval_episodes=8')
     assert json.loads((tmp_path / 'out' / 'eval_test.json').read_text())['rows']
 
 

@@ -8,7 +8,6 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
-from operator import itemgetter
 
 from data.toy_nav.phrases import read, strings, third_person
 from data.toy_nav.places import Place
@@ -73,10 +72,11 @@ def as_tree(words):
         if word:
             after[word[0]].append(word[1:])
     branches = [re.escape(letter) + as_tree(rest) for letter, rest in after.items()]
-    ends = '' in words
-    if not ends and len(branches) < 2:
-        return ''.join(branches)
-    return f'(?:{"|".join(branches)})' + '?' * ends if branches else ''
+    if not branches:
+        return ''
+    if len(branches) == 1 and '' not in words:
+        return branches[0]
+    return f'(?:{"|".join(branches)})' + ('?' if '' in words else '')
 
 
 def plain(text):
@@ -131,9 +131,9 @@ class Reader:
         self.colours_behind = {without_articles(text): colour for text, colour in behind.items()}
         self.sides = own_names(COMPASS, known['sides'])
         self.pattern = mention_pattern(*map(any_article, (self.colours, behind, self.sides, known['tile nouns'])))
-        self.phrases = defaultdict(list)  # a word: those whose longest it is, with their numbers
-        for number, phrase in enumerate(self.longer_phrases(known)):
-            self.phrases[max(phrase.words, key=len, default='')].append((number, phrase))
+        phrases = list(self.longer_phrases(known))
+        self.order = {phrase: number for number, phrase in enumerate(phrases)}
+        self.phrases = by_word(phrases)
 
     def longer_phrases(self, known):
         """yields a PlacePhrase for each of whereabouts.json"""
@@ -163,8 +163,8 @@ class Reader:
         """
         found = [(m.start(), m.end(), self.place(m)) for m in self.pattern.finditer(text)]
         words = set(re.findall(r'[a-z]+', text))
-        possible = [pair for word in words for pair in self.phrases.get(word, []) if pair[1].words <= words]
-        for _, phrase in sorted(possible, key=itemgetter(0)):
+        possible = [phrase for word in words for phrase in self.phrases.get(word, []) if phrase.words <= words]
+        for phrase in sorted(possible, key=self.order.get):
             found += [(m.start(), m.end(), self.place_of(phrase, m)) for m in phrase.pattern.finditer(text)]
         kept = []
         behind, kind = 0, ''  # where the last one kept ends, and of what kind it is
@@ -205,6 +205,14 @@ class Reader:
     def things_in(self, text):
         """the names of a text's letters, in the order of the room's objects"""
         return [self.objects[i] for i in sorted({ord(letter) - FIRST_THING for letter in re.findall(THINGS, text)})]
+
+
+def by_word(phrases):
+    """-> {a word: the phrases whose longest word it is}"""
+    found = defaultdict(list)
+    for phrase in phrases:
+        found[max(phrase.words, key=len, default='')].append(phrase)
+    return found
 
 
 @lru_cache(maxsize=4)

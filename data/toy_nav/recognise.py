@@ -4,11 +4,10 @@ compared with each, word by word. Marks in a text stand for its places, see `mar
 """
 
 import re
-from collections import defaultdict
 from functools import lru_cache
 
 from data.toy_nav.phrases import read, third_person
-from data.toy_nav.reading import ARTICLES, FORBIDDEN, MARKS, forbidden, place_words, plain
+from data.toy_nav.reading import ARTICLES, FORBIDDEN, MARKS, by_word, forbidden, place_words, plain
 
 ORDERS = ('one', 'whole', 'both', 'tile both', 'both two', 'both three', 'instead')
 SIGNS = {'clause': '. ', 'part': ' ', 'forbids': '. '}  # of prohibitions
@@ -119,14 +118,6 @@ def prohibitions():
             for kind in SIGNS.keys() & name.split():
                 found |= dict.fromkeys([*phrases, *map(third_person, phrases)], SIGNS[kind])
     return by_word([Phrase(text, sign) for text, sign in found.items()])
-
-
-def by_word(phrases):
-    """-> {a word: the phrases whose longest word it is}"""
-    found = defaultdict(list)
-    for phrase in phrases:
-        found[max(phrase.words, key=len, default='')].append(phrase)
-    return found
 
 
 def found_in(text, phrases):
