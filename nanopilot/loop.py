@@ -358,10 +358,11 @@ def plot_log(rows, file):
     ax.plot(*column('loss'), lw=0.8, label='training')
     ax.plot(*column('val'), 'o-', ms=3, label='validation, averaged weights')
     ax.set(xlabel='step', ylabel='loss', yscale='log')
-    ax.legend(loc='lower left')
     if any('rollout' in row for row in rows):
         score = ax.twinx()
-        score.plot(*column('rollout'), 's-', ms=3, color='tab:green')
-        score.plot(*column('free'), 's:', ms=3, color='tab:green')  # what people typed
+        score.plot(*column('rollout'), 's-', ms=3, color='tab:green', label='rollouts')
+        if any('free' in row for row in rows):
+            score.plot(*column('free'), 's:', ms=3, color='tab:green', label='.. of free sentences')
         score.set_ylabel('score of the rollouts', color='tab:green')
+    figure.legend(loc='outside upper center', ncols=4, fontsize=9, frameon=False)
     save(file, lambda f: figure.savefig(f, dpi=120, format='png'))

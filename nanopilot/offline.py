@@ -179,7 +179,7 @@ def draw(picture, measure, found, rows, spans):
         reached = ~np.isnan(curve).all(0)
         by_step.plot(middles[reached], np.nanmean(curve[:, reached], 0), '.-', label=name, color=colours[name])
     by_step.set(xlabel='step of the episode', ylabel=measure.heads[measure.main], ylim=(0, None))
-    figure.legend(loc='outside upper center', ncols=len(colours), fontsize=9, frameon=False)
+    figure.legend(loc='outside upper center', ncols=4, fontsize=9, frameon=False)
     draw_parts(by_part, measure, rows, colours)
     save(picture, lambda f: figure.savefig(f, dpi=120, format='png'))
     print(f'picture: {picture}')
