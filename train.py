@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data.batches import Batches, Curriculum
 from data.prepared import Prepared
 from model import GPT, HEADS, STEPS, GPTConfig
-from nanopilot import attention, card, checkpoint, loop, precision
+from nanopilot import attention, card, checkpoint, loop, precision, resuming
 from nanopilot.kv_cache import by_columns
 from nanopilot.policy import Policy
 from nanopilot.scoring import rollout_scores
@@ -154,11 +154,11 @@ scores = []  # (loss, score of the rollouts) at each validation that has some
 if ranks.restarts and checkpoint.steps_of(out_dir):  # begun again after a rank was lost
     init_from = 'resume'
 if init_from == 'resume':
-    resumed = checkpoint.resume(out_dir, *trained, model_args, obs_columns, config, train.tokenizer())
+    resumed = resuming.resume(out_dir, *trained, model_args, obs_columns, config, train.tokenizer())
     step, best, scores = resumed['step'], resumed['best'], resumed['scores']
-    print0(*checkpoint.differences(resumed, config, data_info))  # a note, or nothing
+    print0(*resuming.differences(resumed, config, data_info))  # a note, or nothing
 elif init_from != 'scratch':
-    checkpoint.begin_from(init_from, raw_model, averaged.mean, model_args, obs_columns, train.tokenizer())
+    resuming.begin_from(init_from, raw_model, averaged.mean, model_args, obs_columns, train.tokenizer())
 else:
     for line in raw_model.fit(train, view.columns, seed):  # normaliser, bounds, bins, centres
         print0(line)
@@ -238,7 +238,7 @@ def roll_out():
 
 def save_checkpoint(val_loss, pointers):
     """all there is, named by the pointers, 'latest' and others; val_loss: None if it was not measured -> its JSON"""
-    files = checkpoint.training_files(*trained)
+    files = resuming.training_files(*trained)
     if train.tokenizer():
         files['tokenizer.model'] = train.tokenizer().model
     info = {'model': asdict(gptconf), 'settings': config, **data_info, **checkpoint.versions()}
@@ -280,7 +280,7 @@ while True:
         if interrupt.on_any_rank():
             continue
         if not math.isfinite(val_loss):
-            raise ValueError(f'the validation loss is {val_loss} at step {step}. {checkpoint.after_nan(out_dir)}')
+            raise ValueError(f'the validation loss is {val_loss} at step {step}. {resuming.after_nan(out_dir)}')
         validated_at = saved_at = step
         if ranks.master:
             score = rolled.get('rollout', -val_loss)
@@ -318,7 +318,7 @@ while True:
         batch = (step - 1) * gradient_accumulation_steps
         raise ValueError(
             f'the gradient is {norm} at step {step}, batches {batch} to {batch + gradient_accumulation_steps - 1}. '
-            f'{checkpoint.after_nan(out_dir)}, or --skip_nonfinite=3'
+            f'{resuming.after_nan(out_dir)}, or --skip_nonfinite=3'
         )
     for o in optimizers:
         if not skipped:

@@ -22,8 +22,8 @@ import numpy as np
 
 from data.metrics import interval
 from data.pictures import save
-from nanopilot.checkpoint import as_number
 from nanopilot.evaluate import ENDS
+from nanopilot.resuming import as_number
 
 # ------------------------------------------------------------------------------
 runs = ()  # the out_dirs of the runs

@@ -17,9 +17,10 @@ from bench.pairs import seconds, skipped, value_row
 from bench.sizes import HOPPER, INTERLEAVE, SWINGUP, TOY_NAV, batches, config_of, noise
 from model import GPT, MLP
 from nanopilot import precision
-from nanopilot.checkpoint import training_files, write_checkpoint
+from nanopilot.checkpoint import write_checkpoint
 from nanopilot.loop import Ranks
 from nanopilot.optim import Muon
+from nanopilot.resuming import training_files
 
 CEILING_GOALS = {'float32': 45, 'bfloat16': 20}  # %
 

@@ -14,8 +14,9 @@ from data.toy_nav import phrases
 from data.toy_nav.itinerary import Itinerary, parse
 from model import GPTConfig
 from nanopilot import Policy
-from nanopilot.checkpoint import check_model, find_checkpoint, read_checkpoint, steps_of
+from nanopilot.checkpoint import find_checkpoint, read_checkpoint, steps_of
 from nanopilot.requests import check_request
+from nanopilot.resuming import check_model
 from nanopilot.rollout import rollout
 
 FOLDER = ROOT / 'data' / 'toy_nav' / 'policy'

@@ -17,7 +17,7 @@ from data.prepared import Prepared
 from data.text import NOT_GIVEN, Tokenizer
 from model import GPT, GPTConfig
 from nanopilot import checkpoint as checkpoints
-from nanopilot import loop, precision, scoring
+from nanopilot import loop, precision, resuming, scoring
 from nanopilot.attention import PAD
 from nanopilot.checkpoint import load_weights, read_checkpoint, read_tensors
 from nanopilot.policy import Policy
@@ -689,7 +689,7 @@ def test_a_number_that_is_by_source_now_is_no_difference():
     data = {'archives': []}
     for before, now, noted in (0.05, '0.05', 0), (0.0, '0', 0), (0.05, '0.1', 1), ('0.05', 'elites=0.05', 1):
         info = {'settings': {'drop_text': before}, 'data': data}
-        assert len(checkpoints.differences(info, {'drop_text': now}, {'data': data})) == noted
+        assert len(resuming.differences(info, {'drop_text': now}, {'data': data})) == noted
 
 
 def test_resuming_another_architecture_is_refused(train, refuses_to_train, trained, tmp_path):
@@ -901,7 +901,7 @@ def test_state_that_cannot_be_saved_is_not_lost_silently():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     optimizer.state[model.weight] = {'history': [1, 2]}
     with pytest.raises(TypeError, match="state 'history' of SGD"):
-        checkpoints.optimizer_state(model, [optimizer])
+        resuming.optimizer_state(model, [optimizer])
 
 
 def test_averaged_weights_are_swapped_back_even_if_it_raises():
