@@ -70,7 +70,8 @@ class PathPlanner:
             columns.append((i + di) * self.size + j + dj)
             costs.append(np.hypot(di, dj) * (dear[i, j] + dear[i + di, j + dj]) / 2)
         entries = np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))
-        return coo_matrix(entries, shape=(self.size**2, self.size**2)).tocsr()
+        there = coo_matrix(entries, shape=(self.size**2, self.size**2)).tocsr()
+        return there + there.T  # and back: a search in both directions of one would turn it around each time
 
     def near(self, avoid, berth):
         """the cells (size ** 2,) bool within berth of places to avoid"""
@@ -109,7 +110,7 @@ class PathPlanner:
             xy, depth = self.end(place)
             end = self.cell(xy)
             graph, _ = self.graph_around(avoid)
-            cost, previous = dijkstra(graph, directed=False, indices=end, return_predecessors=True)
+            cost, previous = dijkstra(graph, indices=end, return_predecessors=True)
             previous[previous < 0] = end
             self.next[k] = previous  # the cell before, on the way from the target, is the next one on the way to it
             self.targets.append(xy)
@@ -291,6 +292,21 @@ def forbid(itinerary, rng, planner, start, on_the_way=True):
         goals = [planner.cell(planner.end(place)[0]) for place in itinerary.places]
         if (label[goals] != label[planner.cell(start)]).any():
             continue
-        if in_time(planner.route_length(start, forbidden), places.world):
+        if in_time_around(forbidden, planner, start):
             return forbidden
     return itinerary
+
+
+def in_time_around(itinerary, planner, start):
+    """
+    Can an itinerary be driven from start (2,) in time, around what it avoids? A path around something is looked for,
+    which takes long, only while the direct ones, which are no longer, would still be in time.
+    """
+    begins = [start, *(planner.end(place)[0] for place in itinerary.places)]
+    legs = list(zip(begins, itinerary.places))
+    lengths = [planner.length(xy, place) for xy, place in legs]
+    for i, (xy, place) in enumerate(legs):
+        lengths[i] = planner.length(xy, place, itinerary.avoid)
+        if not in_time(sum(lengths), planner.places.world):
+            return False
+    return True

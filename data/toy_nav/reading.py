@@ -115,6 +115,46 @@ class PlacePhrase:
         return re.compile(rf'(?<!\w){text}(?!\w){behind}')
 
 
+class Names:
+    """
+    Thousands of names, found in a text word by word: the longest at each word, with any article, or none, where they
+    have 'the'.
+    """
+
+    def __init__(self, letters):
+        """letters: {name in lower case: the letter to put in its place}"""
+        self.tree = {}  # a token of a name -> the tree of what may follow; None: the letter, where a name ends
+        for name, letter in letters.items():
+            node = self.tree
+            for token in re.findall(r'\bthe |\w+|\W', name):
+                node = node.setdefault(token, {})
+            node[None] = letter
+
+    def replaced(self, text):
+        """-> the text, with letters in the places of names"""
+        tokens = [*re.findall(r'\w+|\W', text), '']  # which ends it
+        parts = []
+        i = 0
+        while tokens[i]:
+            end, letter = self.longest(tokens, i, self.tree)
+            parts.append(letter if end else tokens[i])
+            i = end or i + 1
+        return ''.join(parts)
+
+    def longest(self, tokens, i, node):
+        """-> (the token behind the longest name that goes on at token i as a tree does, its letter); (0, '')"""
+        ends = [(0, '')]
+        if None in node:
+            ends.append((i, node[None]))
+        if tokens[i] in node:
+            ends.append(self.longest(tokens, i + 1, node[tokens[i]]))
+        if 'the ' in node:
+            ends.append(self.longest(tokens, i, node['the ']))
+            if tokens[i] in ARTICLES.split('|') and tokens[i + 1] == ' ':
+                ends.append(self.longest(tokens, i + 2, node['the ']))
+        return max(ends)
+
+
 class Reader:
     """Finds the places of a room in a sentence."""
 
@@ -122,10 +162,8 @@ class Reader:
         known = {**read('places'), **read('whereabouts')}
         things = own_names(places.objects, known['things']) | own_names(places.objects, known['descriptions'])
         self.objects = list(places.objects)
-        self.letters = {}
-        for name, thing in things.items():
-            self.letters[without_articles(name)] = chr(FIRST_THING + self.objects.index(thing))
-        self.thing = re.compile(rf'\b(?:{any_article(things)})\b')
+        letters = {thing: chr(FIRST_THING + number) for number, thing in enumerate(self.objects)}
+        self.things = Names({name: letters[thing] for name, thing in things.items()})
         self.colours = own_names(places.tiles, known['colours'])
         behind = own_names(places.tiles, known['colours behind'])
         self.colours_behind = {without_articles(text): colour for text, colour in behind.items()}
@@ -154,7 +192,7 @@ class Reader:
 
     def with_letters(self, text):
         """-> the text, each object that it names replaced by a letter of THINGS"""
-        return self.thing.sub(lambda m: self.letters[without_articles(m[0])], text)
+        return self.things.replaced(text)
 
     def mentions(self, text):
         """
