@@ -415,7 +415,7 @@ class GPT(nn.Module):
         text (B, N); obs (B, S, chunk, n_obs); act (B, S, chunk, n_act), int64 (B, S, chunk); bd (B, S or 1, n_bd);
         start (B,), the time of a segment's first step; loss_mask (B, S, chunk), the actions to imitate; targets:
         future_bd (B, S, n_future, n_bd), subgoal (B, S, n_bd), sees_subgoal, terminated, more_text: data/batches.py
-        -> what is predicted at every step, a dict of tensors (B, S, ..), and the loss, None without a loss_mask
+        -> what is predicted, by name, (B, S, ..) each but 'saying', a loss; and the loss, None without a loss_mask
         """
         B, S = obs.shape[:2]
         assert self.config.max_steps >= S, f'{S} steps, but {self.config.max_steps=}'
@@ -431,7 +431,7 @@ class GPT(nn.Module):
         x = plan.pack(self.drop(torch.cat([self.embed_text(text), x], dim=1)))  # (B, T, C)
         for block in self.h[:-1]:
             x = block(x, plan.attend)
-        x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, S, C)
+        x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, n, C), the tokens that predict
         batch = {'act': act, 'loss_mask': loss_mask, 'start': start, 'gpt': self, **self.steps.targets(obs), **targets}
         out = self.head(self.to_head(x, self, batch)) | {name: part(x, batch) for name, part in self.aux.items()}
         loss = None

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from data.contract import has_environment, part
-from data.pictures import save
+from data.pictures import save_text
 from data.prepared import Prepared, load_meta
 from data.workers import use
 from nanopilot import checkpoint as checkpoints
@@ -125,34 +125,41 @@ def drive(policy):
 
 
 def write_json(file, content):
-    save(file, lambda f: Path(f).write_text(json.dumps(content)))
+    save_text(file, json.dumps(content))
 
 
 def prepared_dir(policy):
     """what --data_dir names, else what the policy was trained on, where that is still there, else the usual place"""
     trained_on = policy.info['settings'].get('data_dir')
     is_there = trained_on and Path(trained_on, 'meta.json').is_file()
-    if not data_dir and is_there and of_same(policy, load_meta(trained_on)):
+    if not data_dir and is_there and same_split(policy, load_meta(trained_on)):
         print(f'data: {trained_on}, which it was trained on')
         return trained_on
     return data_dir or Path(__file__).parent / 'data' / policy.info['dataset'] / 'prepared'
 
 
-def of_same(policy, meta):
+def same_split(policy, meta):
     """
-    are data, by their meta.json, prepared from archives that a policy was trained on, all or some of them? Split by the
-    same seed and shares, what is for testing was not trained on: it depends on what an episode asks
+    Are data, by their meta.json, split as those that a policy was trained on, as far as both say? Of some of its
+    archives they are, if seed and shares are the same; of all of them the means of what is trained on show it.
     """
-    before, now = policy.data_spec['archives'], meta['archives']
-    return {a['sha256'] for a in now} <= {a['sha256'] for a in before}
+    trained_on = {archive['sha256'] for archive in policy.data_spec['archives']}
+    these = {archive['sha256'] for archive in meta['archives']}
+    if these != trained_on:
+        return these < trained_on
+    before, now = policy.data_spec['normaliser']['obs']['mean'], meta['normaliser']['obs']['mean']
+    return np.allclose(before, now, rtol=1e-6)
 
 
 def evaluate(policy):
     """score a split, or the archive: does it do what is asked, does it end where it should, does it listen at all?"""
     folder, pictures, started = prepared_dir(policy), out / f'eval_{eval}', time.time()
     meta = load_meta(folder)
-    if not of_same(policy, meta):
-        warn(f'{folder} was prepared from other archives than {source}: its test episodes may have been trained on')
+    if not same_split(policy, meta):
+        warn(
+            f'{folder} was prepared from other archives than {source}, or split otherwise: '
+            'its test episodes may have been trained on'
+        )
     opinions = judging.Opinions(out, judge, human, seed) if judge or human else None
     if eval == 'archive':
         scores, rollouts = recover(policy, folder, pictures, **sampling), []
@@ -192,8 +199,12 @@ def check():
         raise ValueError(f'{num_samples=} of one request are all the same at temperature=0. Raise it, or leave it out')
     if drawn_at and eval not in ('test', 'val'):
         raise ValueError(f'{drawn_at=} is for further rows of a split, got {eval=}. Add --eval=test, or leave it out')
-    if rows and not eval:
-        raise ValueError(f'{rows=} is of the tables of --eval. Add --eval=test, or leave it out')
+    if rows and eval not in ('test', 'val'):
+        raise ValueError(f'{rows=} is of the tables of a split, got {eval=}. Add --eval=test, or leave it out')
+    if eval == 'archive' and num_samples > 1:
+        raise ValueError(f'of an archive each cell is asked for once, got {num_samples=}. Leave it out')
+    if (gif or json_file) and (dream or serve or export or export_space):
+        raise ValueError('--gif and --json are of what --prompt, --bd or --prompts ask. Leave them out')
     if json_file and not Path(json_file).absolute().parent.is_dir():  # before all is driven
         raise ValueError(f'{json_file} cannot be written: there is no such folder. Make it, or set another --json')
     if json_file and Path(json_file).is_dir():

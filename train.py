@@ -22,14 +22,14 @@ from model import GPT, HEADS, STEPS, GPTConfig
 from nanopilot import attention, card, checkpoint, loop, precision, resuming
 from nanopilot.kv_cache import by_columns
 from nanopilot.policy import Policy
-from nanopilot.scoring import rollout_scores
+from nanopilot.scoring import scores_to_log
 
 # ------------------------------------------------------------------------------
 # I/O
 out_dir = 'out'
 eval_interval = 2000  # steps between validations, each with a checkpoint
 eval_batches = 8  # batches a validation
-rollouts = 100  # prompts of validation, and of people, to act on each time: to be seen, `best` is the lowest loss
+rollouts = 100  # prompts of validation, and of people, to act on each time; logged: `best` is that of the lowest loss
 keep_last = 2  # checkpoints that are kept, beside the best
 keep_every = 0  # steps between checkpoints that are kept for good, a multiple of eval_interval; 0: none is
 log_interval = 100  # steps between log lines
@@ -123,7 +123,7 @@ data_dir = data_dir or os.path.join(os.path.dirname(os.path.abspath(__file__)), 
 train, val = Prepared(data_dir, 'train'), Prepared(data_dir, 'val')
 train.check(dataset, text_len, head, HEADS, say_len, more_texts)
 if privileged_obs and (segment_len or segment_from):
-    raise ValueError(f'{privileged_obs=} is estimated from the start of an episode on. Leave out segment_len')
+    raise ValueError(f'{privileged_obs=} is estimated from the start of an episode on. Leave segments out')
 if keep_every % eval_interval:
     raise ValueError(f'keep_every={keep_every} is not a multiple of eval_interval={eval_interval}. Make it one')
 view = train.view(obs_names, privileged_obs)
@@ -210,7 +210,7 @@ def get_lr(it):
 
 @torch.no_grad()
 def validate():
-    """the loss of the actions alone, on fixed batches of the validation split; every rank takes its rows"""
+    """the loss of the head alone, on fixed batches of the validation split; every rank takes its rows"""
     raw_model.eval()
     total = torch.zeros((), device=device)
     n_real = 0
@@ -233,7 +233,7 @@ def roll_out():
     with averaged.swapped():  # not to be interrupted: the weights are never left half swapped
         acting = by_columns(copy.deepcopy(raw_model).eval())
     policy = Policy(acting, data_info, val.tokenizer(), device)
-    return interrupt.unless_signalled(rollout_scores, policy, val, rollouts, seed)
+    return interrupt.unless_signalled(scores_to_log, policy, val, rollouts, seed)
 
 
 def save_checkpoint(val_loss, pointers):
@@ -272,7 +272,7 @@ while True:
         break
 
     # validate, and save
-    is_due = step % eval_interval == 0 and (step or max_iters == 0) or step == max_iters
+    is_due = step == max_iters or step > 0 and step % eval_interval == 0
     if is_due and step != validated_at:
         with averaged.swapped():
             val_loss = validate()
@@ -340,7 +340,7 @@ if signalled:
     print0(f'stopped by signal {signalled}: all of step {step} is in {out_dir}. --init_from=resume goes on')
 else:
     if rollouts and len(scores) > 2:
-        print0(loop.rank_correlation(scores))
+        print0(loop.agreement(scores))
     print0(f'done: {out_dir}. Next: {loop.to_evaluate(out_dir, config["data_dir"])}')
 ranks.part()
 if ranks.master:

@@ -71,7 +71,7 @@ class Batches:
     """`batch(step)` of one split."""
 
     split: Prepared
-    which: int  # tells the draws of several of these apart
+    which: int  # number of the stream of random draws: those of training and of validation differ
     seed: int
     batch_size: int  # episodes
     bucket: int  # batches that are drawn together

@@ -33,7 +33,7 @@ def draw(file, title, found, told, lines, findings, summary):
     draw_texts(next(axes), found)
     draw_told(next(axes), told)
     write(foot, rows, below)
-    pictures.save(file, lambda f: figure.savefig(f, dpi=110, format='png'))
+    pictures.save_figure(file, figure, dpi=110)
 
 
 def write(foot, rows, height):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 REQUIRED = ('sources', 'env_kwargs', 'make_env', 'make_vec', 'spec', 'collect')
 SIMULATOR = ('make_env', 'make_vec', 'collect')  # of these all, or none: a real robot's data have no simulator
-SPEC = (
+SPEC_NAMES = (
     'obs_names',
     'act_names',
     'bd_names',
@@ -140,7 +140,7 @@ def read_env_kwargs(dataset, text):
 def read_spec(dataset, kwargs):
     """-> spec(kwargs); ValueError where it is not complete"""
     spec = dataset.spec(kwargs)
-    missing = [name for name in SPEC if name not in spec]
+    missing = [name for name in SPEC_NAMES if name not in spec]
     if missing:
         raise ValueError(f'{folder_of(dataset)}: spec(kwargs) lacks {", ".join(missing)}. Add it: see data/README.md')
     kinds, n = spec.get('obs_kinds', []), len(spec['obs_names'])

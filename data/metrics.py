@@ -75,8 +75,17 @@ def derange(groups, seed=0, requests=None):
     return other
 
 
+def spearman(a, b):
+    """Spearman's rank correlation of two scores of the same, nan where one of them never changes"""
+    from scipy.stats import spearmanr
+
+    if len(a) < 2 or not np.ptp(a) or not np.ptp(b):
+        return np.nan
+    return float(spearmanr(a, b).statistic)
+
+
 def interval(score, percent=True, digits=1):
     """a score of this file -> '83.5 [77.7, 88.0]': its mean and its 95% interval, in % or as they are"""
-    scale = 100**percent
+    scale = 100 if percent else 1
     mean, low, high = (f'{scale * score[key]:.{digits}f}' for key in ('mean', 'low', 'high'))
     return f'{mean} [{low}, {high}]'

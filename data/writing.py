@@ -237,7 +237,8 @@ class TextCounts:
 
     def summary(self, tokenizer, text_len):
         n, distinct = len(self.hashes), len(np.unique(self.hashes))
-        median = np.median(np.repeat(*zip(*sorted(self.lengths.items()))))
+        lengths, times = zip(*sorted(self.lengths.items()))
+        median = np.median(np.repeat(lengths, times))
         vocabulary = f'vocabulary {tokenizer.vocab_size}'
         if tokenizer.text_width:
             vocabulary = f'states of {tokenizer.name}, {tokenizer.text_width} wide'

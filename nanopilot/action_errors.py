@@ -1,5 +1,5 @@
 """
-The errors of a policy's actions at every step of episodes that others made, beside those of who knows less.
+The errors of a policy's actions at every step of episodes that others made, beside those of two that know less.
 
 The episodes' own observations and actions go through the model's forward, whole episodes at once, as in training. A
 decision covers `chunk` steps and knows what was observed before it; so do the baselines: to repeat the action before
@@ -32,10 +32,11 @@ REPEAT = 'repeat the last action'
 class Continuous:
     """squared errors, as shares of the variance of each dimension of actions over the training split"""
 
-    heads = {'error': 'squared error / variance'}
-    main = by_part = 'error'  # what rises when something else is asked; what is told of each dimension
+    titles = {'error': 'squared error / variance'}  # of what is measured
+    compared = 'error'  # .. between what is asked, and with the baselines
+    shown_by_part = 'error'  # .. for each dimension
     part = 'dimension'
-    usual = 'the mean action'
+    constant = 'the mean action'
 
     def __init__(self, policy, train):
         self.parts = policy.data_spec['act_names']
@@ -48,7 +49,7 @@ class Continuous:
         """-> {name of a baseline: as of_policy}"""
         mean = head.act_norm.mean.expand_as(act)
         last = torch.cat([mean[:, :1, :1], act[:, :-1, -1:]], 1).expand_as(act)
-        chosen = {REPEAT: last, self.usual: mean}
+        chosen = {REPEAT: last, self.constant: mean}
         return {name: self.measured(head, a, act) for name, a in chosen.items()}
 
     def measured(self, head, chosen, act):
@@ -58,7 +59,7 @@ class Continuous:
 class Clusters(Continuous):
     """.. and the share of steps whose cluster is the one that is nearest to what was done"""
 
-    heads = {**Continuous.heads, 'cluster': 'cluster accuracy'}
+    titles = {**Continuous.titles, 'cluster': 'cluster accuracy'}
 
     def of_policy(self, head, out, act):
         measured = super().of_policy(head, out, act)
@@ -77,11 +78,11 @@ class Clusters(Continuous):
 class Discrete:
     """negative log-likelihood in nats, and accuracy"""
 
-    heads = {'nll': 'NLL', 'accuracy': 'accuracy'}
-    main = 'nll'
-    by_part = 'accuracy'
+    titles = {'nll': 'NLL', 'accuracy': 'accuracy'}
+    compared = 'nll'
+    shown_by_part = 'accuracy'
     part = 'action'
-    usual = 'the most frequent action'
+    constant = 'the most frequent action'
 
     def __init__(self, policy, train):
         self.parts = policy.data_spec['act_names']
@@ -105,7 +106,7 @@ class Discrete:
         p = is_last * self.repeats + (1 - is_last) * others
         return {
             REPEAT: self.measured(last, p.log(), act),
-            self.usual: self.measured(frequent, self.share.log().expand(*act.shape, n), act),
+            self.constant: self.measured(frequent, self.share.log().expand(*act.shape, n), act),
         }
 
     def measured(self, chosen, log_p, act):

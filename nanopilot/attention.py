@@ -17,11 +17,12 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from data.text import PAD
 from nanopilot.layers import episode_lengths
 from nanopilot.ring import sees
 
-PAD = 0  # the token id of a prompt's padding: never attended to
 ROUND = 8  # tokens: on CPUs products in bfloat16 are prepared anew for every length, so that few lengths are faster
+CAUSAL = partial(F.scaled_dot_product_attention, is_causal=True)
 
 
 def mask(text, T, n_slots, K):
@@ -51,8 +52,8 @@ class Plan:
 
     pack: Callable  # (B, T, C) -> (B, T', C), the tokens in the order in which they are computed
     attend: Callable  # (q, k, v, dropout_p) -> y, each (B, nh, T', hs)
-    rows: Callable  # (B, T', C) -> (B, S, C), the tokens that predict
-    attend_rows: Callable  # (q, k, v, dropout_p) -> y (B, nh, S, hs), for those alone: what the last block does
+    rows: Callable  # (B, T', C) -> (B, n, C), the n tokens that predict: of each step the last, or all
+    attend_rows: Callable  # (q, k, v, dropout_p) -> y (B, nh, n, hs), for those alone: what the last block does
 
 
 def kernel_for(model, N, S, device):
@@ -90,8 +91,7 @@ def in_float32(attend):
 
 def causal(device):
     """attention of texts alone, whose padding is at their ends: (q, k, v, dropout_p) -> y"""
-    attend = partial(F.scaled_dot_product_attention, is_causal=True)
-    return in_float32(attend) if bfloat16_on_cpu(device) else attend
+    return in_float32(CAUSAL) if bfloat16_on_cpu(device) else CAUSAL
 
 
 def plan_for(kernel, model, text, S, loss_mask):
@@ -118,11 +118,10 @@ def dense_plan(text, T, n_slots, K, predicting):
 
 def causal_plan(text, T, n_slots, K, predicting):
     """no mask: there are no words, and all steps are in view"""
-    attend = partial(F.scaled_dot_product_attention, is_causal=True)
     if n_slots == 1:
-        return Plan(unchanged, attend, unchanged, attend)
+        return Plan(unchanged, CAUSAL, unchanged, CAUSAL)
     rows = tokens_in(predicting)
-    return Plan(unchanged, attend, rows, select_before(mask(text, T, n_slots, K)[:, :, predicting], rows))
+    return Plan(unchanged, CAUSAL, rows, select_before(mask(text, T, n_slots, K)[:, :, predicting], rows))
 
 
 def flex_plan(text, T, n_slots, K, predicting):
@@ -160,13 +159,12 @@ def packed_plan(text, S, steps, lengths):
     first = n_words + n_slots - 1 - steps.first_slot
     predicts = (first + n_slots * torch.arange(S, device=text.device)).clamp(max=n - 1)  # (B, S)
 
-    attend = partial(F.scaled_dot_product_attention, is_causal=True)
     rows = partial(gather_tokens, index=predicts)
     if n_slots == 1:
-        attend_rows = select_after(attend, rows)
+        attend_rows = select_after(CAUSAL, rows)
     else:
         attend_rows = select_before((predicts[..., None] >= i)[:, None], rows)
-    return Plan(partial(gather_tokens, index=source), attend, rows, attend_rows)
+    return Plan(partial(gather_tokens, index=source), CAUSAL, rows, attend_rows)
 
 
 def token_ids(text):

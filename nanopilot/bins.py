@@ -77,7 +77,7 @@ def token_loss(logits, obs_ids, act, loss_mask, terminated, start):
     the tokens of the steps that loss_mask (B, S) counts.
 
     terminated (B, S) bool, or None: after the step before, the episode ended by itself; start (B,), or 0: the step at
-    which a segment begins, whose first observations nothing predicts unless it is 0.
+    which a segment begins: unless it is 0, nothing predicts the first of its numbers.
     """
     happened = loss_mask.flip(1).cumsum(1).flip(1) > 0  # before an action to imitate: these observations count, too
     counts = torch.cat([happened[..., None].expand(obs_ids.shape), loss_mask[..., None]], 2)

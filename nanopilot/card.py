@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.pictures import save
+from data.contract import has_environment, load
+from data.pictures import save_text
 from data.prepared import SPLITS
 
 HUB = {'train': 'train', 'val': 'validation', 'test': 'test'}  # what the hub calls the splits
@@ -85,6 +86,7 @@ def language_tags(language):
 def data_card(splits, written, name, dataset, licence, replay):
     """the README.md of an export; written: the folder that has its files; name: what that will be called"""
     meta, n = splits['train'].meta, sum(map(len, splits.values()))
+    simulated = has_environment(dataset, meta['env_kwargs'])
     data, norm, language = meta['dataset'], meta['normaliser'], meta['text_len'] > 0
     files = {s: f'data/{HUB[s]}-*.parquet' for s in SPLITS}
     head = {
@@ -109,6 +111,7 @@ def data_card(splits, written, name, dataset, licence, replay):
         name=name,
         what=first_sentence(dataset.__doc__ or ''),
         n=n,
+        of_environment=' of this simulated environment' * simulated,
         in_words=', each put into words' * language,
         and_words=' and with the same words' * language,
         pictures=pictures_of(written, language),
@@ -124,8 +127,9 @@ def data_card(splits, written, name, dataset, licence, replay):
         hold_out=meta['settings']['hold_out'],
         novel=', '.join(f'{k} ({why})' for why, k in sorted(novel.items())),
         ends_differ=meta['bd_names'] and 'discount' not in meta,
-        replay=replay,
-        no_replay=not replay,
+        replay=simulated and replay,
+        no_replay=simulated and not replay,
+        recorded=not simulated,
         prompts='\n'.join(f'- {text}' for text in some_prompts(splits['test'])),
         settings=table(('setting of prepare.py', 'value'), [(k, f'`{meta["settings"][k]}`') for k in PREPARED]),
         archives=archives_of(meta),
@@ -204,7 +208,7 @@ def model_card(out_dir, info, n_params, n_episodes, prompt, rows):
     the README.md of a training run. info: a checkpoint's JSON; prompt: an example, or None; rows: of log.jsonl, dicts
     """
     name, spec, settings = Path(out_dir).resolve().name, info['data'], info['settings']
-    language, best = info['model']['text_len'], info['best']
+    language = info['model']['text_len']
     head = {
         'license': 'mit',
         'library_name': 'nanopilot',
@@ -214,7 +218,8 @@ def model_card(out_dir, info, n_params, n_episodes, prompt, rows):
         'datasets': [info['dataset']],
     }
     rows = [row for row in rows if 'val' in row]
-    with_rollouts = any('rollout' in row for row in rows)
+    rolled = [row['rollout'] for row in rows if 'rollout' in row]
+    simulated = has_environment(load(info['dataset']), spec['env_kwargs'])
     asked, reset = example_request(spec, prompt)
     scored = (Path(out_dir) / 'eval_test.json').is_file()
     return render(
@@ -229,14 +234,16 @@ def model_card(out_dir, info, n_params, n_episodes, prompt, rows):
         step=info['step'],
         max_iters=settings['max_iters'],
         val_loss=info['val_loss'],
-        best_loss=best['loss'],
-        best_rollout=f', and the best rollouts {best["rollout"]:.3f}' * with_rollouts,
+        best_loss=info['best']['loss'],
+        best_rollout=f', and the best rollouts {max(rolled):.3f}' if rolled else '',
         asked=asked,
         reset=reset,
         known='words' if prompt else 'goals',
+        simulated=simulated,
+        recorded=not simulated,
         scored=scored,
         not_scored=not scored,
-        validations=validations_table(rows, with_rollouts),
+        validations=validations_table(rows, bool(rolled)),
         settings=settings_table('setting of train.py', settings, TRAINED),
         architecture=settings_table('setting', info['model'], info['model']),
         archives=archives_of(spec),
@@ -266,4 +273,4 @@ def save_model_card(out_dir, *what):
     """beside the checkpoints, unless a README.md is there that someone else has written"""
     file = Path(out_dir) / 'README.md'
     if not file.exists() or ours(file):
-        save(file, lambda f: Path(f).write_text(model_card(out_dir, *what), encoding='utf-8'))
+        save_text(file, model_card(out_dir, *what))

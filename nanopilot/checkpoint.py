@@ -1,5 +1,5 @@
 """
-Checkpoints: a directory of safetensors, the tokenizer and one JSON, which holds the sizes and SHA-256 of the others.
+Checkpoints: a directory of safetensors, the tokenizer and one JSON, which holds the SHA-256 of the others.
 
 They are all there or not at all: files are written and synced in a directory that nobody reads, the JSON last, and the
 directory is then renamed. Nothing in them is executed when they are read, and a file of which one bit has changed is
@@ -50,18 +50,24 @@ def read_checkpoint(folder):
     try:
         data = file.read_bytes()
         info = json.loads(data)
-        if seal(data.replace(info['sha256']['checkpoint.json'].encode(), UNSEALED)) != data:
-            raise KeyError('the seal is broken')
-        if info['format'] != FORMAT:
-            raise Unsound(f'{file} has format {info["format"]}, this program reads {FORMAT}', 'Train again')
-        data_is_described = all(is_a(info['data'][k], kind) for k, kind in SPEC.items())
-        if not (set(info) >= NEEDED and data_is_described and info['dataset'].isidentifier()):
-            raise KeyError('parts are missing')
-        for part in ('model', 'settings'):
-            info[part] = {RENAMED.get(name, name): value for name, value in info[part].items()}
+        sealed = seal(data.replace(info['sha256']['checkpoint.json'].encode(), UNSEALED)) == data
+        whole = sealed and info['format'] == FORMAT and is_whole(info)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
-        raise Unsound(f'{file} is damaged', others(folder)) from None
+        sealed = whole = False
+    if sealed and info['format'] != FORMAT:
+        raise Unsound(f'{file} has format {info["format"]}, this program reads {FORMAT}', 'Train again')
+    if not whole:
+        raise Unsound(f'{file} is damaged', cure_of_damage(folder))
+    for part in ('model', 'settings'):
+        info[part] = {RENAMED.get(name, name): value for name, value in info[part].items()}
     return info
+
+
+def is_whole(info):
+    """is all in a checkpoint's JSON that is needed, and of the kind that it should be?"""
+    parts = isinstance(info['model'], dict) and isinstance(info['settings'], dict)
+    data_is_described = all(is_a(info['data'][k], kind) for k, kind in SPEC.items())
+    return set(info) >= NEEDED and parts and data_is_described and info['dataset'].isidentifier()
 
 
 def read_file(folder, name, info):
@@ -70,9 +76,9 @@ def read_file(folder, name, info):
     try:
         data = file.read_bytes()
     except OSError:
-        raise Unsound(f'{file} is missing', others(folder)) from None
+        raise Unsound(f'{file} is missing', cure_of_damage(folder)) from None
     if hashlib.sha256(data).hexdigest() != info['sha256'].get(name):
-        raise Unsound(f"{file} is damaged: its SHA-256 is not the checkpoint's", others(folder))
+        raise Unsound(f"{file} is damaged: its SHA-256 is not the checkpoint's", cure_of_damage(folder))
     return data
 
 
@@ -81,7 +87,7 @@ def read_tensors(folder, name, info):
     try:
         tensors = load_safetensors(read_file(folder, name, info))
     except SafetensorError as e:
-        raise Unsound(f'{Path(folder) / name} is damaged ({e})', others(folder)) from None
+        raise Unsound(f'{Path(folder) / name} is damaged ({e})', cure_of_damage(folder)) from None
     return {renamed(name): tensor for name, tensor in tensors.items()}
 
 
@@ -178,7 +184,7 @@ def newest_sound(out_dir):
     raise FileNotFoundError(f'no intact checkpoint is in {out_dir}{why}. Leave out --init_from=resume to train again')
 
 
-def others(folder):
+def cure_of_damage(folder):
     """the cure for a damaged checkpoint: another one, if there is one"""
     beside = [p.name for p in steps_of(Path(folder).parent) if p.name != Path(folder).name]
     return f'Beside it there is --checkpoint={beside[0]}' if beside else 'There is no other beside it: train again'
@@ -212,7 +218,6 @@ def write_checkpoint(out_dir, name, files, info, pointers=()):
     info = {
         **info,
         'format': FORMAT,
-        'bytes': {file: len(content) for file, content in files.items()},
         'sha256': {**sha256, 'checkpoint.json': UNSEALED.decode()},
     }
     try:
@@ -264,7 +269,7 @@ def export(folder, to, mean_with=''):
 
 
 def grown(tensors, others):
-    """tensors, with the rows that others have beyond theirs: of newer tokens, and of places in longer texts"""
+    """tensors, with wte and wpe as long as those of others, whose further rows they get: newer tokens, later places"""
     tables = {'wte.weight', 'wpe.weight'} & tensors.keys() & others.keys()
     tables = [name for name in tables if others[name].shape[1] == tensors[name].shape[1]]
     more = {name: others[name][len(tensors[name]) :].to(tensors[name]) for name in tables}

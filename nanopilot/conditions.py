@@ -186,9 +186,12 @@ def reworded(policy, episodes, rng, **changes):
 def by_tag(dataset, episodes):
     """further rows, by the data set's own names -> {tag: episodes}"""
     found = defaultdict(list)
+    if not hasattr(dataset, 'tags'):
+        return found
     for e in episodes:
-        for tag in dataset.tags(e['request']) if hasattr(dataset, 'tags') and e['request'] else ():
-            found[tag].append(e)
+        if e['request']:
+            for tag in dataset.tags(e['request']):
+                found[tag].append(e)
     return found
 
 
@@ -213,5 +216,5 @@ def changed(episodes, n, seed, first, last):
 
 
 def elsewhere(episodes, seed):
-    """each with a seed of its own: elites may all have one, they begin where demonstrations do"""
+    """each with another seed, for elites may share one; they begin where demonstrations do"""
     return [{**e, 'seed': seed + i} for i, e in enumerate(episodes)]

@@ -3,6 +3,8 @@ What a policy predicts, beside what happened: whole episodes that a language mod
 and the errors of predicted observations (next_obs) one step and many steps on.
 """
 
+from copy import copy
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -10,7 +12,7 @@ from tqdm import tqdm
 from data import metrics
 from data.batches import Batches, per_source
 from data.metrics import interval
-from data.pictures import save
+from data.pictures import save_figure
 from nanopilot.bins import DONE, in_bins
 from nanopilot.rollout import dataset_of
 from nanopilot.sampling import sample_logits
@@ -230,7 +232,7 @@ def draw_beside(picture, dreamt, real, edges, policy, most=8):
             axes[k, 0].set_ylabel(name)
         axes[0, side].set_title(title)
         axes[-1, side].set_xlabel('step')
-    save(picture, lambda f: figure.savefig(f, dpi=100, format='png'))
+    save_figure(picture, figure, dpi=100)
 
 
 # ------------------------------------------------------------------------------
@@ -248,6 +250,8 @@ def predictions(policy, split, n=64, horizons=(1, 2, 4, 8, 16), seed=1337):
     in its unit, with its interval. A horizon is in environment steps
     """
     c, columns, wrap = policy.config, policy.info['obs_columns'], policy.model.aux['next_obs'].wrap
+    split = copy(split)
+    split.span = None  # whole episodes, from their first step on, whatever their prompts speak of
     batches = Batches(split, 2, seed, n, 1, c.chunk, c.n_slots, columns=columns, say_len=c.say_len)
     batch = batches.batch(0)
     text, obs, act, bd = (torch.from_numpy(batch[k]).to(policy.device) for k in ('text', 'obs', 'act', 'bd'))

@@ -142,8 +142,8 @@ class Episodes:
 
     def check(self, prompt, bd):
         """
-        refuse what cannot be asked of this policy -> the words of a prompt that are not in training: what it reads
-        each as, or None
+        refuse what cannot be asked of this policy -> {word of a prompt that training did not have: the known word that
+        it is read as, or None}
         """
         if bd is not None:
             self.check_bd(bd)
@@ -226,10 +226,10 @@ class Episodes:
             for row, numbers in zip(rows, bd):
                 self.bd[row] = np.nan if numbers is None else numbers
         if self.returns:
-            asked = self.returns.asked
-            asked[rows] = asked[rows] if bd is None else self.bd[rows]
-            self.bd[rows] = asked[rows]
-            self.returns.count_from(rows, asked[rows])
+            if bd is not None:
+                self.returns.asked[rows] = self.bd[rows]
+            self.bd[rows] = self.returns.asked[rows]
+            self.returns.count_from(rows, self.bd[rows])
         self.new_bd[rows] = False  # it is read with the prompts
         self.k[rows] = self.config.chunk
         self.plan[rows] = 0

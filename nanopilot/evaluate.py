@@ -47,7 +47,7 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), drawn_
     for source in split.meta['sources']:
         warn_of_unreadable(policy, source, [e for e in episodes if e['source'] == source])
     if scores_rollouts(policy):
-        found = drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at, **sampling)
+        found = evaluate_rollouts(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at, **sampling)
     else:
         wanted_rows(only, [OFFLINE])
         print(
@@ -63,24 +63,28 @@ def some_of_each(sources, episodes, n, seed):
     """n readable episodes of each source, drawn; 0: all"""
     rng = np.random.default_rng([seed, 3])
     shuffled = [episodes[i] for i in rng.permutation(len(episodes)) if episodes[i]['novel'] != 'longer']
-    return [e for source in sources for e in [e for e in shuffled if e['source'] == source][: n or None]]
+    chosen = []
+    for source in sources:
+        of_source = [e for e in shuffled if e['source'] == source]
+        chosen += of_source[: n or None]
+    return chosen
 
 
-def drive(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at, **sampling):
+def evaluate_rollouts(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at, **sampling):
     """evaluate's part for which there are rollouts; episodes: all readable ones of the split"""
     dataset, sources = dataset_of(policy), split.meta['sources']
     measures = getattr(dataset, 'MEASURES', {})
-    asked = conditions_by_source(policy, sources, episodes, n_episodes, sampling['seed'])
+    conditions = conditions_by_source(policy, sources, episodes, n_episodes, sampling['seed'])
     typed = free_rows(policy, split.split)
     free = [free_sentences(policy, which, name) for name, which in typed.items() if not only or name in only]
     no_row = {condition.name for condition in free if not condition.episodes}
     environments = {'unseen starts': {}, **getattr(dataset, 'VARIANTS', {})} if measures else {}
     known = [OFFLINE, *environments, *(name for name in typed if name not in no_row)]
-    known += [condition.name for some in asked.values() for condition in some]
+    known += [condition.name for of_source in conditions.values() for condition in of_source]
     known += ['returns'] * ('discount' in policy.data_spec)
     wanted = wanted_rows(only, known)
 
-    rows, driven = rows_of_sources(policy, asked, wanted, samples, drawn_at, **sampling)
+    rows, driven = rows_of_sources(policy, conditions, wanted, samples, drawn_at, **sampling)
     for condition in also_drawn(free, drawn_at):
         rows += score_kinds(policy, condition, samples, **sampling)
     # where nothing but a seed is asked, the test's seeds are not those that train.py has logged scores of
@@ -129,19 +133,19 @@ def rows_of_sources(policy, conditions, wanted, samples, drawn_at, **sampling):
     conditions: {source: Conditions} -> rows of scores, of those that are wanted and have episodes; the first rollout of
     each episode for its prompt alone, as of with_rollout
     """
-    asked = []
-    for source, some in conditions.items():
-        some = [condition for condition in some if condition.episodes and condition.name in wanted]
-        asked += [(source, condition) for condition in also_drawn(some, drawn_at)]
-    scored = score_conditions(policy, [condition for _, condition in asked], samples, **sampling)
+    jobs = []
+    for source, of_source in conditions.items():
+        chosen = [condition for condition in of_source if condition.episodes and condition.name in wanted]
+        jobs += [(source, condition) for condition in also_drawn(chosen, drawn_at)]
+    scored = score_conditions(policy, [condition for _, condition in jobs], samples, **sampling)
     rows, first = [], []
-    for (source, condition), (scores, verdicts, driven) in zip(asked, scored):
+    for (source, condition), (scores, verdicts, driven) in zip(jobs, scored):
         name = f'{source}: {condition.name}'
         rows.append({'name': name, **scores})
         rows += possible_rows(policy, name, condition, verdicts, driven)
         if condition.name == 'prompt':
             triples = zip(condition.episodes, driven, verdicts)
-            first += [with_rollout(e, some[0], verdict[0]) for e, some, verdict in triples]
+            first += [with_rollout(e, samples_of[0], verdict[0]) for e, samples_of, verdict in triples]
     return rows, first
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data import archive
-from data.contract import part
+from data.contract import environments, has_environment
 from data.exporters.episodes import NEW_FOLDER, check_licence, megabytes, whole_folder
 from data.prepared import SPLITS, Prepared
 from nanopilot.card import HUB, data_card, evenly, ours
@@ -92,7 +92,7 @@ def write_export(partial, folder, splits, name, dataset, about, licence):
     (partial / 'README.md').write_text(card, encoding='utf-8')
 
 
-def words(meta):
+def text_columns(meta):
     """columns of episodes.parquet that are exported, {name: type}"""
     return {**WORDS, 'parts': pa.string()} if meta.get('parts') else WORDS
 
@@ -104,7 +104,7 @@ def columns(meta):
         path['subgoal'] = vectors
     return pa.schema(
         {
-            **words(meta),
+            **text_columns(meta),
             'hard': pa.float32(),
             'bd': pa.list_(pa.float32()),
             'obs': vectors,
@@ -131,16 +131,16 @@ def tables(split, dataset):
     schema, first = columns(split.meta), 0
     bar = tqdm(total=len(split), desc=f'export {split.split}', unit='ep', mininterval=1, disable=None)
     with pq.ParquetFile(split.folder / split.split / 'episodes.parquet', pre_buffer=False) as file:
-        for rows in file.iter_batches(ROWS, columns=list(words(split.meta))):
+        for rows in file.iter_batches(ROWS, columns=list(text_columns(split.meta))):
             arrays = dict(zip(rows.schema.names, rows.columns))
-            arrays |= numbers(split, slice(first, first + len(rows)), rows['seed'].to_numpy(), dataset)
+            arrays |= array_columns(split, slice(first, first + len(rows)), rows['seed'].to_numpy(), dataset)
             yield pa.table([arrays[name] for name in schema.names], schema=schema)
             first += len(rows)
             bar.update(len(rows))
     bar.close()
 
 
-def numbers(split, rows, seeds, dataset):
+def array_columns(split, rows, seeds, dataset):
     """the arrays of some episodes as columns"""
     start, bd = split.start[rows.start : rows.stop + 1], split.bd[rows]
     steps, start = slice(start[0], start[-1]), start - start[0]
@@ -157,18 +157,20 @@ def numbers(split, rows, seeds, dataset):
 def first_bd(split, rows, seeds, dataset):
     """
     Where episodes began, (n, n_bd), which prepared data leaves out: the environment says, of its seeds; of trajectories
-    without, the data set. A return begins at 0
+    without, the data set; nan where neither can. A return begins at 0
     """
-    kwargs, began = split.meta['env_kwargs'], np.zeros_like(split.bd[rows])
-    known = seeds >= 0
-    if known.any():
-        env = part(dataset, 'make_vec')(int(known.sum()), **kwargs)
-        began[known] = env.reset(seed=seeds[known].tolist())[1]['bd']
     if 'discount' in split.meta:
-        return began
-    for k in np.flatnonzero(~known):
-        trajectory = part(dataset, 'from_trajectory')(episode(split, rows.start + k), kwargs)
-        began[k] = trajectory['path'][0]
+        return np.zeros_like(split.bd[rows])
+    kwargs = split.meta['env_kwargs']
+    began = np.full_like(split.bd[rows], np.nan)
+    known = (seeds >= 0) & bool(has_environment(dataset, kwargs))
+    if known.any():
+        env = environments(dataset, int(known.sum()), kwargs)
+        began[known] = env.reset(seed=seeds[known].tolist())[1]['bd']
+    if hasattr(dataset, 'from_trajectory'):
+        for k in np.flatnonzero(~known):
+            trajectory = dataset.from_trajectory(episode(split, rows.start + k), kwargs)
+            began[k] = trajectory['path'][0]
     return began
 
 

@@ -21,7 +21,7 @@ from data.contract import part
 from data.disk_cache import DiskCache
 from data.llm import LLM, ask_until_valid
 from data.metrics import interval
-from data.pictures import save
+from data.pictures import save_text
 from data.prepared import is_a
 from nanopilot.rollout import dataset_of
 
@@ -86,14 +86,13 @@ def area(right, wrong):
 
 def rank_correlation(a, b):
     """two scores of the same -> Kendall's tau and Spearman's, nan where one of them never changes"""
-    from scipy.stats import kendalltau, spearmanr
+    from scipy.stats import kendalltau
 
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    found = {'kendall': np.nan, 'spearman': np.nan, 'n': len(a)}
+    kendall = np.nan
     if len(a) > 1 and np.ptp(a) and np.ptp(b):
-        found['kendall'] = float(kendalltau(a, b).statistic)
-        found['spearman'] = float(spearmanr(a, b).statistic)
-    return found
+        kendall = float(kendalltau(a, b).statistic)
+    return {'kendall': kendall, 'spearman': metrics.spearman(a, b), 'n': len(a)}
 
 
 # ------------------------------------------------------------------------------
@@ -195,7 +194,7 @@ def write_page(file, dataset, rollouts, kwargs, seed):
             forms.append(form(dataset, rollouts[i], kwargs, Path(folder) / 'path.png'))
     page = page.replace('{rules}', html.escape(getattr(dataset, 'JUDGE_RULES', '')))
     page = page.replace('{forms}', '\n'.join(forms))
-    save(file, lambda f: Path(f).write_text(page, encoding='utf-8'))
+    save_text(file, page)
     print(f'\npage for a person: {file}; its human.json belongs beside it, then run this again')
 
 

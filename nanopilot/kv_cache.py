@@ -12,9 +12,9 @@ import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-from data.text import pad_prompts
+from data.text import PAD, pad_prompts
 from nanopilot import ring
-from nanopilot.attention import PAD, token_ids
+from nanopilot.attention import token_ids
 
 SHARED_KEYS = 256  # keys of one prompt in all rows together, from which on it pays to fetch them once
 
@@ -236,7 +236,8 @@ def act_uncached(model, text, obs, act, bd=None, **sampling):
     far; act at the last step is not looked at. sampling: temperature and top_p of the head's sample.
     """
     out, _ = model(text, obs, act, bd)
-    return model.head.sample({k: v[:, -1:] for k, v in out.items()}, **sampling)
+    newest = {name: v[:, -1:] for name, v in out.items() if name not in model.aux}
+    return model.head.sample(newest, **sampling)
 
 
 def by_columns(model):

@@ -78,5 +78,5 @@ def episode_lengths(loss_mask):
 
 
 def within_episode(loss_mask):
-    """-> (B, S) bool: is this step before the end of its episode?"""
+    """-> (B, S) bool: is this step at or before the last one of its episode that counts?"""
     return torch.arange(loss_mask.shape[1], device=loss_mask.device) < episode_lengths(loss_mask)

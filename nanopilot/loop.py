@@ -10,14 +10,14 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel as DDP
 
-from data.pictures import save
+from data import metrics
+from data.pictures import save_figure, save_text
 
 # ------------------------------------------------------------------------------
 # ranks and devices
@@ -247,7 +247,7 @@ class Log:
         self.wandb = wandb
         kept = [row for row in self.rows() if row['step'] <= step]
         text = ''.join(json.dumps(row) + '\n' for row in kept)
-        save(file, lambda partial: Path(partial).write_text(text))
+        save_text(file, text)
 
     def rows(self):
         """those that are whole: of the last one a full disk may have left a part"""
@@ -275,8 +275,9 @@ def validation_line(step, row, best):
 def notes(gptconf, config):
     """what a user may not expect of these settings: gptconf, of the model; config, of train.py -> lines to print"""
     K, n_layer, segment_len = gptconf.window, gptconf.n_layer, config['segment_len']
-    if segment_len and segment_len < min(gptconf.max_steps, 2 * n_layer * K) and gptconf.max_steps > K:
-        yield f'{n_layer} layers of {K} steps can see more than {segment_len=}. Raise it'
+    reach = min(gptconf.max_steps, n_layer * (K - 1) + 1)  # each layer sees K - 1 steps further back
+    if 0 < segment_len < reach:
+        yield f'{n_layer} layers of {K} steps can see {reach} steps, more than {segment_len=}. Raise it'
     if gptconf.n_hidden and (segment_len or config['segment_from']):
         yield 'the hidden state begins anew with every segment; acting carries it through whole episodes'
     if gptconf.subgoal_layers < config['subgoal_layers']:
@@ -334,11 +335,9 @@ def load_wandb(wanted):
     return wandb
 
 
-def rank_correlation(scores):
+def agreement(scores):
     """scores: [(validation loss, score of the rollouts)] -> a line to print: do they agree?"""
-    from scipy.stats import spearmanr
-
-    r = spearmanr(*zip(*scores)).statistic
+    r = metrics.spearman(*zip(*scores))
     return (
         f'rank correlation of validation loss and rollouts over {len(scores)} checkpoints: {r:.2f} '
         '(-1: the loss finds the best)'
@@ -365,4 +364,4 @@ def plot_log(rows, file):
             score.plot(*column('free'), 's:', ms=3, color='tab:green', label='.. of free sentences')
         score.set_ylabel('score of the rollouts', color='tab:green')
     figure.legend(loc='outside upper center', ncols=4, fontsize=9, frameon=False)
-    save(file, lambda f: figure.savefig(f, dpi=120, format='png'))
+    save_figure(file, figure)

@@ -7,7 +7,8 @@ import torch
 import torch.nn as nn
 from torch.nn import functional as F
 
-from nanopilot.attention import PAD, token_ids
+from data.text import PAD
+from nanopilot.attention import token_ids
 from nanopilot.layers import refuse
 
 NEAR = 5  # words: a query depends on so many next to each other

@@ -11,7 +11,7 @@ import numpy as np
 
 from data import metrics
 from data.metrics import interval
-from data.pictures import save
+from data.pictures import save_figure
 from data.prepared import Prepared
 from nanopilot.action_errors import DECADES, MEASURES, REPEAT, bd_word, curve_spans, errors, ways_to_ask
 from nanopilot.conditions import one_of
@@ -61,10 +61,10 @@ def check(policy, split, episodes):
 
 def row_of(name, of_row, measure):
     """-> a row of the table: scores, and the main ones by step and by dimension or action"""
-    row = {'name': name, **{key: score(of_row[key]['all']) for key in measure.heads}}
-    decades = of_row[measure.main]['decades'].T
+    row = {'name': name, **{key: score(of_row[key]['all']) for key in measure.titles}}
+    decades = of_row[measure.compared]['decades'].T
     row['by step'] = {decade(*d): score(x) for d, x in zip(DECADES, decades) if not np.isnan(x).all()}
-    parts = of_row[measure.by_part]['parts'].T
+    parts = of_row[measure.shown_by_part]['parts'].T
     row[f'by {measure.part}'] = {part: score(x) for part, x in zip(measure.parts, parts)}
     return row
 
@@ -91,15 +91,15 @@ def rises_of(policy, measure, found):
     for (what, beside), right in pairs.items():
         wrong = right.replace(what, f"another's {what}")
         if right in found and wrong in found:
-            difference = found[wrong][measure.main]['all'] - found[right][measure.main]['all']
+            difference = found[wrong][measure.compared]['all'] - found[right][measure.compared]['all']
             rises[f'{what} beside {beside}' if beside else what] = score(difference)
     return rises
 
 
 def gains_of(measure, found):
     """-> {baseline: how much larger its main score is than the policy's, in each episode}"""
-    own = next(iter(found.values()))[measure.main]['all']
-    return {name: score(found[name][measure.main]['all'] - own) for name in (REPEAT, measure.usual)}
+    own = next(iter(found.values()))[measure.compared]['all']
+    return {name: score(found[name][measure.compared]['all'] - own) for name in (REPEAT, measure.constant)}
 
 
 def verdict(policy, rises, gains):
@@ -138,20 +138,21 @@ def difference(change):
 
 def print_table(measure, rows):
     steps = list(rows[0]['by step'])
-    heads = [measure.heads[measure.main], *(f'.. steps {s}' for s in steps)]
-    others = [key for key in measure.heads if key != measure.main]
-    heads += [measure.heads[key] for key in others]
+    heads = [measure.titles[measure.compared], *(f'.. steps {s}' for s in steps)]
+    others = [key for key in measure.titles if key != measure.compared]
+    heads += [measure.titles[key] for key in others]
     print('\n| offline, one step ahead | n | ' + ' | '.join(heads) + ' |\n|---|---|' + '---|' * len(heads))
     for row in rows:
-        scores = [row[measure.main], *(row['by step'].get(s) for s in steps), *(row[key] for key in others)]
+        scores = [row[measure.compared], *(row['by step'].get(s) for s in steps), *(row[key] for key in others)]
         cells = ' | '.join(interval(s, False, 3) if s else '-' for s in scores)
-        print(f'| {row["name"]} | {row[measure.main]["n"]} | {cells} |')
+        print(f'| {row["name"]} | {row[measure.compared]["n"]} | {cells} |')
 
 
 def print_parts(measure, rows):
     """what of the policy and the baselines is told of each dimension or action"""
     rows = policy_and_baselines(measure, rows)
-    print(f'\n| {measure.heads[measure.by_part]} by {measure.part} | ' + ' | '.join(r['name'] for r in rows) + ' |')
+    title = f'{measure.titles[measure.shown_by_part]} by {measure.part}'
+    print(f'\n| {title} | ' + ' | '.join(row['name'] for row in rows) + ' |')
     print('|---|' + '---|' * len(rows))
     for part in measure.parts:
         scores = [row[f'by {measure.part}'][part] for row in rows]
@@ -160,14 +161,14 @@ def print_parts(measure, rows):
 
 
 def policy_and_baselines(measure, rows):
-    return [row for i, row in enumerate(rows) if not i or row['name'] in (REPEAT, measure.usual)]
+    return [row for i, row in enumerate(rows) if not i or row['name'] in (REPEAT, measure.constant)]
 
 
 def draw(picture, measure, found, rows, spans):
     """a PNG: the main score by step, and by dimension or action, with another's prompt or bd, and of baselines, too"""
     from matplotlib.figure import Figure
 
-    greys = {REPEAT: '0.45', measure.usual: '0.75'}
+    greys = {REPEAT: '0.45', measure.constant: '0.75'}
     others = [row['name'] for row in rows[1:] if "another's" in row['name']]
     colours = {rows[0]['name']: 'C0', **{name: f'C{i}' for i, name in enumerate(others, 1)}, **greys}
     rows = [row for row in rows if row['name'] in colours]
@@ -175,13 +176,13 @@ def draw(picture, measure, found, rows, spans):
     by_step, by_part = figure.subplots(1, 2)
     middles = np.array([(first + end + 1) / 2 for first, end in spans])
     for name in colours:
-        curve = found[name][measure.main]['curve']
+        curve = found[name][measure.compared]['curve']
         reached = ~np.isnan(curve).all(0)
         by_step.plot(middles[reached], np.nanmean(curve[:, reached], 0), '.-', label=name, color=colours[name])
-    by_step.set(xlabel='step of the episode', ylabel=measure.heads[measure.main], ylim=(0, None))
+    by_step.set(xlabel='step of the episode', ylabel=measure.titles[measure.compared], ylim=(0, None))
     figure.legend(loc='outside upper center', ncols=4, fontsize=9, frameon=False)
     draw_parts(by_part, measure, rows, colours)
-    save(picture, lambda f: figure.savefig(f, dpi=120, format='png'))
+    save_figure(picture, figure)
     print(f'picture: {picture}')
 
 
@@ -195,4 +196,4 @@ def draw_parts(ax, measure, rows, colours):
         error = np.maximum([mean - low, high - mean], 0)  # of a bootstrap, the mean may lie outside
         ax.bar(x + (i + 0.5) * width - 0.4, mean, width, yerr=error, color=colours[row['name']], error_kw={'lw': 0.8})
     ax.set_xticks(x, measure.parts, rotation=30 if len(x) > 6 else 0, fontsize=8)
-    ax.set(xlabel=measure.part, ylabel=measure.heads[measure.by_part])
+    ax.set(xlabel=measure.part, ylabel=measure.titles[measure.shown_by_part])

@@ -3,7 +3,7 @@ A policy as ONNX: the graph of a step, the graph that reads a prompt, that of wh
 a JSON of all else that onnx_policy.py needs.
 
 The graph of a step: what is observed, what was done before, what to reach, time, keys and values -> actions, and the
-same keys and values with those of the step's tokens among them. Both graphs take one row. Normalisers are in them.
+same keys and values with those of the step's tokens among them. Each graph takes one row. Normalisers are in them.
 """
 
 import hashlib

@@ -13,7 +13,7 @@ import torch
 class Muon(torch.optim.Muon):
     """
     Momentum, made orthogonal by Newton and Schulz's iteration (Jordan, 2024), steps as long as AdamW's would be
-    (Liu et al., arXiv 2502.16982). Arguments, state and defaults are torch.optim.Muon's.
+    (Liu et al., arXiv 2502.16982). State and other defaults are torch.optim.Muon's.
     """
 
     def __init__(self, params, lr, weight_decay):

@@ -11,7 +11,7 @@ from data.contract import load
 from data.nearest_words import INSTALL
 
 WRITTEN = 'understood', 'sure', 'path', 'actions', 'visits', 'verdict'  # what --json adds to a request
-UNSURE = 0.5  # a probability: of people's sentences that are less sure one in five is understood, of others 87%
+UNSURE = 0.5  # a probability: below it one in five of people's sentences is understood rightly, above it 87%
 
 
 class NotUnderstood(ValueError):
@@ -80,12 +80,7 @@ def check_request(policy, prompt, bd):
     if not prompt and bd is None and (policy.config.text_len or policy.config.n_bd):  # else nothing can be asked
         raise ValueError('nothing is asked. Give --prompt "go north of the fridge", --bd=150,40, or --prompts=FILE')
     check_one(policy, prompt, bd)
-    if not prompt:
-        return None
-    refuse_contradiction(policy, prompt)
-    for line in doubts(policy, prompt):
-        warn(f'{prompt!r}: {line}. Say it in other words if that is not what you mean')
-    return policy.as_read(prompt)
+    return policy.as_read(prompt) if prompt else None
 
 
 def doubts(policy, prompt):
@@ -126,7 +121,8 @@ def drivable(policy, requests):
 
 def check_requests(policy, n, prompts=None, bds=None):
     """
-    The same of n rows in a loop of one's own. prompts: str or None each; bds: numbers or None each; None: as before
+    check_one for n rows of a loop of one's own, each request once. prompts: str or None each; bds: numbers or None
+    each; None: as before
     """
     if isinstance(prompts, str):
         raise ValueError(f'prompts is one string. Give a list, a prompt for each row: [{prompts[:60]!r}]')
@@ -154,6 +150,7 @@ def as_floats(bd):
 
 
 def check_one(policy, prompt, bd):
+    """refuse what cannot be asked, or is read as what the prompt forbids; warn of what training did not show"""
     try:
         unknown = policy.check(prompt, bd)
     except NotUnderstood as e:
@@ -168,6 +165,10 @@ def check_one(policy, prompt, bd):
         warn(f'{word} was never seen in training, it is ' + (f'read as {known}' if known else 'not understood'))
     if policy.reader and policy.reader.lacks_tables(unknown):
         warn(f'words never seen are read as known ones of like meaning after {INSTALL}')
+    if prompt:
+        refuse_contradiction(policy, prompt)
+        for line in doubts(policy, prompt):
+            warn(f'{prompt!r}: {line}. Say it in other words if that is not what you mean')
 
 
 def understood(policy, prompt):

@@ -121,9 +121,9 @@ def differences(info, config, data_info):
     config: the run's settings; data_info: its data
     """
     before = info['settings']
-    changed = [k for k, v in config.items() if as_number(before.get(k, v)) != as_number(v)]
-    said = [f'{k}={before[k]!r} before, {config[k]!r} now' for k in changed]
-    said = [text for text in said if text.partition('=')[0] not in NOT_OF_TRAINING]
+    compared = [name for name in config if name in before and name not in NOT_OF_TRAINING]
+    changed = [name for name in compared if as_number(before[name]) != as_number(config[name])]
+    said = [f'{name}={before[name]!r} before, {config[name]!r} now' for name in changed]
     then, now = info['data'], data_info['data']
     if [a.get('sha256') for a in then['archives']] != [a.get('sha256') for a in now['archives']]:
         said.append('other archives')
@@ -171,8 +171,8 @@ def resume(out_dir, model, averaged, optimizers, model_args, columns, config, to
 
 def begin_from(out_dir, model, averaged, model_args, columns, tokenizer):
     """
-    The weights of a trained policy, with its normalisers, are those that training begins with, in place. ValueErrors
-    where it is another model, or of other observations.
+    Copy the weights of a trained policy, and its normalisers, into model and averaged. ValueErrors where it is another
+    model, or of other observations.
     """
     if not os.path.isdir(out_dir):
         raise FileNotFoundError(f"init_from={out_dir!r} is no folder of a policy. Name one, or 'scratch' or 'resume'")
@@ -188,6 +188,9 @@ def begin_from(out_dir, model, averaged, model_args, columns, tokenizer):
 
 
 def with_saying(model, tensors):
-    """tensors of a model that says nothing, or less, or knows fewer tokens -> and this one's for these, as it begins"""
+    """
+    a policy's tensors, and for what it lacks (the part that says what is read, newer tokens, later places of longer
+    texts) those that the model begins with
+    """
     own = model.state_dict()
     return grown({name: tensor for name, tensor in own.items() if name.startswith('aux.saying.')} | tensors, own)

@@ -4,7 +4,7 @@ import numpy as np
 
 from data import metrics
 from data.metrics import interval
-from data.pictures import save
+from data.pictures import save_figure
 from nanopilot.rollout import dataset_of, rollout
 
 
@@ -13,9 +13,7 @@ def returns(policy, n, pictures, **sampling):
     ask for the returns TARGETS of a data set, n episodes each -> rows with the 'return' that was achieved; a table
     and a picture of them
     """
-    from scipy.stats import spearmanr
-
-    rows, asked, achieved = [], [], []
+    rows, wanted, achieved = [], [], []
     seeds = sampling['seed'] + np.arange(n)
     evenly = np.linspace(policy.data_spec['bd_low'][0], policy.data_spec['bd_high'][0], 6)
     targets = getattr(dataset_of(policy), 'TARGETS', evenly)
@@ -26,10 +24,10 @@ def returns(policy, n, pictures, **sampling):
         score = metrics.bootstrap(got)
         rows.append({'name': f'return {target:g}', 'return': score})
         print(f'| {target:g} | {score["n"]} | {interval(score, percent=False)} | {min(got):.0f} |')
-        asked += [float(target)] * n
+        wanted += [float(target)] * n
         achieved += got
-    correlation = spearmanr(asked, achieved).statistic
-    print(f"Spearman's rank correlation of asked and achieved, over {len(asked)} episodes: {correlation:.3f}\n")
+    correlation = metrics.spearman(wanted, achieved)
+    print(f"Spearman's rank correlation of asked and achieved, over {len(wanted)} episodes: {correlation:.3f}\n")
     draw_returns(f'{pictures}_returns.png', np.array(targets), rows, n)
     return rows
 
@@ -45,5 +43,5 @@ def draw_returns(picture, targets, rows, n):
     ax.errorbar(targets, mean, [mean - low, high - mean], fmt='o-', capsize=3, label=f'achieved, mean of {n}')
     ax.set(xlabel='return asked for', ylabel='return')
     ax.legend()
-    save(picture, lambda f: figure.savefig(f, dpi=120, format='png'))
+    save_figure(picture, figure)
     print(f'picture: {picture}\n')

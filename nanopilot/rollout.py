@@ -128,7 +128,7 @@ def rollouts(policy, jobs, desc='rollouts', batch_size=BATCH_SIZE, temperature=0
             batches.append((episodes[first : first + size], env_kwargs, at, seed + first))
     total = sum(len(episodes) for episodes, *_ in jobs)
     bar = tqdm(total=total, desc=desc, unit='ep', disable=None if len(batches) > 1 else True)
-    done = in_order(partial(roll_out, policy, top_p), batches)
+    done = in_order(partial(run_batch, policy, top_p), batches)
     for episodes, *_ in jobs:
         found = []
         while len(found) < len(episodes):
@@ -139,7 +139,7 @@ def rollouts(policy, jobs, desc='rollouts', batch_size=BATCH_SIZE, temperature=0
     bar.close()
 
 
-def roll_out(policy, top_p, batch):
+def run_batch(policy, top_p, batch):
     """a batch of Episodes to their ends -> their arrays"""
     episodes, env_kwargs, temperature, seed = batch
     rows = Rows(policy, episodes, env_kwargs or policy.data_spec['env_kwargs'])

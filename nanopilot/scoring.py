@@ -151,7 +151,7 @@ def measured(policy, name, changes, n, picture=None, **sampling):
 def rollout_score(policy, split, n, seed=1337):
     """
     how well a checkpoint of train.py does: the success of rollouts for n prompts of a split; of a data set without,
-    minus the mean bd error; None where the split asks for nothing that it can read
+    minus the mean bd error; None where nothing that is asked can be read, or scored
     """
     if hasattr(dataset_of(policy), 'measure'):
         return measured(policy, 'unseen starts', {}, n, seed=seed)['success']['mean']
@@ -169,12 +169,12 @@ def rollout_score(policy, split, n, seed=1337):
     scores, _, _ = score(policy, condition, seed=seed)
     if 'success' in scores:
         return scores['success']['mean']
-    if 'bd_error' not in scores:
-        part(dataset_of(policy), 'score')
-    return -scores['bd_error']['mean']
+    if 'bd_error' in scores:
+        return -scores['bd_error']['mean']
+    return None
 
 
-def rollout_scores(policy, split, n, seed=1337):
+def scores_to_log(policy, split, n, seed=1337):
     """
     what train.py logs of n rollouts -> {'rollout': rollout_score, 'free': the success of n of what people typed, where
     the data set has that}

@@ -524,7 +524,6 @@ def test_a_run_under_the_names_of_before_is_resumed(trained, tmp_path):
         assert old.keys() != tensors.keys()
         save_file(old, folder / file)
         info['sha256'][file] = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-        info['bytes'][file] = (folder / file).stat().st_size
     info['sha256']['checkpoint.json'] = checkpoint.UNSEALED.decode()
     (folder / 'checkpoint.json').write_bytes(checkpoint.seal(json.dumps(info).encode()))
     process = trained_on(trained, '--init_from=resume', '--max_iters=6', f'--out_dir={tmp_path / "old"}')

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from data.text import PAD
 from model import GPT, GPTConfig
-from nanopilot.attention import PAD, kernel_for, token_ids
+from nanopilot.attention import kernel_for, token_ids
 from nanopilot.kv_cache import KVCache
 
 GOLDEN = Path(__file__).parent / 'golden' / 'models.json'

@@ -119,6 +119,9 @@ def test_a_file_without_an_environment(tmp_path):
     process = run('train.py', 'config/gym.py', *args, '--rollouts=4', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     refused(run('sample_policy.py', '--out_dir=o', '--prompt=stop', cwd=tmp_path), 'no environment', '--env')
+    prepared(tmp_path, 'x.csv', '--bd=obs:0,1', '--export=hub')
+    for card in 'o/README.md', 'hub/README.md':
+        assert 'simulated' not in (tmp_path / card).read_text() and 'recorded' in (tmp_path / card).read_text()
 
 
 def driven_by(kwargs, actions, seed=0):

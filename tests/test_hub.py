@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+from types import ModuleType
 
 os.environ['HF_HUB_OFFLINE'] = '1'  # before datasets is imported: nobody is called
 
@@ -343,3 +344,8 @@ def test_a_card_of_ones_own_is_kept(script, prepared, tmp_path):
     assert (tmp_path / 'o' / 'README.md').read_text() == 'mine'
     script('train.py', *train, '--out_dir=other', '--rollouts=2')
     assert re.search(r'^\| step \| loss \| rollouts \|$', (tmp_path / 'other' / 'README.md').read_text(), re.M)
+
+
+def test_where_episodes_without_a_simulator_began_is_not_known(prepared):
+    recorded = ModuleType('data.recorded')  # a data set that has neither environments nor from_trajectory
+    assert np.isnan(hub.first_bd(Prepared(prepared, 'test'), slice(0, 2), np.array([0, -1]), recorded)).all()

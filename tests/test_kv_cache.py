@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_model import FUSE, batch, last, make
 
-from nanopilot.attention import PAD
+from data.text import PAD
 from nanopilot.kv_cache import KVCache
 
 

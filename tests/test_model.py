@@ -9,9 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from data.text import PAD
 from model import GPT, HEADS, STEPS, GPTConfig, MSEHead, StepEmbedding
 from nanopilot import attention
-from nanopilot.attention import PAD
 from nanopilot.auxiliary import FUTURE_BINS, FUTURE_WEIGHT
 from nanopilot.kv_cache import KVCache, act_uncached, by_columns
 from nanopilot.layers import squared_relu

@@ -161,7 +161,7 @@ def test_the_driver_feeds_what_training_fed(out, prepared):
     import torch
 
     from data.prepared import Prepared
-    from nanopilot.attention import PAD
+    from data.text import PAD
     from nanopilot.policy import Policy
 
     data, policy, outs = Prepared(prepared, 'train'), Policy.load(out), []
@@ -574,13 +574,20 @@ def test_scoring_on_other_archives_than_it_was_trained_on_is_said(script, out, p
     shutil.copytree(prepared, tmp_path / 'p')
     meta = (tmp_path / 'p' / 'meta.json').read_text()
     (tmp_path / 'p' / 'meta.json').write_text(re.sub(r'("sha256": ")\w', r'\1x', meta))
-    of_same = script(
+    same_split = script(
         'sample_policy.py', '--out_dir=out', '--eval=val', '--data_dir=p', '--eval_episodes=2', '--rows=prompt'
-    )['of_same']
+    )['same_split']
     assert 'prepared from other archives' in capsys.readouterr().err
-    few, more = [{'sha256': 'a'}], [{'sha256': 'a'}, {'sha256': 'b'}]
-    assert of_same(SimpleNamespace(data_spec={'archives': more}), {'archives': few})
-    assert not of_same(SimpleNamespace(data_spec={'archives': few}), {'archives': more})
+    assert same_split(made_of('ab'), made_of('a').data_spec)
+    assert not same_split(made_of('a'), made_of('ab').data_spec)
+    assert same_split(made_of('ab'), made_of('ba').data_spec)
+    assert not same_split(made_of('ab'), made_of('ab', mean=0.51).data_spec)  # other episodes were trained on
+
+
+def made_of(archives, mean=0.5):
+    """a policy that was trained on these"""
+    spec = {'archives': [{'sha256': name} for name in archives], 'normaliser': {'obs': {'mean': [mean]}}}
+    return SimpleNamespace(data_spec=spec)
 
 
 def test_scoring_leaves_out_what_the_model_cannot_read(script, demo_archive, few_sentences, tmp_path):

@@ -19,6 +19,7 @@ from data.toy_nav import plain
 from data.toy_nav.itinerary import Itinerary, any_itinerary, parse
 from data.toy_nav.places import Place
 from model import GPT, GPTConfig
+from nanopilot.kv_cache import act_uncached
 from nanopilot.onnx_export import export
 from nanopilot.onnx_policy import OnnxPolicy
 from nanopilot.page.drives import Drive, Drives
@@ -89,6 +90,14 @@ def test_what_is_said_is_what_it_says_when_all_is_computed_anew(gpt):
         assert say(gpt, prompts) == [slow(gpt, ids) for ids in prompts]
     assert say(gpt, [[NOT_GIVEN]]) == [[NOT_GIVEN]]
     assert all(len(ids) <= 8 and ids[-1] == END for ids in say(gpt, prompts))
+
+
+def test_a_policy_that_says_acts_when_all_is_computed_anew(gpt):
+    c = gpt.config
+    text = torch.tensor([[5, 6, END]])
+    obs, act, bd = torch.randn(1, 4, c.chunk, c.n_obs), torch.randn(1, 4, c.chunk, c.n_act), torch.randn(1, 1, c.n_bd)
+    acted = act_uncached(gpt, text, obs, act, bd)
+    assert torch.allclose(acted.flatten(), gpt(text, obs, act, bd)[0]['act'][:, -1].flatten(), atol=1e-6)
 
 
 def test_no_end_is_said_for_it():

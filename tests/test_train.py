@@ -14,11 +14,10 @@ from conftest import PREPARE, ROOT, TINY, flip, hashes, refused, run
 from safetensors.torch import load_file
 
 from data.prepared import Prepared
-from data.text import NOT_GIVEN, Tokenizer
+from data.text import NOT_GIVEN, PAD, Tokenizer
 from model import GPT, GPTConfig
 from nanopilot import checkpoint as checkpoints
 from nanopilot import loop, precision, resuming, scoring
-from nanopilot.attention import PAD
 from nanopilot.checkpoint import load_weights, read_checkpoint, read_tensors
 from nanopilot.policy import Policy
 

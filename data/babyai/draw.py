@@ -6,7 +6,7 @@ import numpy as np
 
 from data.babyai.env import ACTIONS, BabyAIVec
 from data.babyai.views import SIZE, TRIPLES
-from data.pictures import save
+from data.pictures import save_figure
 
 TILE = 12  # pixels of a cell
 
@@ -48,4 +48,4 @@ def draw_episodes(file, episodes, kwargs):
         panels[0].set_title(fill(episode['prompt'] or 'no prompt', 44), fontsize=7, loc='left')
         panels[1].set_title(episode['summary'], fontsize=7, loc='left')
         panels[2].set_title(f'last: {ACTIONS[int(np.ravel(episode["act"])[-1])]}', fontsize=7, loc='left')
-    save(file, lambda f: figure.savefig(f, dpi=80, format='png'))
+    save_figure(file, figure, dpi=80)

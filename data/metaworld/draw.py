@@ -4,7 +4,7 @@ from textwrap import fill
 
 import numpy as np
 
-from data.pictures import save
+from data.pictures import save_figure
 
 VIEWS = {'from above': (0, 1), 'from the side': (1, 2)}  # which of x, y, z
 PARTS = {'hand': 0, 'thing': 4, 'second thing': 11}  # where each begins in an observation
@@ -26,7 +26,7 @@ def draw_episodes(file, episodes, kwargs):
         panels[0].set_title(fill(episode['prompt'] or 'no prompt', 34), fontsize=7, loc='left')
         panels[1].set_title(f'{episode["summary"]}\n{episode.get("kind") or ""}', fontsize=7, loc='left')
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize=7)
-    save(file, lambda f: figure.savefig(f, dpi=80, format='png'))
+    save_figure(file, figure, dpi=80)
 
 
 def paths(ax, obs, across, up):
