@@ -311,10 +311,10 @@ def write_splits(data, kwargs, archives, describer, folder, by_count):
     episodes = EpisodeWriter(folder, read_spec(data, kwargs), any('subgoal' in a.names for a in archives))
     dropped = Counter()  # (source, reason): episodes
     groups = {}  # number of an episode: its group
-    for kept in kept_groups(data, kwargs, archives, dropped, by_count):
+    for block in kept_blocks(data, kwargs, archives, dropped, by_count):
         if describer:
-            describer.write([notes for _, notes in kept])
-        for episode, notes in kept:
+            describer.write([notes for _, notes in block])
+        for episode, notes in block:
             for split in splits_of(notes, by_count):
                 placed = {**notes, 'split': split}
                 episodes.append(episode, placed)
@@ -337,15 +337,15 @@ def splits_of(notes, by_count):
     return by_count.get(notes['number'], [notes['split']])
 
 
-def kept_groups(data, kwargs, archives, dropped, by_count):
+def kept_blocks(data, kwargs, archives, dropped, by_count):
     """yields lists of (episode, notes), a block each; counts the episodes it leaves out in `dropped`"""
     spec = read_spec(data, kwargs)
     duplicates = Duplicates()
     n = sum(map(len, archives))
     bar = tqdm(total=n, desc='verify, annotate, describe', unit='ep', mininterval=1, disable=None)
-    for block, found in in_order(reader(kwargs), blocks_of(archives)):
+    for block, results in in_order(reader(kwargs), blocks_of(archives)):
         kept = []
-        for episode, (reason, notes, path, digest) in zip(block.episodes(), found):
+        for episode, (reason, notes, path, digest) in zip(block.episodes(), results):
             if reason is None and duplicates.repeats(digest):
                 reason = 'the same as another'
             # a return is exempt: it does not show how it came about
@@ -358,7 +358,7 @@ def kept_groups(data, kwargs, archives, dropped, by_count):
                 episode['path'] = path
             kept.append((episode, notes))
         yield kept
-        bar.update(len(found))
+        bar.update(len(results))
     bar.close()
 
 
@@ -405,9 +405,9 @@ def make_tokenizer(texts):
     encoder = policy.data_spec.get('text_encoder', 'learned')
     if policy.tokenizer is None or encoder != text_encoder:
         raise ValueError(f'{tokenizer_of} reads no prompts with text_encoder={text_encoder!r}. Set its own')
-    known = policy.tokenizer.known
-    more = set(text.corpus(texts)[1]).difference(known)
-    return encoders.load_tokenizer(text_encoder, policy.tokenizer.model, [*known, *sorted(more)], bert)
+    known_words = policy.tokenizer.known
+    new_words = set(text.corpus(texts)[1]).difference(known_words)
+    return encoders.load_tokenizer(text_encoder, policy.tokenizer.model, [*known_words, *sorted(new_words)], bert)
 
 
 # ------------------------------------------------------------------------------

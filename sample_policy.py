@@ -97,15 +97,15 @@ def drive(policy):
     else:
         target = numbers(bd) if bd else None
         requests = [(check_request(policy, prompt.strip() or None, target), target)]
-    said = {}
+    meanings = {}
     if policy.config.say_len:
-        said = {text: understood(policy, text) for text, _ in requests if text}
+        meanings = {text: understood(policy, text) for text, _ in requests if text}
     requests = [request for request in requests for _ in range(num_samples)]
     started = time.time()
     episodes = rollout(policy, *zip(*requests), seed + np.arange(len(requests)), **sampling)
     seconds = time.time() - started
     for e, (text, target) in zip(episodes, requests):
-        meaning, sure = said.get(text, (None, None))
+        meaning, sure = meanings.get(text, (None, None))
         e |= {'prompt': text, 'understood': meaning, 'sure': sure, 'bd': target}
     episodes = annotated(policy, episodes)
     for e in episodes:
@@ -175,8 +175,8 @@ def evaluate(policy):
     scores = {'split': eval, 'data_dir': str(folder), 'checkpoint': checkpoint, 'settings': config, **trained, **scores}
     write_json(file, scores)
     if opinions:  # a server that fails now costs no score
-        some = [e for e in rollouts if e['source'] == rollouts[0]['source']][:judge_episodes]
-        write_json(file, {**scores, **opinions.of(policy, some)})
+        judged_rollouts = [e for e in rollouts if e['source'] == rollouts[0]['source']][:judge_episodes]
+        write_json(file, {**scores, **opinions.of(policy, judged_rollouts)})
     print(f'\nwritten: {file} ({time.time() - started:.0f} s)')
 
 

@@ -93,10 +93,10 @@ def obs_dtype(meta):
 def flat_numbers(episode, name, dtype):
     """an array of an episode, flat, of this type; ValueError for an id that is none"""
     given = np.asarray(episode[name])
-    kept = given.astype(dtype).reshape(-1)
-    if dtype.kind == 'u' and (kept != given.reshape(-1)).any():
+    flat = given.astype(dtype).reshape(-1)
+    if dtype.kind == 'u' and (flat != given.reshape(-1)).any():
         raise ValueError(f'{name} of the episode with seed {episode["seed"]} has a number that is no id. See obs_kinds')
-    return kept
+    return flat
 
 
 def to_table(episodes, meta):

@@ -152,12 +152,12 @@ class Batches:
     def span(self, episode, text):
         """of episodes (n,) and their texts (n,): the first step to learn from, and the one after the last, (n,) each"""
         first, end = np.zeros_like(episode), self.split.length[episode]
-        some = text >= 0
-        if self.split.span is None or not some.any():
+        has_text = text >= 0
+        if self.split.span is None or not has_text.any():
             return first, end
-        told = self.split.span[text]
-        first = np.where(some, told[:, 0] // self.chunk * self.chunk, first)
-        return first, np.where(some, np.minimum(told[:, 1], end), end)
+        spans = self.split.span[text]
+        first = np.where(has_text, spans[:, 0] // self.chunk * self.chunk, first)
+        return first, np.where(has_text, np.minimum(spans[:, 1], end), end)
 
     def draw_episodes(self, rng, n, group):
         """-> n episodes (n,), evenly or by their weights; in a curriculum none that is too hard yet"""

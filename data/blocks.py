@@ -30,7 +30,7 @@ class Block(NamedTuple):
         return episodes_of(self.batch, self.meta)
 
 
-class Found(NamedTuple):
+class ReadEpisode(NamedTuple):
     """what is found out about an episode"""
 
     reason: str | None = None  # why it is dropped
@@ -120,7 +120,7 @@ class WordsOnly:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads a Block -> for each of its episodes what is Found."""
+    """Reads a Block -> for each of its episodes a ReadEpisode."""
 
     dataset: str
     kwargs: dict
@@ -135,14 +135,14 @@ class Reader:
         has_path = 'path' in block.batch.schema.names
         replay = block.meta.get('replay', True) and has_environment(data, self.kwargs)
         reasons = verify(data, episodes, self.kwargs, read_spec(data, self.kwargs), replay)
-        found = []
+        results = []
         for number, (episode, reason) in enumerate(zip(episodes, reasons), block.number):
             if reason:
-                found.append(Found(reason))
+                results.append(ReadEpisode(reason))
                 continue
             notes = self.notes(data, episode, number, block.meta.get('split'))
-            found.append(Found(None, notes, None if has_path else episode['path'], digest(episode)))
-        return found
+            results.append(ReadEpisode(None, notes, None if has_path else episode['path'], digest(episode)))
+        return results
 
     def notes(self, data, episode, number, split):
         notes = annotate(data, episode, number, self.kwargs, 0 if self.keep else self.texts, self.seed)

@@ -39,17 +39,17 @@ def check_up(names, picture, data, reader, options, text_len):
     texts and splits; options: an Options (data/importers); text_len: longer texts would be left out
     """
     meta = archive_meta(data, reader.kwargs)
-    found = Checkup(meta, np.random.default_rng(reader.seed))
+    checkup = Checkup(meta, np.random.default_rng(reader.seed))
     bar = tqdm(desc='check', unit='ep', mininterval=1, disable=None)
     for number, (episode, split) in enumerate(episodes_of(names, data, reader.kwargs, meta, options), 1):
-        found.add(episode, number, lambda e=episode, n=number, s=split: reader.notes(data, e, n, s))
+        checkup.add(episode, number, lambda e=episode, n=number, s=split: reader.notes(data, e, n, s))
         bar.update()
     bar.close()
-    if not found.steps:
-        why, first = next(iter(found.first_dropped.items()))
+    if not checkup.steps:
+        why, first = next(iter(checkup.first_dropped.items()))
         raise ValueError(f'{names}: no episode could be used (first {first}): {CURES[why]}')
-    told = redundant.measure(*found.first_observations(), reader.seed)
-    lines, findings = page(found, told), findings_of(found, told, text_len)
+    redundancy = redundant.measure(*checkup.first_observations(), reader.seed)
+    lines, findings = page(checkup, redundancy), findings_of(checkup, redundancy, text_len)
     title = f'check-up of {names} for {meta["dataset"]}'
     print(title)
     for label, line in lines:
@@ -58,7 +58,7 @@ def check_up(names, picture, data, reader, options, text_len):
         print(f'! {line}')
     print(summary(findings))
     picture.parent.mkdir(parents=True, exist_ok=True)
-    checkup_picture.draw(picture, title, found, told, lines, findings, summary(findings))
+    checkup_picture.draw(picture, title, checkup, redundancy, lines, findings, summary(findings))
     print(f'picture of it: {picture}')
 
 
@@ -200,9 +200,9 @@ class Checkup:
         self.splits[split] += 1
         for text in texts:
             self.text_lengths[len(words(text))] += 1
-            known = self.texts.of(text.encode())
-            known['text'] = text
-            known['splits'][split] += 1
+            entry = self.texts.of(text.encode())
+            entry['text'] = text
+            entry['splits'][split] += 1
         if len(episode['bd']):
             self.ends.of(np.asarray(episode['bd'], np.float32).tobytes()).add(split)
         first = np.array(episode['obs'][0], np.float32)
@@ -226,26 +226,28 @@ class Checkup:
 # the page
 
 
-def page(found, told):
+def page(checkup, redundancy):
     """-> list of (label, line)"""
-    low, high = min(found.lengths), max(found.lengths)
-    middle = median(found.lengths)
-    texts = found.text_lengths
+    low, high = min(checkup.lengths), max(checkup.lengths)
+    middle = median(checkup.lengths)
+    texts, crossing = checkup.text_lengths, in_two_splits(checkup.copies)
     lines = [
-        ('episodes', f'{found.n}, {low} to {high} steps, median {middle}; {found.steps} steps in all'),
-        ('observations', f'{len(found.obs.names)} a step; constant: {said(constant(found.obs))}'),
-        ('actions', actions_line(found)),
-        ('splits', ', '.join(f'{found.splits[name]} {name}' for name in SPLITS)),
-        ('copies', f'{copies(found)}; in two splits: {in_two_splits(found.copies)}{found.copies.said()}'),
-        ('first observations', starts_line(found)),
+        ('episodes', f'{checkup.n}, {low} to {high} steps, median {middle}; {checkup.steps} steps in all'),
+        ('observations', f'{len(checkup.obs.names)} a step; constant: {listed(constant(checkup.obs))}'),
+        ('actions', actions_line(checkup)),
+        ('splits', ', '.join(f'{checkup.splits[name]} {name}' for name in SPLITS)),
+        ('copies', f'{copies(checkup)}; in two splits: {crossing}{checkup.copies.estimate_note()}'),
+        ('first observations', starts_line(checkup)),
     ]
-    if found.returns.items:
-        returns = np.array(found.returns.sample())
-        lines.append(('returns', f'{found.return_low:.4g} to {found.return_high:.4g}, median {np.median(returns):.4g}'))
+    if checkup.returns.items:
+        returns = np.array(checkup.returns.sample())
+        low, high = checkup.return_low, checkup.return_high
+        lines.append(('returns', f'{low:.4g} to {high:.4g}, median {np.median(returns):.4g}'))
     if texts:
         words_each = f'{min(texts)} to {max(texts)} words, median {median(texts)}'
-        lines.append(('texts', f'{len(found.texts)} different{found.texts.said()}; {words_each}; {new_in_test(found)}'))
-    lines.append(('words', told_line(told)))
+        different = f'{len(checkup.texts)} different{checkup.texts.estimate_note()}'
+        lines.append(('texts', f'{different}; {words_each}; {new_in_test(checkup)}'))
+    lines.append(('words', redundancy_line(redundancy)))
     return lines
 
 
@@ -256,7 +258,7 @@ def median(counts):
     return values[int(np.searchsorted(so_far, so_far[-1] / 2))]
 
 
-def said(names, most=6):
+def listed(names, most=6):
     """names for a line"""
     names = [str(name) for name in names]
     more = f' and {len(names) - most} more' if len(names) > most else ''
@@ -267,54 +269,54 @@ def constant(columns):
     return columns.names[columns.constant()]
 
 
-def actions_line(found):
-    if not found.continuous:
-        steps = max(found.labels.total(), 1)
-        names = found.meta['act_names']
-        low = int(found.low[0])
-        return said([f'{name} {found.labels[k] / steps:.0%}' for k, name in enumerate(names, low)], 12)
-    share = found.at_bound / found.steps
+def actions_line(checkup):
+    if not checkup.continuous:
+        steps = max(checkup.labels.total(), 1)
+        names = checkup.meta['act_names']
+        low = int(checkup.low[0])
+        return listed([f'{name} {checkup.labels[k] / steps:.0%}' for k, name in enumerate(names, low)], 12)
+    share = checkup.at_bound / checkup.steps
     worst = int(share.argmax())
-    bounds = f'[{found.low.min():.4g}, {found.high.max():.4g}]'
-    seen = f'{found.act.low.min():.4g} to {found.act.high.max():.4g}'
-    n, name = len(share), found.act.names[worst]
+    bounds = f'[{checkup.low.min():.4g}, {checkup.high.max():.4g}]'
+    seen = f'{checkup.act.low.min():.4g} to {checkup.act.high.max():.4g}'
+    n, name = len(share), checkup.act.names[worst]
     return f'{n} a step in {bounds}, seen {seen}; at a bound in up to {share[worst]:.0%} of steps ({name})'
 
 
-def copies(found):
+def copies(checkup):
     """episodes that are there already"""
-    return found.copies.count(lambda copy: max(copy['splits'].total() - 1, 0))
+    return checkup.copies.count(lambda copy: max(copy['splits'].total() - 1, 0))
 
 
 def in_two_splits(contents):
-    return contents.count(lambda known: len(known['splits']) > 1)
+    return contents.count(lambda entry: len(entry['splits']) > 1)
 
 
-def starts_line(found):
-    shared = [start for start in found.starts.values() if start['episodes'] > 1]
-    line = f'{len(found.starts)} different'
+def starts_line(checkup):
+    shared = [start for start in checkup.starts.values() if start['episodes'] > 1]
+    line = f'{len(checkup.starts)} different'
     if shared:
         n = sorted(len(start['texts']) for start in shared)
         most = f'{n[-1]} or more' if n[-1] == TEXTS else f'at most {n[-1]}'
-        line += f'; begin several episodes: {found.starts.every * len(shared)}, each with {most} different texts'
-    return line + found.starts.said()
+        line += f'; begin several episodes: {checkup.starts.every * len(shared)}, each with {most} different texts'
+    return line + checkup.starts.estimate_note()
 
 
-def new_in_test(found):
-    tested = [known['splits'] for known in found.texts.values() if known['splits']['test']]
+def new_in_test(checkup):
+    tested = [entry['splits'] for entry in checkup.texts.values() if entry['splits']['test']]
     new = sum(not splits['train'] for splits in tested)
     return f'of {len(tested)} in the test split {new} are in no training episode'
 
 
-def told_line(told):
-    if not told.kind:
-        return told.why
-    what = f'which of {told.n_classes} texts it is'
-    if told.kind == 'words':
-        what = f'which of {told.n_classes} frequent words the text has'
+def redundancy_line(redundancy):
+    if not redundancy.kind:
+        return redundancy.why
+    what = f'which of {redundancy.n_classes} texts it is'
+    if redundancy.kind == 'words':
+        what = f'which of {redundancy.n_classes} frequent words the text has'
     return (
-        f'{told.verdict}. The first observation tells {what}: {metrics.interval(told.accuracy)}% right, '
-        f'guessing {100 * told.chance["mean"]:.1f}%, n={told.n}'
+        f'{redundancy.verdict}. The first observation tells {what}: {metrics.interval(redundancy.accuracy)}% right, '
+        f'guessing {100 * redundancy.chance["mean"]:.1f}%, n={redundancy.n}'
     )
 
 
@@ -322,15 +324,15 @@ def told_line(told):
 # findings: what will hurt, and what to do about it
 
 
-def findings_of(found, told, text_len):
+def findings_of(checkup, redundancy, text_len):
     """-> lines"""
     return [
-        *of_episodes(found),
-        *of_columns(found),
-        *(of_actions(found) if found.continuous else of_labels(found)),
-        *of_returns(found),
-        *of_texts(found, text_len),
-        *of_told(found, told),
+        *of_episodes(checkup),
+        *of_columns(checkup),
+        *(of_actions(checkup) if checkup.continuous else of_labels(checkup)),
+        *of_returns(checkup),
+        *of_texts(checkup, text_len),
+        *of_redundancy(checkup, redundancy),
     ]
 
 
@@ -341,96 +343,100 @@ CURES = {
 }
 
 
-def of_episodes(found):
-    for why, n in found.dropped.items():
-        yield f'{n} of {found.n} episodes would be left out (first {found.first_dropped[why]}): {CURES[why]}'
-    empty = [name for name in SPLITS if not found.splits[name]]
+def of_episodes(checkup):
+    for why, n in checkup.dropped.items():
+        yield f'{n} of {checkup.n} episodes would be left out (first {checkup.first_dropped[why]}): {CURES[why]}'
+    empty = [name for name in SPLITS if not checkup.splits[name]]
     if empty:
-        yield f'no episode for {said(empty)}: prepare.py refuses. Record more, or raise --val_share and --test_share'
-    if max(found.lengths) == 1:
+        yield f'no episode for {listed(empty)}: prepare.py refuses. Record more, or raise --val_share and --test_share'
+    if max(checkup.lengths) == 1:
         yield 'every episode is one step long. Flag where episodes end: terminals, or a number of each'
-    n = copies(found)
+    n = copies(checkup)
     if n:
-        other = found.copies.count(lambda copy: len(copy['texts']) > 1)
+        other = checkup.copies.count(lambda copy: len(copy['texts']) > 1)
         texts = f'; {other} have other texts, which are lost with them' if other else ''
-        what = f'{n} of {found.n} episodes are the same as another'
+        what = f'{n} of {checkup.n} episodes are the same as another'
         yield f'{what}: only the first is kept{texts}. Look for what doubled them'
-    crossing = found.ends.count(lambda splits: len(splits) > 1)
-    if crossing and 'discount' not in found.meta:
+    crossing = checkup.ends.count(lambda splits: len(splits) > 1)
+    if crossing and 'discount' not in checkup.meta:
         yield f'{crossing} ends are reached by episodes of two splits: only the first split keeps them. Vary the starts'
 
 
-def of_columns(found):
-    names = constant(found.obs)
+def of_columns(checkup):
+    names = constant(checkup.obs)
     if len(names):
         yield (
-            f'observations that never change: {said(names)}. They teach nothing, and another value of them is one '
+            f'observations that never change: {listed(names)}. They teach nothing, and another value of them is one '
             'never seen. Leave them out when saving'
         )
-    names = constant(found.act)
-    if len(names) and found.continuous:
-        yield f'actions that never change: {said(names)}. A policy will always do the same. Leave them out when saving'
-    for what, columns in ('observations', found.obs), ('actions', found.act):
+    names = constant(checkup.act)
+    if len(names) and checkup.continuous:
+        yield (
+            f'actions that never change: {listed(names)}. A policy will always do the same. Leave them out when saving'
+        )
+    for what, columns in ('observations', checkup.obs), ('actions', checkup.act):
         for group in columns.equal():
-            yield f'{what} that are the same at every step: {said(group)}. Was a column saved twice? Keep one'
+            yield f'{what} that are the same at every step: {listed(group)}. Was a column saved twice? Keep one'
 
 
-def of_actions(found):
-    share = found.at_bound / found.steps
-    moves = ~found.act.constant()
-    saturated = found.act.names[moves & (share >= AT_BOUND)]
+def of_actions(checkup):
+    share = checkup.at_bound / checkup.steps
+    moves = ~checkup.act.constant()
+    saturated = checkup.act.names[moves & (share >= AT_BOUND)]
     if len(saturated):
         yield (
-            f'actions at a bound in up to {share[moves].max():.0%} of steps: {said(saturated)}. Were they clipped? '
+            f'actions at a bound in up to {share[moves].max():.0%} of steps: {listed(saturated)}. Were they clipped? '
             'Then widen the bounds; if they switch between the two, train with --head=kmeans'
         )
-    used = (found.act.high - found.act.low) / np.maximum(found.high - found.low, 1e-30)
-    small = found.act.names[moves & (used < UNUSED)]
+    used = (checkup.act.high - checkup.act.low) / np.maximum(checkup.high - checkup.low, 1e-30)
+    small = checkup.act.names[moves & (used < UNUSED)]
     if len(small):
-        yield f'actions that use less than {UNUSED:.0%} of their range: {said(small)}. Scale them to its units'
+        yield f'actions that use less than {UNUSED:.0%} of their range: {listed(small)}. Scale them to its units'
 
 
-def of_labels(found):
-    (label, steps), *_ = found.labels.most_common(1)
-    share = steps / found.labels.total()
+def of_labels(checkup):
+    (label, steps), *_ = checkup.labels.most_common(1)
+    share = steps / checkup.labels.total()
     if share >= ONE_LABEL:
-        name = found.meta['act_names'][label - int(found.low[0])]
+        name = checkup.meta['act_names'][label - int(checkup.low[0])]
         yield f'{share:.1%} of the actions are {name}: always doing that is nearly right. Record more of the others'
 
 
-def of_returns(found):
-    if found.returns.items and found.return_low == found.return_high:
-        yield f'all returns are {found.return_low:g}: asking for one says nothing. Record worse and better episodes'
+def of_returns(checkup):
+    if checkup.returns.items and checkup.return_low == checkup.return_high:
+        yield f'all returns are {checkup.return_low:g}: asking for one says nothing. Record worse and better episodes'
 
 
-def of_texts(found, text_len):
-    if not found.text_lengths:
+def of_texts(checkup, text_len):
+    if not checkup.text_lengths:
         return
-    whole = found.splits.total()
-    if found.no_text:
-        yield f'{found.no_text} of {whole} episodes have no text: they are trained on without one. Describe them, too'
-    if found.texts_not_used:
-        yield f"{found.texts_not_used} episodes have texts that the data set's own replace. Keep them: --describe=keep"
-    if len(found.texts) == 1:
+    whole = checkup.splits.total()
+    if checkup.no_text:
+        yield f'{checkup.no_text} of {whole} episodes have no text: they are trained on without one. Describe them, too'
+    if checkup.texts_not_used:
+        n = checkup.texts_not_used
+        yield f"{n} episodes have texts that the data set's own replace. Keep them: --describe=keep"
+    if len(checkup.texts) == 1:
         yield 'all texts are the same: they say nothing. Record more than one task, or steer by bd alone'
-    long = sum(n for length, n in found.text_lengths.items() if length > text_len)
+    long = sum(n for length, n in checkup.text_lengths.items() if length > text_len)
     if long:
         yield (
-            f'{long} of {found.text_lengths.total()} texts are longer than text_len={text_len} and would be left out. '
-            f'Set --text_len={2 * max(found.text_lengths)}'
+            f'{long} of {checkup.text_lengths.total()} texts are longer than text_len={text_len} and would be left '
+            f'out. Set --text_len={2 * max(checkup.text_lengths)}'
         )
 
 
-def of_told(found, told):
-    if not told.kind or told.verdict in ('needed', 'unclear'):
+def of_redundancy(checkup, redundancy):
+    if not redundancy.kind or redundancy.verdict in ('needed', 'unclear'):
         return
-    tells = f': {said(found.obs.names[told.columns])}' if told.columns else ''
+    tells = f': {listed(checkup.obs.names[redundancy.columns])}' if redundancy.columns else ''
     which = ''
-    if told.words:
-        which = f' (above all {said(word for word, _, _ in told.words)})'
+    if redundancy.words:
+        which = f' (above all {listed(word for word, _, _ in redundancy.words)})'
     yield (
-        f'words are {told.verdict}{which}: the first observation tells the text, {100 * told.accuracy["mean"]:.0f}% '
-        f'right where guessing is {100 * told.chance["mean"]:.0f}%. A policy will learn to ignore them. Record '
+        f'words are {redundancy.verdict}{which}: the first observation tells the text, '
+        f'{100 * redundancy.accuracy["mean"]:.0f}% right where guessing is {100 * redundancy.chance["mean"]:.0f}%. '
+        'A policy will learn to ignore them. Record '
         f'different texts from like starts, or leave out what tells them{tells}'
     )
 

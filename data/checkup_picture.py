@@ -10,10 +10,10 @@ INK, GREY, BLUE, RED = '#1d2433', '#a9afbd', '#3d3fa8', '#c4232f'
 ROWS = 24  # numbers of an observation that are drawn
 
 
-def draw(file, title, found, told, lines, findings, summary):
+def draw(file, title, checkup, redundancy, lines, findings, summary):
     """
-    A PNG. found: a Checkup; told: a Told of redundant.py; lines: (label, line) of the page; findings: lines; summary:
-    what stands in their place where there are none
+    A PNG. checkup: a Checkup; redundancy: a Redundancy of redundant.py; lines: (label, line) of the page; findings:
+    lines; summary: what stands in their place where there are none
     """
     from matplotlib.figure import Figure
 
@@ -26,12 +26,12 @@ def draw(file, title, found, told, lines, findings, summary):
     panels.suptitle('\n'.join(wrap(title, 110)), size=12, weight='bold', color=INK, parse_math=False)
     panels.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
     axes = panels.subplots(2, 3).flat
-    draw_lengths(next(axes), found)
-    draw_columns(next(axes), found.obs, 'observations', found.obs.low, found.obs.high)
-    draw_actions(next(axes), found)
-    draw_returns(next(axes), found)
-    draw_texts(next(axes), found)
-    draw_told(next(axes), told)
+    draw_lengths(next(axes), checkup)
+    draw_columns(next(axes), checkup.obs, 'observations', checkup.obs.low, checkup.obs.high)
+    draw_actions(next(axes), checkup)
+    draw_returns(next(axes), checkup)
+    draw_texts(next(axes), checkup)
+    draw_redundancy(next(axes), redundancy)
     write(foot, rows, below)
     pictures.save_figure(file, figure, dpi=110)
 
@@ -70,8 +70,8 @@ def nothing(ax, title):
     ax.axis('off')
 
 
-def draw_lengths(ax, found):
-    histogram(ax, list(found.lengths), 'episodes by their steps', list(found.lengths.values()))
+def draw_lengths(ax, checkup):
+    histogram(ax, list(checkup.lengths), 'episodes by their steps', list(checkup.lengths.values()))
 
 
 def draw_columns(ax, columns, title, low, high):
@@ -95,53 +95,53 @@ def draw_columns(ax, columns, title, low, high):
     ax.spines[:].set_visible(False)
 
 
-def draw_actions(ax, found):
-    if found.continuous:
-        draw_columns(ax, found.act, 'actions, between their bounds', found.low, found.high)
+def draw_actions(ax, checkup):
+    if checkup.continuous:
+        draw_columns(ax, checkup.act, 'actions, between their bounds', checkup.low, checkup.high)
         return
-    names = found.meta['act_names']
-    counts = [found.labels[k] for k in range(int(found.low[0]), int(found.low[0]) + len(names))]
+    names = checkup.meta['act_names']
+    counts = [checkup.labels[k] for k in range(int(checkup.low[0]), int(checkup.low[0]) + len(names))]
     ax.bar(range(len(names)), counts, color=BLUE)
     ax.set_xticks(range(len(names)), names, parse_math=False)
     titled(ax, 'actions: steps')
 
 
-def draw_returns(ax, found):
+def draw_returns(ax, checkup):
     """or what there is of lengths of texts"""
-    if found.returns.items:
-        histogram(ax, found.returns.sample(), 'episodes by their return')
-    elif found.text_lengths:
-        histogram(ax, list(found.text_lengths), 'texts by their words', list(found.text_lengths.values()))
+    if checkup.returns.items:
+        histogram(ax, checkup.returns.sample(), 'episodes by their return')
+    elif checkup.text_lengths:
+        histogram(ax, list(checkup.text_lengths), 'texts by their words', list(checkup.text_lengths.values()))
     else:
         nothing(ax, 'no rewards')
 
 
-def draw_texts(ax, found):
+def draw_texts(ax, checkup):
     """the most frequent texts"""
-    if not found.text_lengths:
+    if not checkup.text_lengths:
         nothing(ax, 'no texts')
         return
-    known = sorted(found.texts.values(), key=lambda known: -known['splits'].total())[:10]
-    counts = [value['splits'].total() for value in known]
-    ax.barh(range(len(known)), counts, color='#c9cae8')
-    for k, value in enumerate(known):
+    frequent = sorted(checkup.texts.values(), key=lambda entry: -entry['splits'].total())[:10]
+    counts = [value['splits'].total() for value in frequent]
+    ax.barh(range(len(frequent)), counts, color='#c9cae8')
+    for k, value in enumerate(frequent):
         label = value['text'] if len(value['text']) < 48 else f'{value["text"][:46]}..'
         ax.text(0.02 * counts[0], k, label, size=7, color=INK, va='center', parse_math=False)
     ax.invert_yaxis()
     ax.set_yticks([])
     ax.xaxis.get_major_locator().set_params(integer=True)
-    titled(ax, f'episodes of the most frequent of {len(found.texts)} texts')
+    titled(ax, f'episodes of the most frequent of {len(checkup.texts)} texts')
 
 
-def draw_told(ax, told):
-    if not told.kind:
-        nothing(ax, '\n'.join(wrap(f'words: {told.why}', 45)))
+def draw_redundancy(ax, redundancy):
+    if not redundancy.kind:
+        nothing(ax, '\n'.join(wrap(f'words: {redundancy.why}', 45)))
         return
-    scores = [100 * told.accuracy['mean'], 100 * told.chance['mean']]
-    redundant_words = told.verdict.endswith('redundant')
+    scores = [100 * redundancy.accuracy['mean'], 100 * redundancy.chance['mean']]
+    redundant_words = redundancy.verdict.endswith('redundant')
     ax.bar([0, 1], scores, color=[RED if redundant_words else BLUE, GREY], width=0.6)
-    error = [[scores[0] - 100 * told.accuracy['low']], [100 * told.accuracy['high'] - scores[0]]]
+    error = [[scores[0] - 100 * redundancy.accuracy['low']], [100 * redundancy.accuracy['high'] - scores[0]]]
     ax.errorbar([0], scores[:1], error, color=INK, capsize=4)
     ax.set_xticks([0, 1], ['told by the first observation', 'guessed'])
     ax.set_ylim(0, 105)
-    titled(ax, f'words: {told.verdict} (% right, {told.n_classes} {told.kind}, n={told.n})')
+    titled(ax, f'words: {redundancy.verdict} (% right, {redundancy.n_classes} {redundancy.kind}, n={redundancy.n})')

@@ -107,8 +107,8 @@ def told(dataset, info):
 
 def has_environment(dataset, kwargs):
     """is there something to act in?"""
-    asked = getattr(dataset, 'has_environment', None)
-    return hasattr(dataset, 'make_vec') and (asked is None or asked(kwargs))
+    predicate = getattr(dataset, 'has_environment', None)
+    return hasattr(dataset, 'make_vec') and (predicate is None or predicate(kwargs))
 
 
 def environments(dataset, n, kwargs):
@@ -171,13 +171,15 @@ def sources_to_collect(dataset, kwargs, named):
     collects nothing; ValueError where it cannot collect one
     """
     by_default = list(dataset.sources(kwargs))
-    known = [*by_default, *getattr(dataset, 'MORE_SOURCES', ())]
-    if not known:
+    available = [*by_default, *getattr(dataset, 'MORE_SOURCES', ())]
+    if not available:
         return []
     chosen = [name.strip() for name in named.split(',') if name.strip()]
-    unknown = ', '.join(sorted(set(chosen).difference(known)))
+    unknown = ', '.join(sorted(set(chosen).difference(available)))
     if unknown:
-        raise ValueError(f'sources={named}: {name_of(dataset)} collects no {unknown}. There are: {", ".join(known)}')
+        raise ValueError(
+            f'sources={named}: {name_of(dataset)} collects no {unknown}. There are: {", ".join(available)}'
+        )
     return list(dict.fromkeys(chosen)) or by_default
 
 

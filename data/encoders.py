@@ -339,8 +339,8 @@ def load_tokenizer(kind, model, known, bert_model=''):
     Raises ValueError where the kind is unknown, the model is damaged, or bert_model is given for another kind.
     """
     if kind not in ENCODERS:
-        known = ', '.join(ENCODERS)
-        raise ValueError(f'the prompts were read with text_encoder={str(kind)[:40]!r}, known are: {known}')
+        kinds = ', '.join(ENCODERS)
+        raise ValueError(f'the prompts were read with text_encoder={str(kind)[:40]!r}, known are: {kinds}')
     if not bert_model:
         return ENCODERS[kind](model, known)
     if kind != 'bert':

@@ -139,7 +139,7 @@ class PromptReader:
         """-> the known word for an unknown one between two words ('': none, None: unknown), or None"""
         if word in GRAMMAR or not word.isalpha() or not tables() or not self.known:
             return None
-        cosines = np.mean([known @ table[word] for known, table in zip(self.vectors, tables())], 0)
+        cosines = np.mean([vectors @ table[word] for vectors, table in zip(self.vectors, tables())], 0)
         best = int(cosines.argmax())
         if cosines[best] < LEAST or not self.fits(self.known[best], before, after):
             return None

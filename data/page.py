@@ -53,13 +53,13 @@ def image(pixels, width, height):
 
 def reached(names, bd, path):
     """what a descriptor of these names is so far, beside what was asked for -> [[name, value], ..], for `progress`"""
-    found = []
+    rows = []
     for k, name in enumerate(names):
         value = f'{path[-1][k]:.4g}'
         if bd is not None:
             value += f', asked for {bd[k]:.4g}, {bd[k] - path[-1][k]:.4g} to go'
-        found.append([name, value])
-    return found
+        rows.append([name, value])
+    return rows
 
 
 def as_lists(points):

@@ -167,21 +167,21 @@ def save(pieces, layout, folder):
             except ValueError as e:
                 unread.setdefault(key, [i, str(e)])
     columns = []
-    for k, (key, found) in enumerate(values.items()):
-        texts = [v for v in found.values() if isinstance(v, list)]
+    for k, (key, by_piece) in enumerate(values.items()):
+        texts = [v for v in by_piece.values() if isinstance(v, list)]
         columns.append({'name': key, 'text': bool(texts)})
         if texts:
-            text = {i: v for i, v in found.items() if isinstance(v, list)}
+            text = {i: v for i, v in by_piece.items() if isinstance(v, list)}
             (folder / f'{k}.json').write_text(json.dumps(text))
             continue
-        axes = max(v.ndim for v in found.values())
+        axes = max(v.ndim for v in by_piece.values())
         shapes = np.full((len(pieces), axes + 1), -1)
-        for i, v in found.items():
+        for i, v in by_piece.items():
             shapes[i, : v.ndim + 1] = (v.ndim, *v.shape)
-        np.save(folder / f'{k}.npy', np.concatenate([v.reshape(-1) for v in found.values()]))
+        np.save(folder / f'{k}.npy', np.concatenate([v.reshape(-1) for v in by_piece.values()]))
         np.save(folder / f'{k}_shapes.npy', shapes)
-    said = {'pieces': len(pieces), 'layout': layout, 'columns': columns, 'unread': unread}
-    (folder / 'columns.json').write_text(json.dumps(said))
+    manifest = {'pieces': len(pieces), 'layout': layout, 'columns': columns, 'unread': unread}
+    (folder / 'columns.json').write_text(json.dumps(manifest))
 
 
 def main(file, folder):
@@ -189,14 +189,14 @@ def main(file, folder):
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    found = [trajectories(content) for content in contents(file)]
-    layouts = {layout for _, layout in found}
+    loaded = [trajectories(content) for content in contents(file)]
+    layouts = {layout for _, layout in loaded}
     if len(layouts) > 1:
-        raise ValueError(f'its {len(found)} pickles hold different things. Save each to a file of its own')
+        raise ValueError(f'its {len(loaded)} pickles hold different things. Save each to a file of its own')
     layout = layouts.pop()
-    if len(found) > 1 and layout == 'steps':
+    if len(loaded) > 1 and layout == 'steps':
         layout = 'elements'
-    save([piece for pieces, _ in found for piece in pieces], layout, Path(folder))
+    save([piece for pieces, _ in loaded for piece in pieces], layout, Path(folder))
 
 
 # ------------------------------------------------------------------------------
@@ -217,10 +217,10 @@ class Pickle:
         self.folder = tempfile.TemporaryDirectory()  # as long as this object lives
         run_process(file, self.folder.name)
         folder = Path(self.folder.name)
-        said = json.loads((folder / 'columns.json').read_text())
-        self.layout, self.n, self.unread = said['layout'], said['pieces'], said['unread']
+        manifest = json.loads((folder / 'columns.json').read_text())
+        self.layout, self.n, self.unread = manifest['layout'], manifest['pieces'], manifest['unread']
         self.texts, self.arrays = {}, {}
-        for k, column in enumerate(said['columns']):
+        for k, column in enumerate(manifest['columns']):
             if column['text']:
                 self.texts[column['name']] = json.loads((folder / f'{k}.json').read_text())
             else:

@@ -136,19 +136,21 @@ class Prepared:
         Names of observations, separated by commas -> the View of them. obs_names: '' for all that are not privileged;
         privileged_obs: known in training only. ValueError for a name that the data does not have, or one in both
         """
-        known = self.meta['obs_names']
+        all_names = self.meta['obs_names']
         privileged = [name for name in privileged_obs.split(',') if name]
         observed = [name for name in obs_names.split(',') if name]
         for name in observed + privileged:
-            if name not in known:
-                raise ValueError(f'there is no observation {name!r} in {self.folder}. There are: {", ".join(known)}')
+            if name not in all_names:
+                raise ValueError(
+                    f'there is no observation {name!r} in {self.folder}. There are: {", ".join(all_names)}'
+                )
         both = [name for name in privileged if name in observed]
         if both:
             raise ValueError(
                 f'{both[0]!r} is in obs_names and in privileged_obs. What is privileged is not observed: name it in one'
             )
-        observed = observed or [name for name in known if name not in privileged]
-        return View([known.index(name) for name in observed + privileged], len(observed), len(privileged))
+        observed = observed or [name for name in all_names if name not in privileged]
+        return View([all_names.index(name) for name in observed + privileged], len(observed), len(privileged))
 
     def check(self, dataset, text_len, head, heads, say_len=0, more_texts=0):
         """

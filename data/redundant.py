@@ -22,7 +22,7 @@ TELLS = 0.1  # squared correlation of an observation with a text or a word, to b
 
 
 @dataclass
-class Told:
+class Redundancy:
     """How well the first observation tells the text. Scores are those of data/metrics.py."""
 
     kind: str  # 'texts': which of a few it is; 'words': which of the frequent words it has; '': it was not measured
@@ -48,28 +48,28 @@ class Told:
 
 
 def measure(obs, texts, seed=0):
-    """obs (n, n_obs), the first of each episode, all of them finite; texts: n strings -> Told"""
+    """obs (n, n_obs), the first of each episode, all of them finite; texts: n strings -> Redundancy"""
     obs, texts = np.asarray(obs, np.float32), list(texts)
     if not texts:
-        return Told('', 'there are no texts')
+        return Redundancy('', 'there are no texts')
     if len(set(texts)) == 1:
-        return Told('', 'they say nothing: all texts are the same')
+        return Redundancy('', 'they say nothing: all texts are the same')
     if len(texts) < FEWEST:
-        return Told('', f'not measured: {len(texts)} episodes are too few')
+        return Redundancy('', f'not measured: {len(texts)} episodes are too few')
     varies = obs.min(0) != obs.max(0)
     if not varies.any():
-        return Told('', 'needed: all episodes begin with the same observation')
+        return Redundancy('', 'needed: all episodes begin with the same observation')
     target = of_texts(texts) or of_words(texts)
     if target is None:
-        return Told('', 'not measured: nearly all texts differ, and they share no words')
+        return Redundancy('', 'not measured: nearly all texts differ, and they share no words')
     x = standardised(obs[target.rows][:, varies])
     if len(x) < FEWEST:
-        return Told('', f'not measured: {len(x)} episodes with texts that others have are too few')
-    told = held_out(x, target, np.random.default_rng(seed))
+        return Redundancy('', f'not measured: {len(x)} episodes with texts that others have are too few')
+    redundancy = held_out(x, target, np.random.default_rng(seed))
     strength = tells(x, target.y)
     columns = [k for k in np.argsort(-strength)[:3] if strength[k] > TELLS]
-    told.columns = np.flatnonzero(varies)[columns].tolist()
-    return told
+    redundancy.columns = np.flatnonzero(varies)[columns].tolist()
+    return redundancy
 
 
 def standardised(x):
@@ -103,7 +103,7 @@ class TextTarget:
         """scores, y (n, n_classes) -> (n,) is the text with the highest score the right one?"""
         return scores.argmax(1) == y.argmax(1)
 
-    def told(self, hits, guessed):
+    def told_words(self, hits, guessed):
         return []
 
 
@@ -120,7 +120,7 @@ class WordTarget:
         """-> (n, n_words) is it right that the text has this word, or has not?"""
         return (scores > 0.5) == (y > 0.5)
 
-    def told(self, hits, guessed):
+    def told_words(self, hits, guessed):
         """words of which half and more of what guessing leaves open is told -> [(word, accuracy, chance)]"""
         rows = []
         for name, hit, guess in zip(self.names, hits.T, guessed.mean(0)):
@@ -144,13 +144,13 @@ def of_texts(texts):
 def of_words(texts):
     """-> WordTarget, of the words that are nearest to being in half of the texts; None where no word is frequent"""
     sets = [set(words(text)) for text in texts]
-    counts = Counter(word for found in sets for word in found)
+    counts = Counter(word for text_words in sets for word in text_words)
     low, high = (share * len(texts) for share in FREQUENT)
     frequent = sorted((abs(n - len(texts) / 2), word) for word, n in counts.items() if low <= n <= high)
     names = [word for _, word in frequent[:N_WORDS]]
     if not names:
         return None
-    y = np.array([[word in found for word in names] for found in sets], float)
+    y = np.array([[word in text_words for word in names] for text_words in sets], float)
     return WordTarget(list(range(len(texts))), names, y)
 
 
@@ -183,7 +183,9 @@ CLASSIFIERS = [ridge, partial(nearest, k=5), *(partial(nearest_in_what_tells, k=
 
 
 def held_out(x, target, rng):
-    """-> Told, by cross-validation: each episode is told by the best classifier on others, chosen on others, too"""
+    """
+    -> Redundancy, by cross-validation: each episode is told by the best classifier on others, chosen on others, too
+    """
     y = target.y
     fold = rng.permutation(len(x)) % FOLDS
     hits = np.zeros_like(target.right(y, y), float)
@@ -193,13 +195,13 @@ def held_out(x, target, rng):
         hits[test] = target.right(classifier(x[train], y[train], x[test]), y[test])
     most_common = np.broadcast_to(y.mean(0), y.shape)
     guessed = target.right(most_common, y).astype(float)
-    told = Told(target.kind, n=len(x), n_classes=len(target.names), words=target.told(hits, guessed))
+    redundancy = Redundancy(target.kind, n=len(x), n_classes=len(target.names), words=target.told_words(hits, guessed))
     hits, guessed = (right.reshape(len(x), -1).mean(1) for right in (hits, guessed))
-    told.accuracy, told.chance = target.score(hits), target.score(guessed)
+    redundancy.accuracy, redundancy.chance = target.score(hits), target.score(guessed)
     gain = metrics.bootstrap(hits - guessed)
-    left_open = max(1 - told.chance['mean'], 1e-9)
-    told.skill = tuple(gain[key] / left_open for key in ('low', 'mean', 'high'))
-    return told
+    left_open = max(1 - redundancy.chance['mean'], 1e-9)
+    redundancy.skill = tuple(gain[key] / left_open for key in ('low', 'mean', 'high'))
+    return redundancy
 
 
 def chosen(x, y, target):

@@ -46,28 +46,28 @@ class Contents:
     def __init__(self, new, most=MOST):
         """new: makes what is known of a content at first"""
         self.new, self.most = new, most
-        self.every, self.known = 1, {}
+        self.every, self.entries = 1, {}
 
     def of(self, content):
         """bytes -> what is known of it, to be changed; of one that is not in the sample a new one"""
         key = int.from_bytes(blake2b(content, digest_size=8).digest(), 'little')
         if key % self.every:
             return self.new()
-        value = self.known.setdefault(key, self.new())
-        while len(self.known) > self.most:
+        value = self.entries.setdefault(key, self.new())
+        while len(self.entries) > self.most:
             self.every *= 2
-            self.known = {k: v for k, v in self.known.items() if k % self.every == 0}
+            self.entries = {k: v for k, v in self.entries.items() if k % self.every == 0}
         return value
 
     def __len__(self):
-        return self.every * len(self.known)
+        return self.every * len(self.entries)
 
     def values(self):
-        return self.known.values()
+        return self.entries.values()
 
     def count(self, of):
         """sum of of(value) over all contents, estimated where they are a sample"""
-        return self.every * sum(map(of, self.known.values()))
+        return self.every * sum(map(of, self.entries.values()))
 
-    def said(self):
+    def estimate_note(self):
         return '' if self.every == 1 else f' (estimated from one in {self.every})'

@@ -122,7 +122,7 @@ class Tokenizer:
     def misspelt(self, text):
         """words that no training text had, but that look like one that did -> {'frigde': 'fridge'}"""
         typed_for = {word: spelled(word, self.sorted_words) for word in self.unknown(text)}
-        return {word: known for word, known in typed_for.items() if known}
+        return {word: meant for word, meant in typed_for.items() if meant}
 
 
 def marks_of(known):
@@ -138,19 +138,19 @@ def replaced(text, others):
 
 
 @lru_cache(maxsize=10_000)
-def spelled(word, known):
+def spelled(word, known_words):
     """the one of a tuple of known words that a word was typed for, '' where it is none"""
     if len(word) < 3:
         return ''
-    return next((other for other in get_close_matches(word, known, 1, 0.7) if is_typo(word, other)), '')
+    return next((other for other in get_close_matches(word, known_words, 1, 0.7) if is_typo(word, other)), '')
 
 
-def is_typo(word, known):
+def is_typo(word, other):
     """other words look alike too: rest is not west, nor sit its"""
-    if len(word) > 3 and sorted(word) == sorted(known):
+    if len(word) > 3 and sorted(word) == sorted(other):
         return True
     least = 0.8 if len(word) > 3 else 0.85
-    return SequenceMatcher(None, word, known).ratio() >= least
+    return SequenceMatcher(None, word, other).ratio() >= least
 
 
 def corpus(texts):
@@ -197,8 +197,8 @@ def clean(text, marks=''):
     lower case, and no punctuation but the hyphen of north-east and these marks, with spaces around them. What ends a
     text says nothing
     """
-    kept = [WORD, *map(re.escape, marks)]
-    return ' '.join(re.findall('|'.join(kept), text.lower().rstrip(' .!?')))
+    patterns = [WORD, *map(re.escape, marks)]
+    return ' '.join(re.findall('|'.join(patterns), text.lower().rstrip(' .!?')))
 
 
 def words(text):

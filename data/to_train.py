@@ -17,8 +17,8 @@ def to_train(meta, file, data_dir='', policy='', model=None):
     meta: of prepared data; file: the config to begin with, if it is there; data_dir: '' where train.py looks; policy:
     the folder of one to fine-tune, '' to train from scratch; model: the settings of its GPT
     """
-    found = (ROOT / file).is_file()
-    settings = train_settings(ROOT / file if found else None)
+    has_config = (ROOT / file).is_file()
+    settings = train_settings(ROOT / file if has_config else None)
     changes = {**of_actions(meta, settings), **of_texts(meta, settings), **of_sources(meta, settings)}
     if policy:
         changes |= {name: value for name, value in model.items() if settings.get(name, value) != value}
@@ -26,7 +26,7 @@ def to_train(meta, file, data_dir='', policy='', model=None):
             changes['init_from'] = policy
     if data_dir:
         changes['data_dir'] = data_dir
-    config = file if found else f'--dataset={meta["dataset"]}'
+    config = file if has_config else f'--dataset={meta["dataset"]}'
     return shlex.join(['python', 'train.py', config, *(f'--{name}={value}' for name, value in changes.items())])
 
 
@@ -67,9 +67,9 @@ def of_sources(meta, settings):
         setting = str(settings[name])
         if '=' not in setting:
             continue
-        known = by_source(setting)
-        if known.keys() == set(meta['sources']):
+        weights = by_source(setting)
+        if weights.keys() == set(meta['sources']):
             continue
-        average = round(sum(known.values()) / len(known), 3)
-        changes[name] = ','.join(f'{source}={known.get(source, average):g}' for source in meta['sources'])
+        average = round(sum(weights.values()) / len(weights), 3)
+        changes[name] = ','.join(f'{source}={weights.get(source, average):g}' for source in meta['sources'])
     return changes

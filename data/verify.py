@@ -52,8 +52,8 @@ def are_parts(text, T):
     try:
         parts = json.loads(text or '[]')
         return all(
-            (type(said), type(first), type(end)) == (str, int, int) and 0 <= first < end <= T
-            for said, first, end in parts
+            (type(phrase), type(first), type(end)) == (str, int, int) and 0 <= first < end <= T
+            for phrase, first, end in parts
         )
     except (ValueError, TypeError, RecursionError):
         return False

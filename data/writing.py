@@ -299,14 +299,16 @@ def tokenize(rows, tokenizer, roughen=None, plain=None):
     """
     if tokenizer is None:
         return [([], [], [])] * len(rows)
-    done = []
+    tokenized = []
     for row in rows:
         sentences = sentences_of(row)
         hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True) for text in sentences]
         if roughen:
             sentences = [roughen(text, Random(number)) for text, number in zip(sentences, hashes)]
-        done.append(([tokenizer.encode(text) for text in sentences], hashes, in_plain_words(row, tokenizer, plain)))
-    return done
+        tokenized.append(
+            ([tokenizer.encode(text) for text in sentences], hashes, in_plain_words(row, tokenizer, plain))
+        )
+    return tokenized
 
 
 def in_plain_words(row, tokenizer, plain):

@@ -111,9 +111,12 @@ class Discrete:
 
     def measured(self, chosen, log_p, act):
         """-> (B, S, chunk, n_act), each step under the action that was done"""
-        done = F.one_hot(act, len(self.parts)).bool()
+        one_hot = F.one_hot(act, len(self.parts)).bool()
         hit = (chosen == act).float()
-        return {'nll': torch.where(done, -log_p, torch.nan), 'accuracy': torch.where(done, hit[..., None], torch.nan)}
+        return {
+            'nll': torch.where(one_hot, -log_p, torch.nan),
+            'accuracy': torch.where(one_hot, hit[..., None], torch.nan),
+        }
 
 
 MEASURES = {'mse': Continuous, 'kmeans': Clusters, 'ce': Discrete, 'tokens': Discrete}  # of a head
@@ -130,16 +133,16 @@ def repeated(split, chunk):
 # what is asked
 
 
-class Asked(Batches):
+class RequestBatches(Batches):
     """Some of n episodes of a split, whole, each once, those of like length together, and what is asked of them."""
 
-    def __init__(self, policy, split, number, some, prompts, bd):
+    def __init__(self, policy, split, number, index, prompts, bd):
         """
-        number (n,): of the episodes in the split; some (m,): which of them; of those prompts (m,), str or None, and bd
+        number (n,): of the episodes in the split; index (m,): which of them; of those prompts (m,), str or None, and bd
         (m, n_bd), nan: not given
         """
         c = policy.config
-        self.some, self.number = some, number[some]
+        self.index, self.number = index, number[index]
         self.tokens = policy.asked(prompts)
         self.pad = policy.tokenizer.pad_prompts if policy.tokenizer else pad_prompts
         self.rows = rows_by_length(split.length[self.number] / c.chunk * c.n_slots + c.n_text)  # of each batch
@@ -173,8 +176,8 @@ def rows_by_length(tokens):
 
 def ways_to_ask(policy, split, episodes, seed):
     """
-    episodes: of readable_episodes, with prompts -> {(words, bd): Asked}, what they are asked themselves first; words
-    and bd as the table names them, '' where nothing is asked. Another's is asked of those that have such another
+    episodes: of readable_episodes, with prompts -> {(words, bd): RequestBatches}, what they are asked themselves first;
+    words and bd as the table names them, '' where nothing is asked. Another's is asked of those that have such another
     """
     rng = np.random.default_rng(seed)
     number = np.array([e['number'] for e in episodes])
@@ -189,33 +192,33 @@ def ways_to_ask(policy, split, episodes, seed):
     ways = {}
     for ask in product(words, numbers):
         (text, has_text), (target, has_bd) = words[ask[0]], numbers[ask[1]]
-        some = np.flatnonzero(has_text & has_bd)
-        if len(some) and not all("another's" in part for part in ask):
-            ways[ask] = Asked(policy, split, number, some, text[some], target[some])
+        index = np.flatnonzero(has_text & has_bd)
+        if len(index) and not all("another's" in part for part in ask):
+            ways[ask] = RequestBatches(policy, split, number, index, text[index], target[index])
     return ways
 
 
-def choices(name, own, others, none):
+def choices(name, values, others, missing):
     """what can be asked of n episodes in words, or as bd -> {name: (what is asked (n, ..), of whom (n,) bool)}"""
-    everyone = np.ones(len(own), bool)
-    return {name: (own, everyone), f"another's {name}": (own[others], others >= 0), '': (none, everyone)}
+    everyone = np.ones(len(values), bool)
+    return {name: (values, everyone), f"another's {name}": (values[others], others >= 0), '': (missing, everyone)}
 
 
 def another(items, fits, rng):
-    """for each of n items the number of another one, drawn from those that fits(own, other); -1: there is none"""
-    found = np.full(len(items), -1)
-    for i, own in enumerate(items):
+    """for each of n items the number of another one, drawn from those that fits(item, other); -1: there is none"""
+    numbers = np.full(len(items), -1)
+    for i, item in enumerate(items):
         others = rng.permutation(len(items))
-        found[i] = next((j for j in others if fits(own, items[j])), -1)
-    return found
+        numbers[i] = next((j for j in others if fits(item, items[j])), -1)
+    return numbers
 
 
-def asks_for_other(own, other):
-    return other['group'] != own['group'] and other['prompt'] and other['prompt'] not in own['text']
+def asks_for_other(episode, other):
+    return other['group'] != episode['group'] and other['prompt'] and other['prompt'] not in episode['text']
 
 
-def differs(own, other):
-    return bool((own != other).any())
+def differs(value, other):
+    return bool((value != other).any())
 
 
 def bd_word(policy):
@@ -235,27 +238,27 @@ def errors(policy, measure, split, ways):
     -> {row of the table: {measure: {'all' (n,), 'parts' (n, D), 'decades' (n, ..), 'curve' (n, ..)}}}, of each way to
     ask and of the baselines: means over the steps of each episode, nan where there is none
     """
-    first, own = next(iter(ways.items()))
-    n, spans = len(own.number), curve_spans(split.length[own.number].max())
-    blocks = [(ask, k) for ask, asked in ways.items() for k in range(len(asked.rows))]
-    batches = ((ways[ask].batch(k), ask == first) for ask, k in blocks)
-    found = {name_of(ask): {} for ask in ways}  # in the order of the table
-    bar = tqdm(total=sum(len(asked.some) for asked in ways.values()), desc='offline', unit='ep', disable=None)
+    first_ask, first_way = next(iter(ways.items()))
+    n, spans = len(first_way.number), curve_spans(split.length[first_way.number].max())
+    blocks = [(ask, k) for ask, way in ways.items() for k in range(len(way.rows))]
+    batches = ((ways[ask].batch(k), ask == first_ask) for ask, k in blocks)
+    row_errors = {name_of(ask): {} for ask in ways}  # in the order of the table
+    bar = tqdm(total=sum(len(way.index) for way in ways.values()), desc='offline', unit='ep', disable=None)
     for (ask, k), (_, measured) in zip(blocks, in_order(partial(errors_of, policy, measure, spans), batches)):
-        rows = ways[ask].some[ways[ask].rows[k]]
+        rows = ways[ask].index[ways[ask].rows[k]]
         for name, of_row in measured.items():
-            put(found.setdefault(name or name_of(ask), {}), rows, of_row, n)
+            put(row_errors.setdefault(name or name_of(ask), {}), rows, of_row, n)
         bar.update(len(rows))
     bar.close()
-    return found
+    return row_errors
 
 
-def put(found, rows, means, n):
-    """means of some rows, {measure: {key: (m, ..)}}, into found, the same of n rows"""
+def put(all_means, rows, means, n):
+    """means of some rows, {measure: {key: (m, ..)}}, into all_means, the same of n rows"""
     for name, of_measure in means.items():
-        kept = found.setdefault(name, {})
+        by_key = all_means.setdefault(name, {})
         for key, values in of_measure.items():
-            kept.setdefault(key, np.full((n, *values.shape[1:]), np.nan))[rows] = values
+            by_key.setdefault(key, np.full((n, *values.shape[1:]), np.nan))[rows] = values
 
 
 @torch.inference_mode()

@@ -133,11 +133,11 @@ def flex_plan(text, T, n_slots, K, predicting):
 PLANS = {'dense': dense_plan, 'causal': causal_plan, 'flex': flex_plan}
 
 
-def tokens_in(some):
-    """some: a slice -> a function that takes those tokens, (B, T, C) -> (B, S, C)"""
+def tokens_in(places):
+    """places: a slice -> a function that takes those tokens, (B, T, C) -> (B, S, C)"""
 
     def rows(x):
-        return x[:, some]
+        return x[:, places]
 
     return rows
 

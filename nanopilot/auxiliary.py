@@ -107,12 +107,12 @@ class StateEstimator(nn.Module):
         with torch.autocast(obs.device.type, enabled=False):  # small changes that add up need float32
             features = features.float()
             first = self.first.expand(len(obs), -1) if before is None else before
-            own = self.unroll(features, first)
+            estimates = self.unroll(features, first)
             if not self.training:
-                return own
+                return estimates
             low, high = map(math.log, ERROR)
             spread = (low + (high - low) * torch.rand_like(truth[:, :1, :1])).exp()
-            start = torch.where(torch.rand_like(spread) < OWN, own, truth + spread * torch.randn_like(truth))
+            start = torch.where(torch.rand_like(spread) < OWN, estimates, truth + spread * torch.randn_like(truth))
             return self.step(torch.cat([first[:, None], start[:, :-1]], 1), features)
 
     def loss(self, estimate, batch):

@@ -38,8 +38,8 @@ def ours(card):
     return card.is_file() and MARK in card.read_text(errors='replace')
 
 
-def evenly(n, some):
-    return np.linspace(0, n - 1, min(n, some)).round().astype(int)
+def evenly(n, most):
+    return np.linspace(0, n - 1, min(n, most)).round().astype(int)
 
 
 def render(template, head, **values):
@@ -220,7 +220,7 @@ def model_card(out_dir, info, n_params, n_episodes, prompt, rows):
     rows = [row for row in rows if 'val' in row]
     rolled = [row['rollout'] for row in rows if 'rollout' in row]
     simulated = has_environment(load(info['dataset']), spec['env_kwargs'])
-    asked, reset = example_request(spec, prompt)
+    request, reset = example_request(spec, prompt)
     scored = (Path(out_dir) / 'eval_test.json').is_file()
     return render(
         'model',
@@ -236,7 +236,7 @@ def model_card(out_dir, info, n_params, n_episodes, prompt, rows):
         val_loss=info['val_loss'],
         best_loss=info['best']['loss'],
         best_rollout=f', and the best rollouts {max(rolled):.3f}' if rolled else '',
-        asked=asked,
+        asked=request,
         reset=reset,
         known='words' if prompt else 'goals',
         simulated=simulated,

@@ -318,8 +318,8 @@ def versions():
     """what of this program and its libraries a checkpoint names"""
     root = Path(__file__).parent
     try:
-        done = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True)
-        commit = done.stdout.strip()
+        result = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=root, capture_output=True, text=True)
+        commit = result.stdout.strip()
     except OSError:
         commit = ''
     return {'git_commit': commit, 'versions': {'torch': torch.__version__, 'numpy': np.__version__}}

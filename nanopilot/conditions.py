@@ -52,59 +52,64 @@ class Condition:
 
 def also_drawn(conditions, temperature):
     """each condition that drives and, after it, the same with actions drawn at a temperature; 0: these alone"""
-    found = []
+    with_drawn = []
     for condition in conditions:
-        found.append(condition)
+        with_drawn.append(condition)
         if temperature and condition.prompt_of:
-            found.append(replace(condition, name=condition.name + DRAWN.format(temperature), temperature=temperature))
-    return found
+            with_drawn.append(
+                replace(condition, name=condition.name + DRAWN.format(temperature), temperature=temperature)
+            )
+    return with_drawn
 
 
 def conditions_of(policy, episodes, n, seed, rng):
     """
     for n (0: all) of the readable_episodes of a source, the rows of the table -> [Condition, ..], some without episodes
     """
-    known = [e for e in episodes if e['novel'] != 'longer']
+    usual = [e for e in episodes if e['novel'] != 'longer']
     if policy.config.text_len:
         longer = [e for e in episodes if e['novel'] == 'longer']
-        return conditions_in_words(policy, with_prompts(known, rng), with_prompts(longer, rng), n or None, seed, rng)
-    return [Condition('bd', known[: n or None], no_prompt, True)] if policy.config.n_bd else []
+        return conditions_in_words(policy, with_prompts(usual, rng), with_prompts(longer, rng), n or None, seed, rng)
+    return [Condition('bd', usual[: n or None], no_prompt, True)] if policy.config.n_bd else []
 
 
-def conditions_in_words(policy, known, longer, n, seed, rng):
-    """known, longer: episodes with prompts, of requests that may be like those of training, and of longer ones"""
+def conditions_in_words(policy, usual, longer, n, seed, rng):
+    """usual, longer: episodes with prompts, of requests that may be like those of training, and of longer ones"""
     dataset = dataset_of(policy)
-    some = known[:n]
-    rephrased = [{**e, 'prompt': one_of(e['held_out'], rng)} for e in some if e['held_out']]
-    mistyped = [{**e, 'prompt': mistype(e['prompt'], rng)} for e in some]
-    as_recorded = [] if hasattr(dataset, 'TELLS') else some  # what only an environment tells was not recorded
+    episodes = usual[:n]
+    rephrased = [{**e, 'prompt': one_of(e['held_out'], rng)} for e in episodes if e['held_out']]
+    mistyped = [{**e, 'prompt': mistype(e['prompt'], rng)} for e in episodes]
+    as_recorded = [] if hasattr(dataset, 'TELLS') else episodes  # what only an environment tells was not recorded
     conditions = [
         Condition('themselves', as_recorded, None),
-        Condition('prompt', some),
-        Condition('no prompt', some, no_prompt),
-        Condition('swapped prompt', swapped(some, seed)),
+        Condition('prompt', episodes),
+        Condition('no prompt', episodes, no_prompt),
+        Condition('swapped prompt', swapped(episodes, seed)),
         Condition('held-out phrasing', rephrased),
         Condition('typing mistakes', [e for e in mistyped if policy.fits(e['prompt'])]),
     ]
     for name, changes in getattr(dataset, 'REWORDED', {}).items():
-        conditions.append(Condition(name, reworded(policy, some, np.random.default_rng([seed, 1]), **changes)))
-    combined = [e for e in known if e['novel'] == 'combination']
+        conditions.append(Condition(name, reworded(policy, episodes, np.random.default_rng([seed, 1]), **changes)))
+    combined = [e for e in usual if e['novel'] == 'combination']
     conditions += [
         Condition('held-out combination', combined[:n]),
-        Condition('trained combination', [e for e in known if not e['novel']][:n] if combined else []),
+        Condition('trained combination', [e for e in usual if not e['novel']][:n] if combined else []),
         Condition('longer than trained', longer[:n]),
     ]
-    for tag, tagged in by_tag(dataset, known).items():
+    for tag, tagged in by_tag(dataset, usual).items():
         conditions.append(Condition(tag, tagged[:n]))
-    conditions.append(Condition('destination only', loosened(dataset, some), loose_prompt))
+    conditions.append(Condition('destination only', loosened(dataset, episodes), loose_prompt))
     if hasattr(dataset, 'CHANGED_AT'):
-        conditions.append(Condition('asked something else on the way', changed(known, n, seed, *dataset.CHANGED_AT)))
+        conditions.append(Condition('asked something else on the way', changed(usual, n, seed, *dataset.CHANGED_AT)))
     for name, changes in getattr(dataset, 'VARIANTS', {}).items():
         conditions.append(
-            Condition(name, elsewhere(some, seed), env_kwargs={**policy.data_spec['env_kwargs'], **changes})
+            Condition(name, elsewhere(episodes, seed), env_kwargs={**policy.data_spec['env_kwargs'], **changes})
         )
     if policy.config.n_bd:
-        conditions += [Condition('bd', some, no_prompt, True), Condition('prompt and bd', some, its_prompt, True)]
+        conditions += [
+            Condition('bd', episodes, no_prompt, True),
+            Condition('prompt and bd', episodes, its_prompt, True),
+        ]
     return conditions
 
 
@@ -169,10 +174,10 @@ def with_prompts(episodes, rng):
 
 def swapped(episodes, seed):
     """each with another's prompt, of another group, that asks for something else; none where all ask for the same"""
-    asked = [e['request'] or e['group'] for e in episodes]
-    if len(set(asked)) < 2:
+    requests = [e['request'] or e['group'] for e in episodes]
+    if len(set(requests)) < 2:
         return []
-    others = metrics.derange([e['group'] for e in episodes], seed, asked)
+    others = metrics.derange([e['group'] for e in episodes], seed, requests)
     return [{**e, 'prompt': episodes[i]['prompt']} for e, i in zip(episodes, others)]
 
 
@@ -185,14 +190,14 @@ def reworded(policy, episodes, rng, **changes):
 
 def by_tag(dataset, episodes):
     """further rows, by the data set's own names -> {tag: episodes}"""
-    found = defaultdict(list)
+    tagged = defaultdict(list)
     if not hasattr(dataset, 'tags'):
-        return found
+        return tagged
     for e in episodes:
         if e['request']:
             for tag in dataset.tags(e['request']):
-                found[tag].append(e)
-    return found
+                tagged[tag].append(e)
+    return tagged
 
 
 def loosened(dataset, episodes):
@@ -212,7 +217,7 @@ def changed(episodes, n, seed, first, last):
     steps = rng.integers(first, last + 1, len(episodes))
     unknown = {'bd': None, 'path': None}
     pairs = zip(swapped(episodes, seed), steps, episodes)
-    return [{**e, **unknown, 'change': (int(step), own['prompt'])} for e, step, own in pairs]
+    return [{**e, **unknown, 'change': (int(step), original['prompt'])} for e, step, original in pairs]
 
 
 def elsewhere(episodes, seed):

@@ -45,5 +45,5 @@ def begun_and_ended(policy, prompts, seed, desc):
     """
     texts, requests, seeds = zip(*prompts)
     rollouts = rollout(policy, texts, [None] * len(texts), seeds, seed=seed, desc=desc)
-    asked = [{**episode, 'asked': request} for episode, request in zip(rollouts, requests)]
-    return dataset_of(policy).relabel(asked, seed, policy.data_spec['env_kwargs'])
+    episodes = [{**episode, 'asked': request} for episode, request in zip(rollouts, requests)]
+    return dataset_of(policy).relabel(episodes, seed, policy.data_spec['env_kwargs'])

@@ -67,8 +67,8 @@ class Dreamer:
 
     def draw(self, rows, slot):
         """a token of the step that comes next, whose tokens before it are known -> as of sample_token"""
-        some = None if len(rows) == len(self.obs) else rows
-        logits = self.cache.step(self.obs[rows, None], self.act[rows, None], rows=some)['token'][:, 0, slot]
+        cache_rows = None if len(rows) == len(self.obs) else rows
+        logits = self.cache.step(self.obs[rows, None], self.act[rows, None], rows=cache_rows)['token'][:, 0, slot]
         t = torch.from_numpy(self.cache.t[rows]).to(logits.device)
         return sample_token(self.model, logits, slot, t, self.temperature, self.top_p, self.generator)
 
@@ -85,11 +85,11 @@ def dream(policy, n, temperature=1.0, top_p=1.0, seed=1337):
     length = np.full(n, steps)
     terminated = np.zeros(n, bool)
     for t in tqdm(range(steps), desc='dream', unit='step', disable=None):
-        done = dreamer.step(rows)
+        has_ended = dreamer.step(rows)
         bins.append(dreamer.bins.cpu().numpy().copy())
         acts.append(dreamer.act.cpu().numpy().copy())
-        length[done & ~terminated] = t
-        terminated |= done
+        length[has_ended & ~terminated] = t
+        terminated |= has_ended
         if terminated.all():
             break
     bins, acts = np.stack(bins, 1), np.stack(acts, 1)  # (n, t, n_obs), (n, t)
@@ -103,11 +103,11 @@ def sample_token(model, logits, slot, t, temperature, top_p, generator):
     """
     choices = logits[:, model.steps.vocabulary.legal(slot)]
     n_legal = choices.shape[1]
-    done = logits[:, DONE : DONE + 1]
+    done_logit = logits[:, DONE : DONE + 1]
     if slot:
-        done = torch.full_like(done, -torch.inf)
-    done = done.masked_fill(t[:, None] == 0, -torch.inf)
-    token = sample_logits(torch.cat([choices, done], 1), temperature, top_p, generator)
+        done_logit = torch.full_like(done_logit, -torch.inf)
+    done_logit = done_logit.masked_fill(t[:, None] == 0, -torch.inf)
+    token = sample_logits(torch.cat([choices, done_logit], 1), temperature, top_p, generator)
     return token.clamp(max=n_legal - 1), token == n_legal
 
 

@@ -54,7 +54,7 @@ class ReturnsToGo:
 
     def __init__(self, n, discount):
         self.discount = discount
-        self.asked = np.full((n, 1), np.nan)  # of whole episodes, when they began
+        self.initial = np.full((n, 1), np.nan)  # of whole episodes, when they began
         self.bd = np.full((n, 1), np.nan)  # what is counted down ..
         self.so_far = np.zeros((n, 1))  # .. by the rewards since then
         self.steps = np.zeros((n, 1))
@@ -162,9 +162,9 @@ class Episodes:
 
     def known_words(self):
         """-> all of a few words, or some of many: an end of a message"""
-        known = [word for word in self.tokenizer.sorted_words if word.isalpha()]
-        some = known[:: math.ceil(len(known) / SHOWN)] if known else []
-        return f'Of the {len(known)} that it knows, some are: {", ".join(some)}'
+        vocabulary = [word for word in self.tokenizer.sorted_words if word.isalpha()]
+        shown = vocabulary[:: math.ceil(len(vocabulary) / SHOWN)] if vocabulary else []
+        return f'Of the {len(vocabulary)} that it knows, some are: {", ".join(shown)}'
 
     def check_bd(self, bd):
         low, high, names = (self.data_spec[k] for k in ('bd_low', 'bd_high', 'bd_names'))
@@ -227,8 +227,8 @@ class Episodes:
                 self.bd[row] = np.nan if numbers is None else numbers
         if self.returns:
             if bd is not None:
-                self.returns.asked[rows] = self.bd[rows]
-            self.bd[rows] = self.returns.asked[rows]
+                self.returns.initial[rows] = self.bd[rows]
+            self.bd[rows] = self.returns.initial[rows]
             self.returns.count_from(rows, self.bd[rows])
         self.new_bd[rows] = False  # it is read with the prompts
         self.k[rows] = self.config.chunk
@@ -260,8 +260,8 @@ class Episodes:
         self.ask(rows, prompts)
         self.read(rows)
         for t in range(max(steps, default=0)):
-            some = rows[steps > t]
-            self.step(some, *(a[some, t] for a in self.past))
+            replayed = rows[steps > t]
+            self.step(replayed, *(a[replayed, t] for a in self.past))
 
     def step(self, rows, recent, plan, bd):
         """
@@ -289,7 +289,7 @@ class Episodes:
         alone = n == 1 and np.ndim(obs) < 2  # one environment, without an axis of rows
         go = np.ones(n, bool) if skip is None else ~np.atleast_1d(np.asarray(skip, bool))
         obs = self.check_obs(self.as_rows(obs), go)
-        rows, bd = self.told(bd, reward, go)
+        rows, bd = self.changed_bds(bd, reward, go)
         if len(rows):
             self.bd[rows] = bd
             self.new_bd[rows] = True
@@ -312,8 +312,8 @@ class Episodes:
             return obs.reshape(len(self.k), -1)
         return obs
 
-    def told(self, bd, reward, go):
-        """what act() is told -> rows that reach for something else from now on, bd (len(rows), n_bd) of these"""
+    def changed_bds(self, bd, reward, go):
+        """what act() is given -> rows that reach for something else from now on, bd (len(rows), n_bd) of these"""
         if bd is not None:
             if reward is not None:
                 raise ValueError('bd says what is left of a return, reward makes it known, too. Give one of them')

@@ -43,20 +43,20 @@ def evaluate(policy, split, pictures, n_episodes=400, samples=1, only=(), drawn_
     what offline.evaluate returns}
     """
     seed, episodes = sampling['seed'], readable_episodes(split, policy)
-    found = {'rows': [], 'kinds': {}, 'rollouts': []}
+    results = {'rows': [], 'kinds': {}, 'rollouts': []}
     for source in split.meta['sources']:
         warn_of_unreadable(policy, source, [e for e in episodes if e['source'] == source])
     if scores_rollouts(policy):
-        found = evaluate_rollouts(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at, **sampling)
+        results = evaluate_rollouts(policy, split, episodes, pictures, n_episodes, samples, only, drawn_at, **sampling)
     else:
         wanted_rows(only, [OFFLINE])
         print(
             f'{split.split} split, step {policy.info["step"]}; no rollouts: no environment, or nothing to score them by'
         )
     if not only or OFFLINE in only:
-        some = some_of_each(split.meta['sources'], episodes, n_episodes, seed)
-        found['offline'] = offline.evaluate(policy, split, some, pictures, seed)
-    return found
+        chosen = some_of_each(split.meta['sources'], episodes, n_episodes, seed)
+        results['offline'] = offline.evaluate(policy, split, chosen, pictures, seed)
+    return results
 
 
 def some_of_each(sources, episodes, n, seed):
@@ -79,10 +79,10 @@ def evaluate_rollouts(policy, split, episodes, pictures, n_episodes, samples, on
     free = [free_sentences(policy, which, name) for name, which in typed.items() if not only or name in only]
     no_row = {condition.name for condition in free if not condition.episodes}
     environments = {'unseen starts': {}, **getattr(dataset, 'VARIANTS', {})} if measures else {}
-    known = [OFFLINE, *environments, *(name for name in typed if name not in no_row)]
-    known += [condition.name for of_source in conditions.values() for condition in of_source]
-    known += ['returns'] * ('discount' in policy.data_spec)
-    wanted = wanted_rows(only, known)
+    row_names = [OFFLINE, *environments, *(name for name in typed if name not in no_row)]
+    row_names += [condition.name for of_source in conditions.values() for condition in of_source]
+    row_names += ['returns'] * ('discount' in policy.data_spec)
+    wanted = wanted_rows(only, row_names)
 
     rows, driven = rows_of_sources(policy, conditions, wanted, samples, drawn_at, **sampling)
     for condition in also_drawn(free, drawn_at):
@@ -119,13 +119,13 @@ def conditions_by_source(policy, sources, episodes, n, seed):
     return conditions
 
 
-def wanted_rows(only, known):
-    """-> a set: the rows named in only, or all that are known; ValueError where one is not"""
-    unknown = sorted(set(only) - set(known))
+def wanted_rows(only, row_names):
+    """-> a set: the rows named in only, or all of row_names; ValueError where one is not"""
+    unknown = sorted(set(only) - set(row_names))
     if unknown:
-        known = ', '.join(sorted(set(known)))
-        raise ValueError(f'rows={", ".join(only)}: there is no {unknown[0]!r}. There are: {known}')
-    return set(only or known)
+        possible = ', '.join(sorted(set(row_names)))
+        raise ValueError(f'rows={", ".join(only)}: there is no {unknown[0]!r}. There are: {possible}')
+    return set(only or row_names)
 
 
 def rows_of_sources(policy, conditions, wanted, samples, drawn_at, **sampling):

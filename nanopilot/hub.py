@@ -79,10 +79,10 @@ def write_export(partial, folder, splits, name, dataset, about, licence):
     replay = all(a.get('replay', True) for a in meta['archives'])
     (partial / 'data').mkdir()
     for s, split in splits.items():
-        said = {'version': archive.VERSION, **about, 'split': s}
+        file_meta = {'version': archive.VERSION, **about, 'split': s}
         if not replay:
-            said['replay'] = False
-        schema = columns(meta).with_metadata({'nanopilot': json.dumps(said)})
+            file_meta['replay'] = False
+        schema = columns(meta).with_metadata({'nanopilot': json.dumps(file_meta)})
         write_split(partial / 'data', HUB[s], tables(split, dataset), schema)
     for file in Path(folder).glob('*.png'):
         shutil.copyfile(file, partial / file.name)

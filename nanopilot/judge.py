@@ -56,15 +56,15 @@ class Opinions:
     def of(self, policy, rollouts):
         """rollouts: dicts of evaluate.with_rollout -> {'judge', 'agreement'}, what there is of them; prints reports"""
         dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
-        found, scores = {}, None
+        results, scores = {}, None
         if self.llm:
-            found['judge'] = judged_by(self.llm, dataset, rollouts, kwargs, self.seed)
-            scores = found['judge']['scores']
+            results['judge'] = judged_by(self.llm, dataset, rollouts, kwargs, self.seed)
+            scores = results['judge']['scores']
         if self.human:
             write_page(self.out_dir / 'human.html', dataset, rollouts, kwargs, self.seed)
         if self.person is not None:
-            found['agreement'] = agreement(self.person, rollouts, scores)
-        return found
+            results['agreement'] = agreement(self.person, rollouts, scores)
+        return results
 
 
 def name_of(rollout):
@@ -73,7 +73,7 @@ def name_of(rollout):
     return hashlib.sha256(rollout['prompt'].encode() + path.tobytes()).hexdigest()[:16]
 
 
-def own_score(rollout):
+def dataset_score(rollout):
     """the data set's own: the share of what was asked that was done in order, or whether all of it was done"""
     verdict = rollout['verdict']
     return float(verdict.get('in_order', verdict['success']))
@@ -143,9 +143,9 @@ def judged_by(llm, dataset, rollouts, kwargs, seed):
             pairs.append((e['prompt'], other['prompt'], path))
     given = [(e['prompt'], e['path']) for e in rollouts]
     scores = scores_of(llm, dataset, given, kwargs, 'rollouts judged')
-    right = scores_of(llm, dataset, [(own, path) for own, _, path in pairs], kwargs, 'right pairs judged')
+    right = scores_of(llm, dataset, [(prompt, path) for prompt, _, path in pairs], kwargs, 'right pairs judged')
     wrong = scores_of(llm, dataset, [(other, path) for _, other, path in pairs], kwargs, 'swapped pairs judged')
-    asked = np.concatenate([scores, right, wrong])
+    all_scores = np.concatenate([scores, right, wrong])
     both, answered = ~np.isnan(right) & ~np.isnan(wrong), ~np.isnan(scores)
     right, wrong = right[both], wrong[both]
 
@@ -153,18 +153,18 @@ def judged_by(llm, dataset, rollouts, kwargs, seed):
         return np.apply_along_axis(lambda i: area(right[i.astype(int)], wrong[i.astype(int)]), -1, rows)
 
     auc = metrics.bootstrap(np.arange(len(right)), areas)
-    own = np.array([own_score(e) for e in rollouts])
-    correlation = rank_correlation(scores[answered], own[answered])
+    dataset_scores = np.array([dataset_score(e) for e in rollouts])
+    correlation = rank_correlation(scores[answered], dataset_scores[answered])
     report = {
         'model': llm.model,
         'mean': metrics.bootstrap(scores[answered]),
         'auc': auc,
         'spearman': {k: correlation[k] for k in ('spearman', 'n')},
         'trusted': auc['mean'] >= TRUSTED,
-        'unanswered': int(np.isnan(asked).sum()),
+        'unanswered': int(np.isnan(all_scores).sum()),
         'scores': {name_of(e): float(s) for e, s in zip(rollouts, scores) if s == s},
     }
-    print_report(llm, report, len(asked))
+    print_report(llm, report, len(all_scores))
     return report
 
 
@@ -233,15 +233,15 @@ def agreement(person, rollouts, judge=None):
     Does a person, {name: score}, agree with the data set's own score, and with a judge's, {name: score}?
     Prints it -> rank correlations
     """
-    own = {name_of(e): own_score(e) for e in rollouts}
-    found = {}
-    for what, scores in ("the data set's score", own), ('the judge', judge):
+    dataset_scores = {name_of(e): dataset_score(e) for e in rollouts}
+    correlations = {}
+    for what, scores in ("the data set's score", dataset_scores), ('the judge', judge):
         if scores is not None:
-            both = sorted(person.keys() & scores.keys() & own.keys())
-            found[what] = rank_correlation([person[k] for k in both], [scores[k] for k in both])
+            both = sorted(person.keys() & scores.keys() & dataset_scores.keys())
+            correlations[what] = rank_correlation([person[k] for k in both], [scores[k] for k in both])
             line = "a person and {}: Kendall's {kendall:.2f}, Spearman's {spearman:.2f}, of {n}"
-            print(line.format(what, **found[what]))
-    unknown = len(person.keys() - own.keys())
+            print(line.format(what, **correlations[what]))
+    unknown = len(person.keys() - dataset_scores.keys())
     if unknown:
         print(f'{unknown} scores of the person are of other rollouts, and left out')
-    return found
+    return correlations

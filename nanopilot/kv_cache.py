@@ -86,8 +86,8 @@ class KVCache:
         """
         self.t[rows] = 0
         index = torch.as_tensor(rows, device=self.device)
-        for kept in self.k, self.v:
-            kept[:, index, :, self.N :] = 0.0  # even a nan left there is gone
+        for cached in self.k, self.v:
+            cached[:, index, :, self.N :] = 0.0  # even a nan left there is gone
         if bd is None:
             bd = torch.full((len(rows), self.model.config.n_bd), torch.nan, device=self.device, dtype=self.dtype)
         self.set_bd(index, bd)
@@ -117,8 +117,8 @@ class KVCache:
 
     def copy_prompt(self, row, other):
         """Row has the same prompt as the other."""
-        for kept in self.k, self.v:
-            kept[:, row, :, : self.N] = kept[:, other, :, : self.N]
+        for cached in self.k, self.v:
+            cached[:, row, :, : self.N] = cached[:, other, :, : self.N]
         if self.query is not None:
             self.query[row] = self.query[other]
 
@@ -190,10 +190,10 @@ class KVCache:
         if not self.state:
             return model.embed_steps(obs, prev_act, bd_emb, has_prev, t, query=query)[0][:, 0]
         at = torch.arange(len(self.t), device=self.device)[here], t[:, 0]
-        before = {name: kept[at] for name, kept in self.state.items()}
+        before = {name: states[at] for name, states in self.state.items()}
         x, after = model.embed_steps(obs, prev_act, bd_emb, has_prev, t, before, query)
-        for name, kept in self.state.items():
-            kept[at[0], at[1] + 1] = after[name][:, 0]
+        for name, states in self.state.items():
+            states[at[0], at[1] + 1] = after[name][:, 0]
         return x[:, 0]
 
     def writer(self, t, rows):
@@ -204,16 +204,16 @@ class KVCache:
         column = self.N + t % self.ring * self.n_slots
         if rows is None and (t == t[0]).all():  # in lockstep a slice will do
 
-            def write(kept, new):
-                kept[:, :, column[0] : column[0] + self.n_slots] = new
+            def write(cached, new):
+                cached[:, :, column[0] : column[0] + self.n_slots] = new
 
             return write
         rows = np.arange(len(t)) if rows is None else rows
         rows = torch.from_numpy(rows).to(self.device)[:, None]
         columns = torch.from_numpy(column[:, None] + np.arange(self.n_slots)).to(self.device)
 
-        def write_rows(kept, new):
-            kept[rows, :, columns] = new.transpose(1, 2)  # (n, n_slots, nh, hs)
+        def write_rows(cached, new):
+            cached[rows, :, columns] = new.transpose(1, 2)  # (n, n_slots, nh, hs)
 
         return write_rows
 

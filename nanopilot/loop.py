@@ -245,8 +245,8 @@ class Log:
         """step: rows after it are dropped, because they come again"""
         self.file = file
         self.wandb = wandb
-        kept = [row for row in self.rows() if row['step'] <= step]
-        text = ''.join(json.dumps(row) + '\n' for row in kept)
+        kept_rows = [row for row in self.rows() if row['step'] <= step]
+        text = ''.join(json.dumps(row) + '\n' for row in kept_rows)
         save_text(file, text)
 
     def rows(self):

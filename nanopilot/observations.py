@@ -67,10 +67,10 @@ def parts_of(sizes, kind_parts):
     rows, n = [], 0
     for size in sizes:
         parts = kind_parts if size == len(kind_parts) else [[i] for i in range(size)]
-        rows += [[n + part for part in some] for some in parts]
-        n += 1 + max(part for some in parts for part in some)
+        rows += [[n + part for part in of_kind] for of_kind in parts]
+        n += 1 + max(part for of_kind in parts for part in of_kind)
     m = max(map(len, rows))
-    return torch.tensor([some + [n] * (m - len(some)) for some in rows]), n
+    return torch.tensor([of_kind + [n] * (m - len(of_kind)) for of_kind in rows]), n
 
 
 def sum_of_parts(table, rows):

@@ -34,15 +34,15 @@ def evaluate(policy, split, episodes, pictures, seed):
     check(policy, split, episodes)
     measure = MEASURES[policy.config.head](policy, Prepared(split.folder, 'train'))
     ways = ways_to_ask(policy, split, episodes, seed)
-    found = errors(policy, measure, split, ways)
-    rows = [row_of(name, of_row, measure) for name, of_row in found.items()]
-    rises, gains = rises_of(policy, measure, found), gains_of(measure, found)
+    row_errors = errors(policy, measure, split, ways)
+    rows = [row_of(name, of_row, measure) for name, of_row in row_errors.items()]
+    rises, gains = rises_of(policy, measure, row_errors), gains_of(measure, row_errors)
     print_table(measure, rows)
     print_parts(measure, rows)
     lines = verdict(policy, rises, gains)
     print('\n' + '\n'.join(lines))
     spans = curve_spans(split.length[[e['number'] for e in episodes]].max())
-    draw(f'{pictures}_offline.png', measure, found, rows, spans)
+    draw(f'{pictures}_offline.png', measure, row_errors, rows, spans)
     return {'rows': rows, 'rises': rises, 'gains': gains, 'verdict': lines}
 
 
@@ -78,7 +78,7 @@ def decade(first, end):
     return f'{first + 1} to {end}' if end else f'from {first + 1}'
 
 
-def rises_of(policy, measure, found):
+def rises_of(policy, measure, row_errors):
     """-> {(what, beside what): how much the main score rises with another's, in each episode}, where that is known"""
     target = bd_word(policy)
     pairs = {
@@ -90,16 +90,18 @@ def rises_of(policy, measure, found):
     rises = {}
     for (what, beside), right in pairs.items():
         wrong = right.replace(what, f"another's {what}")
-        if right in found and wrong in found:
-            difference = found[wrong][measure.compared]['all'] - found[right][measure.compared]['all']
+        if right in row_errors and wrong in row_errors:
+            difference = row_errors[wrong][measure.compared]['all'] - row_errors[right][measure.compared]['all']
             rises[f'{what} beside {beside}' if beside else what] = score(difference)
     return rises
 
 
-def gains_of(measure, found):
+def gains_of(measure, row_errors):
     """-> {baseline: how much larger its main score is than the policy's, in each episode}"""
-    own = next(iter(found.values()))[measure.compared]['all']
-    return {name: score(found[name][measure.compared]['all'] - own) for name in (REPEAT, measure.constant)}
+    policy_errors = next(iter(row_errors.values()))[measure.compared]['all']
+    return {
+        name: score(row_errors[name][measure.compared]['all'] - policy_errors) for name in (REPEAT, measure.constant)
+    }
 
 
 def verdict(policy, rises, gains):
@@ -108,8 +110,8 @@ def verdict(policy, rises, gains):
     for name, gain in gains.items():
         if gain['low'] <= 0:
             lines.append(f'WARNING: the policy is no better than "{name}" ({difference(gain)})')
-    asked = ['prompt'] * (policy.config.text_len > 0) + [bd_word(policy)] * (policy.config.n_bd > 0)
-    for name in asked:
+    inputs = ['prompt'] * (policy.config.text_len > 0) + [bd_word(policy)] * (policy.config.n_bd > 0)
+    for name in inputs:
         if not any(key.split(' beside ')[0] == name for key in rises):
             lines.append(f'whether it listens cannot be told: no episode is asked for another {name}')
     return lines + [listens(name, rise) for name, rise in rises.items()]
@@ -164,7 +166,7 @@ def policy_and_baselines(measure, rows):
     return [row for i, row in enumerate(rows) if not i or row['name'] in (REPEAT, measure.constant)]
 
 
-def draw(picture, measure, found, rows, spans):
+def draw(picture, measure, row_errors, rows, spans):
     """a PNG: the main score by step, and by dimension or action, with another's prompt or bd, and of baselines, too"""
     from matplotlib.figure import Figure
 
@@ -176,7 +178,7 @@ def draw(picture, measure, found, rows, spans):
     by_step, by_part = figure.subplots(1, 2)
     middles = np.array([(first + end + 1) / 2 for first, end in spans])
     for name in colours:
-        curve = found[name][measure.compared]['curve']
+        curve = row_errors[name][measure.compared]['curve']
         reached = ~np.isnan(curve).all(0)
         by_step.plot(middles[reached], np.nanmean(curve[:, reached], 0), '.-', label=name, color=colours[name])
     by_step.set(xlabel='step of the episode', ylabel=measure.titles[measure.compared], ylim=(0, None))

@@ -45,23 +45,23 @@ class Step(nn.Module):
         prev_act = model.head.encode(prev_act[:, None]).flatten(2)
         x, after = model.embed_steps(obs[:, None], prev_act, bd_emb, t > 0, t, state)
         x = x[:, 0]  # (1, n_slots, C)
-        kept = []
+        cache = []
 
         def attend(slots, old_keys, old_values, q, k, v, dropout_p):
-            kept.append((write(old_keys, k, column), write(old_values, v, column)))
-            return F.scaled_dot_product_attention(q[:, :, slots], *kept[-1], attn_mask=mask[:, :, slots])
+            cache.append((write(old_keys, k, column), write(old_values, v, column)))
+            return F.scaled_dot_product_attention(q[:, :, slots], *cache[-1], attn_mask=mask[:, :, slots])
 
         for i, block in enumerate(model.h):
             slots = predicting_slots(model, i)
             x = block(x, partial(attend, slots, keys[i], values[i]), partial(take_slots, slots=slots))
         act = model.head.sample(model.head(model.to_head(model.ln_f(x), model, {})))
-        return act, *zip(*kept), [after[name][:, 0] for name in state]
+        return act, *zip(*cache), [after[name][:, 0] for name in state]
 
 
-def write(kept, new, column):
-    """ONNX's way to put new (1, nh, n_slots, hs) into kept (1, nh, columns, hs) in place -> kept"""
+def write(cached, new, column):
+    """ONNX's way to put new (1, nh, n_slots, hs) into cached (1, nh, columns, hs) in place -> cached"""
     return torch.onnx.ops.symbolic(
-        'TensorScatter', (kept, new, column), {'axis': 2}, dtype=kept.dtype, shape=kept.shape, version=OPSET
+        'TensorScatter', (cached, new, column), {'axis': 2}, dtype=cached.dtype, shape=cached.shape, version=OPSET
     )
 
 
@@ -74,16 +74,16 @@ class Prompt(nn.Module):
 
     def forward(self, text):
         """text (1, n_text) -> (n_layer, 2, nh, n_text, hs)"""
-        kept = []
+        cache = []
 
         def attend(q, k, v, dropout_p):
-            kept.append(torch.cat([k, v]))
+            cache.append(torch.cat([k, v]))
             return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
         x = self.model.embed_text(text)
         for block in self.model.h:
             x = block(x, attend)
-        return torch.stack(kept)
+        return torch.stack(cache)
 
 
 class NextToken(nn.Module):
@@ -105,15 +105,15 @@ def example(policy, state):
     prev_act = torch.zeros(1, c.chunk, c.n_act)
     if policy.discrete:
         prev_act = torch.zeros(1, c.chunk, dtype=torch.int64)
-    kept = [torch.zeros(1, c.n_head, COLUMNS, c.n_embd // c.n_head) for _ in range(c.n_layer)]
+    keys = [torch.zeros(1, c.n_head, COLUMNS, c.n_embd // c.n_head) for _ in range(c.n_layer)]
     inputs = {
         'obs': torch.zeros(1, c.chunk, c.n_obs),
         'prev_act': prev_act,
         't': torch.zeros(1, 1, dtype=torch.int64),
         'column': torch.zeros(1, dtype=torch.int64),
         'mask': torch.zeros(1, 1, c.n_slots, COLUMNS),
-        'keys': kept,
-        'values': [k.clone() for k in kept],  # one tensor given twice would be traced as one input
+        'keys': keys,
+        'values': [k.clone() for k in keys],  # one tensor given twice would be traced as one input
         'state': {name: first[None] for name, first in state.items()},
     }
     if c.n_bd:
@@ -156,13 +156,17 @@ def describe(policy, state, sha256):
     c = policy.config
     sizes = 'text_len', 'say_len', 'n_text', 'max_steps', 'chunk', 'window', 'n_slots', 'n_obs', 'n_act', 'n_bd'
     sizes += 'n_layer', 'n_head'
-    own = {'head_size': c.n_embd // c.n_head, 'first_slot': policy.model.steps.first_slot, 'discrete': policy.discrete}
+    derived = {
+        'head_size': c.n_embd // c.n_head,
+        'first_slot': policy.model.steps.first_slot,
+        'discrete': policy.discrete,
+    }
     tokenizer = None
     if policy.tokenizer:
         tokenizer = policy.data_spec.get('text_encoder', 'learned'), b64encode(policy.tokenizer.model).decode()
     return {
         'format': FORMAT,
-        'config': {name: getattr(c, name) for name in sizes} | own,
+        'config': {name: getattr(c, name) for name in sizes} | derived,
         'state': {name: first.tolist() for name, first in state.items()},
         'obs_mean': policy.obs_mean.tolist(),
         'obs_std': policy.obs_std.tolist(),

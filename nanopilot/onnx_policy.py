@@ -245,7 +245,7 @@ class Row:
     def begin(self, words):
         """a new episode, with the keys and values of a prompt (n_layer, 2, n_head, n, head_size)"""
         self.n_words = words.shape[3]
-        self.kept = words
+        self.cached = words
         self.make_room(ROOM)
         for name, first in self.initial.items():
             self.after[name][:] = first
@@ -253,13 +253,13 @@ class Row:
     def make_room(self, room):
         """for `room` steps, where there were fewer; at most for as many as the ring has"""
         room = min(room, self.ring)
-        n_layer, _, n_head, before, head_size = self.kept.shape
+        n_layer, _, n_head, before, head_size = self.cached.shape
         n_slots = self.config.n_slots
         columns = self.n_words + room * n_slots
-        kept = np.zeros((n_layer, 2, n_head, columns, head_size), np.float32)
-        kept[:, :, :, :before] = self.kept
-        self.kept, self.room = kept, room
-        for i, (keys, values) in enumerate(kept):
+        cached = np.zeros((n_layer, 2, n_head, columns, head_size), np.float32)
+        cached[:, :, :, :before] = self.cached
+        self.cached, self.room = cached, room
+        for i, (keys, values) in enumerate(cached):
             self.bind(f'keys_{i}', keys[None], f'new_keys_{i}')
             self.bind(f'values_{i}', values[None], f'new_values_{i}')
         self.mask = self.bind('mask', np.zeros((1, 1, n_slots, columns), np.float32))

@@ -70,13 +70,13 @@ class Policy(Episodes):
 
     def how_sure(self, prompt):
         """-> what the policy says of a prompt, as understood(), and its probability: about how often that is right"""
-        (said,) = self.asked([prompt])
-        return self.tokenizer.decode(said), probability(self.model, self.tokens(prompt), said)
+        (ids,) = self.asked([prompt])
+        return self.tokenizer.decode(ids), probability(self.model, self.tokens(prompt), ids)
 
     def readings(self, prompt, n=3):
         """the likeliest things that the policy might say of a prompt -> [(text, probability), ..]"""
-        found = likeliest(self.model, self.tokens(prompt), n)
-        return [(self.tokenizer.decode(ids), p) for ids, p in found]
+        candidates = likeliest(self.model, self.tokens(prompt), n)
+        return [(self.tokenizer.decode(ids), p) for ids, p in candidates]
 
     def inputs(self, array):
         return torch.from_numpy(array).to(self.device)

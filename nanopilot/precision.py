@@ -50,10 +50,10 @@ def speedup(block, rows, columns):
     x = torch.randn(rows, columns, block.ln_1.weight.shape[0], generator=torch.Generator().manual_seed(0))
     times = {'float32': [], 'bfloat16': []}
     for _ in range(1 + TRIALS):
-        for dtype, found in times.items():
+        for dtype, seconds in times.items():
             start = time.perf_counter()
             with autocast(dtype, 'cpu'):
                 block(x, attention.in_float32(attention.CAUSAL)).sum().backward()
-            found.append(time.perf_counter() - start)
+            seconds.append(time.perf_counter() - start)
     block.zero_grad(set_to_none=True)
     return float(np.median(np.array(times['float32'][1:]) / times['bfloat16'][1:]))

@@ -35,11 +35,11 @@ def recover(policy, folder, pictures, **sampling):
         e['prompt'] = one_of(e['text'], rng) if e['text'] else None
     scores, _, driven = score(policy, Condition('archive', elites, its_prompt, True), **sampling)
 
-    asked = np.array([e['bd'] for e in elites])
-    reached = np.array([some[0]['path'][-1] for some in driven])
-    asked_cells = dataset.cells(asked, kwargs)
-    close = (np.abs(dataset.cells(reached, kwargs) - asked_cells) <= 1).all(1)
-    held_out = np.array([tuple(cell) not in trained for cell in asked_cells])
+    targets = np.array([e['bd'] for e in elites])
+    reached = np.array([samples[0]['path'][-1] for samples in driven])
+    target_cells = dataset.cells(targets, kwargs)
+    close = (np.abs(dataset.cells(reached, kwargs) - target_cells) <= 1).all(1)
+    held_out = np.array([tuple(cell) not in trained for cell in target_cells])
     scores['recovered'] = metrics.proportion(close)
     scores['held_out'] = metrics.proportion(close[held_out])
     for name, what in (
@@ -50,6 +50,6 @@ def recover(policy, folder, pictures, **sampling):
         print(f'{what}: {mean}% {limits} of {scores[name]["n"]}')
     error, median = 100 * scores['bd_error']['mean'], 100 * scores['bd_error_median']['mean']
     print(f'bd error {error:.1f}% of the diagonal, median {median:.1f}%')
-    part(dataset, 'draw_recovery')(f'{pictures}.png', asked, reached, close, kwargs)
+    part(dataset, 'draw_recovery')(f'{pictures}.png', targets, reached, close, kwargs)
     print(f'picture: {pictures}.png')
     return scores

@@ -95,10 +95,12 @@ def refuse_contradiction(policy, prompt):
         return
     dataset = load(policy.info['dataset'])
     if hasattr(dataset, 'forbidden'):
-        said = policy.understood(prompt)
-        places = dataset.forbidden(prompt, said, policy.data_spec['env_kwargs'])
+        meaning = policy.understood(prompt)
+        places = dataset.forbidden(prompt, meaning, policy.data_spec['env_kwargs'])
         if places:
-            raise ValueError(f'{prompt!r} is read as "{said}", but forbids {", ".join(places)}. Say where to go, too')
+            raise ValueError(
+                f'{prompt!r} is read as "{meaning}", but forbids {", ".join(places)}. Say where to go, too'
+            )
 
 
 def drivable(policy, requests):
@@ -135,8 +137,8 @@ def check_requests(policy, n, prompts=None, bds=None):
     if odd:
         raise ValueError(f'a prompt must be a string, or None where there is none, got {odd[0]!r}. Give strings')
     if bds is not None and None in numbers and policy.config.n_bd and not policy.config.text_len:
-        known = ', '.join(policy.data_spec['bd_names'])
-        raise ValueError(f'nothing is asked of row {numbers.index(None)}. Give a bd for each row: {known}')
+        bd_names = ', '.join(policy.data_spec['bd_names'])
+        raise ValueError(f'nothing is asked of row {numbers.index(None)}. Give a bd for each row: {bd_names}')
     policy.asked(dict.fromkeys(texts))  # many at once, and remembered
     for text, bd in dict.fromkeys(zip(texts, numbers)):  # each once
         check_one(policy, text, bd and list(bd))
@@ -161,8 +163,8 @@ def check_one(policy, prompt, bd):
     if bd is not None and not policy.within(bd):
         (low,), (high,) = policy.data_spec['bd_low'], policy.data_spec['bd_high']
         warn(f'{bd[0]:g} is out of the range of returns: {low:g} to {high:g}')
-    for word, known in unknown.items():
-        warn(f'{word} was never seen in training, it is ' + (f'read as {known}' if known else 'not understood'))
+    for word, read_as in unknown.items():
+        warn(f'{word} was never seen in training, it is ' + (f'read as {read_as}' if read_as else 'not understood'))
     if policy.reader and policy.reader.lacks_tables(unknown):
         warn(f'words never seen are read as known ones of like meaning after {INSTALL}')
     if prompt:
@@ -173,19 +175,19 @@ def check_one(policy, prompt, bd):
 
 def understood(policy, prompt):
     """-> what a policy says of a prompt, and how sure it is; where it is not, warns, and says what else may be meant"""
-    said, sure = policy.how_sure(prompt)
+    meaning, sure = policy.how_sure(prompt)
     if sure < UNSURE:
-        others = [f'as "{other}" ({p:.0%})' for other, p in other_meanings(policy, prompt, said, sure)]
+        others = [f'as "{other}" ({p:.0%})' for other, p in other_meanings(policy, prompt, meaning, sure)]
         cure = ' or '.join(['Say it in other words', *others])
         warn(f'it is only {sure:.0%} sure of what {prompt!r} means. {cure}')
-    return said, sure
+    return meaning, sure
 
 
-def other_meanings(policy, prompt, said, sure):
+def other_meanings(policy, prompt, meaning, sure):
     """-> [(text, probability), ..]: what may be meant by a prompt beside what a policy says of it, if it is not sure"""
     if sure >= UNSURE:
         return []
-    return [(text, p) for text, p in policy.readings(prompt) if text not in ('', said)]
+    return [(text, p) for text, p in policy.readings(prompt) if text not in ('', meaning)]
 
 
 def warn(text):

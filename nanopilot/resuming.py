@@ -123,15 +123,15 @@ def differences(info, config, data_info):
     before = info['settings']
     compared = [name for name in config if name in before and name not in NOT_OF_TRAINING]
     changed = [name for name in compared if as_number(before[name]) != as_number(config[name])]
-    said = [f'{name}={before[name]!r} before, {config[name]!r} now' for name in changed]
+    descriptions = [f'{name}={before[name]!r} before, {config[name]!r} now' for name in changed]
     then, now = info['data'], data_info['data']
     if [a.get('sha256') for a in then['archives']] != [a.get('sha256') for a in now['archives']]:
-        said.append('other archives')
+        descriptions.append('other archives')
     elif any(then.get(name) != now.get(name) for name in ('normaliser', 'env_kwargs', 'words')):
-        said.append('the archives are prepared in another way')
-    if not said:
+        descriptions.append('the archives are prepared in another way')
+    if not descriptions:
         return []
-    return [f'note: it goes on, but not to the bit, as what it learns from or how differs: {"; ".join(said)}']
+    return [f'note: it goes on, but not to the bit, as what it learns from or how differs: {"; ".join(descriptions)}']
 
 
 def as_number(value):
@@ -192,5 +192,5 @@ def with_saying(model, tensors):
     a policy's tensors, and for what it lacks (the part that says what is read, newer tokens, later places of longer
     texts) those that the model begins with
     """
-    own = model.state_dict()
-    return grown({name: tensor for name, tensor in own.items() if name.startswith('aux.saying.')} | tensors, own)
+    fresh = model.state_dict()
+    return grown({name: tensor for name, tensor in fresh.items() if name.startswith('aux.saying.')} | tensors, fresh)

@@ -87,13 +87,13 @@ class Rows:
         self.change_prompts()
         act = self.policy.act(self.obs, self.to_go(), skip=~self.running, **sampling)
         obs, _, terminated, truncated, info = self.env.step(act)
-        told = contract.told(self.data, info)
+        flags = contract.told(self.data, info)
         for row in np.flatnonzero(self.running):
             episode = self.episodes[row]
             episode.obs.append(self.obs[row])
             episode.act.append(act[row])
             episode.path.append(info['bd'][row])
-            for name, values in told.items():
+            for name, values in flags.items():
                 episode.told[name] = episode.told.get(name, False) or bool(values[row])
         self.obs = obs.reshape(len(obs), -1)
         self.running &= ~(terminated | truncated)
@@ -128,14 +128,14 @@ def rollouts(policy, jobs, desc='rollouts', batch_size=BATCH_SIZE, temperature=0
             batches.append((episodes[first : first + size], env_kwargs, at, seed + first))
     total = sum(len(episodes) for episodes, *_ in jobs)
     bar = tqdm(total=total, desc=desc, unit='ep', disable=None if len(batches) > 1 else True)
-    done = in_order(partial(run_batch, policy, top_p), batches)
+    results = in_order(partial(run_batch, policy, top_p), batches)
     for episodes, *_ in jobs:
-        found = []
-        while len(found) < len(episodes):
-            _, ended = next(done)
-            found += ended
+        finished = []
+        while len(finished) < len(episodes):
+            _, ended = next(results)
+            finished += ended
             bar.update(len(ended))
-        yield found
+        yield finished
     bar.close()
 
 

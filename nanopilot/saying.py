@@ -63,13 +63,13 @@ class Saying(nn.Module):
     def cross_entropy(self, gpt, x, text):
         """x (B, N, C), of text (B, N): of the tokens between its first END and its second, that one among them"""
         ends = (text[:, :-1] == END).cumsum(1)
-        said = (ends == 1) & (text[:, 1:] != PAD)  # tokens after which one is said
-        x, next_one = x[:, :-1], text[:, 1:].masked_fill(~said, NOT_SAID)
+        is_said = (ends == 1) & (text[:, 1:] != PAD)  # tokens after which one is said
+        x, next_one = x[:, :-1], text[:, 1:].masked_fill(~is_said, NOT_SAID)
         if not torch.compiler.is_compiling():  # compiled code wants one shape
-            x, next_one = x[said], next_one[said]
+            x, next_one = x[is_said], next_one[is_said]
         logits = self.logits(gpt, x).float().flatten(0, -2)
         loss = F.cross_entropy(logits, next_one.flatten(), ignore_index=NOT_SAID, reduction='sum')
-        return loss / said.sum().clamp(min=1)
+        return loss / is_said.sum().clamp(min=1)
 
 
 # ------------------------------------------------------------------------------
@@ -82,15 +82,15 @@ def say(gpt, prompts):
     lists of ids that end in END -> what the policy says of them, lists of ids that end in END: always the likeliest
     token. Where nothing is asked, the same
     """
-    asked = [i for i, ids in enumerate(prompts) if ids != [NOT_GIVEN]]
-    said = {}
-    for first in range(0, len(asked), AT_ONCE):
-        some = asked[first : first + AT_ONCE]
-        said |= dict(zip(some, say_some(gpt, [prompts[i] for i in some])))
-    return [said.get(i, ids) for i, ids in enumerate(prompts)]
+    rows = [i for i, ids in enumerate(prompts) if ids != [NOT_GIVEN]]
+    answers = {}
+    for first in range(0, len(rows), AT_ONCE):
+        batch = rows[first : first + AT_ONCE]
+        answers |= dict(zip(batch, say_batch(gpt, [prompts[i] for i in batch])))
+    return [answers.get(i, ids) for i, ids in enumerate(prompts)]
 
 
-def say_some(gpt, prompts):
+def say_batch(gpt, prompts):
     """say, of some prompts at once"""
     saying, device = gpt.aux['saying'], gpt.wte.weight.device
     lengths = torch.tensor([len(ids) for ids in prompts], device=device)
@@ -100,24 +100,24 @@ def say_some(gpt, prompts):
     for block, memory in blocks:
         x = block(x, memory.read)
     x = x[torch.arange(len(prompts), device=device), lengths - 1]
-    said = []
+    tokens = []
     while True:
-        said.append(saying.logits(gpt, x).argmax(-1))
-        if len(said) == saying.say_len or (torch.stack(said) == END).any(0).all():
-            return [up_to_end(ids) for ids in torch.stack(said, 1).tolist()]
-        x = (gpt.wte(said[-1]) + gpt.wpe(lengths + len(said) - 1))[:, None]
+        tokens.append(saying.logits(gpt, x).argmax(-1))
+        if len(tokens) == saying.say_len or (torch.stack(tokens) == END).any(0).all():
+            return [up_to_end(ids) for ids in torch.stack(tokens, 1).tolist()]
+        x = (gpt.wte(tokens[-1]) + gpt.wpe(lengths + len(tokens) - 1))[:, None]
         for block, memory in blocks:
             x = block(x, memory.next)
         x = x[:, 0]
 
 
 @torch.inference_mode()
-def probability(gpt, prompt, said):
+def probability(gpt, prompt, answer):
     """of saying just this of a prompt, float; both are lists of ids"""
     saying, device = gpt.aux['saying'], gpt.wte.weight.device
-    x = saying.read(gpt, torch.tensor([[*prompt, *said[:-1]]], device=device))
+    x = saying.read(gpt, torch.tensor([[*prompt, *answer[:-1]]], device=device))
     log_p = saying.logits(gpt, x[0, len(prompt) - 1 :]).float().log_softmax(-1)
-    return log_p[range(len(said)), said].sum().exp().item()
+    return log_p[range(len(answer)), answer].sum().exp().item()
 
 
 @torch.inference_mode()
@@ -126,17 +126,17 @@ def likeliest(gpt, prompt, n):
     saying, device = gpt.aux['saying'], gpt.wte.weight.device
     ended, going = [], [([], 0.0)]
     for _ in range(saying.say_len):
-        x = saying.read(gpt, torch.tensor([prompt + said for said, _ in going], device=device))
+        x = saying.read(gpt, torch.tensor([prompt + ids for ids, _ in going], device=device))
         log_p, token = saying.logits(gpt, x[:, -1]).float().log_softmax(-1).topk(n)
         grown = []
-        for (said, p), more, tokens in zip(going, log_p.tolist(), token.tolist()):
-            grown += [([*said, t], p + q) for t, q in zip(tokens, more)]
+        for (ids, p), more, tokens in zip(going, log_p.tolist(), token.tolist()):
+            grown += [([*ids, t], p + q) for t, q in zip(tokens, more)]
         best = sorted([*ended, *grown], key=lambda one: -one[1])[:n]
         ended = [one for one in best if one[0][-1] == END]
         going = [one for one in best if one[0][-1] != END]
         if not going:
             break
-    return [(said, math.exp(p)) for said, p in best]
+    return [(ids, math.exp(p)) for ids, p in best]
 
 
 def up_to_end(ids):
@@ -154,7 +154,7 @@ class Memory:
 
     def read(self, q, k, v, dropout_p=0.0):
         """attention of the prompts, whose padding is at their ends"""
-        self.k, self.v = (F.pad(kept, (0, 0, 0, self.say_len)) for kept in (k, v))
+        self.k, self.v = (F.pad(tensor, (0, 0, 0, self.say_len)) for tensor in (k, v))
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
     def next(self, q, k, v, dropout_p=0.0):

@@ -27,11 +27,11 @@ def score_conditions(policy, conditions, samples=1, **sampling):
         for condition in conditions
         if condition.prompt_of
     ]
-    done = rollouts(policy, jobs, **sampling)
+    results = rollouts(policy, jobs, **sampling)
     for condition in conditions:
         driven = [[{'path': e['path'], 'told': {}}] for e in condition.episodes]
         if condition.prompt_of:
-            rolled = next(done)
+            rolled = next(results)
             driven = [rolled[i : i + samples] for i in range(0, len(rolled), samples)]
         yield *score_driven(policy, condition.episodes, driven), driven
 
@@ -39,12 +39,12 @@ def score_conditions(policy, conditions, samples=1, **sampling):
 def score_driven(policy, episodes, driven):
     """driven: of each episode its samples, dicts with path and told -> scores and verdicts, as of score_conditions"""
     dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
-    scores = end_scores(policy, episodes, [[r['path'] for r in some] for some in driven])
-    verdicts = [[{} for _ in some] for some in driven]
+    scores = end_scores(policy, episodes, [[r['path'] for r in samples] for samples in driven])
+    verdicts = [[{} for _ in samples] for samples in driven]
     if episodes[0]['request'] and hasattr(dataset, 'score'):
         verdicts = [
-            [dataset.score(e['request'], r['path'][begins_at(e) :], e['path'], kwargs, **r['told']) for r in some]
-            for e, some in zip(episodes, driven)
+            [dataset.score(e['request'], r['path'][begins_at(e) :], e['path'], kwargs, **r['told']) for r in samples]
+            for e, samples in zip(episodes, driven)
         ]
         scores |= request_scores(verdicts)
     if not scores:
@@ -63,7 +63,10 @@ def end_scores(policy, episodes, paths):
     if not low or episodes[0]['bd'] is None:  # nothing is known to end where it should
         return {}
     errors = np.array(
-        [metrics.bd_error([p[-1] for p in some], [e['bd']] * len(some), low, high) for e, some in zip(episodes, paths)]
+        [
+            metrics.bd_error([p[-1] for p in samples], [e['bd']] * len(samples), low, high)
+            for e, samples in zip(episodes, paths)
+        ]
     )  # (n, samples)
     mean = errors.mean(1)
     scores = {
@@ -84,9 +87,9 @@ def request_scores(verdicts):
     """
     scores = {}
     for name, value in verdicts[0][0].items():
-        if isinstance(value, (bool, float)) and all(name in v for some in verdicts for v in some):
-            values = [np.mean([v[name] for v in some]) for some in verdicts]
-            yes_or_no = isinstance(value, bool) and all(len(some) == 1 for some in verdicts)
+        if isinstance(value, (bool, float)) and all(name in v for samples in verdicts for v in samples):
+            values = [np.mean([v[name] for v in samples]) for samples in verdicts]
+            yes_or_no = isinstance(value, bool) and all(len(samples) == 1 for samples in verdicts)
             scores[name] = metrics.proportion(values) if yes_or_no else metrics.bootstrap(values)
     return scores
 
@@ -102,15 +105,17 @@ def possible_rows(policy, name, condition, verdicts, driven):
     scored = condition.episodes[0]['request'] and hasattr(dataset, 'score')
     if as_shown or not scored or not hasattr(dataset, 'possible'):
         return []
-    begun, asked = [], []
-    for e, some in zip(condition.episodes, driven):
+    begun, was_asked = [], []
+    for e, samples in zip(condition.episodes, driven):
         begins = begins_at(e)
-        begun += [{'act': rolled['act'][:begins], 'seed': int(e['seed']), 'asked': e['request']} for rolled in some]
-        asked += [len(rolled['act']) > begins for rolled in some]
-    possible = dataset.possible(begun, env_kwargs or policy.data_spec['env_kwargs']) & asked
-    kept = [[v for v, ok in zip(some, oks) if ok] for some, oks in zip(verdicts, possible.reshape(len(driven), -1))]
-    kept = [some for some in kept if some]
-    return [{'name': f'{name}, the possible ones', **request_scores(kept)}] if kept else []
+        begun += [{'act': rolled['act'][:begins], 'seed': int(e['seed']), 'asked': e['request']} for rolled in samples]
+        was_asked += [len(rolled['act']) > begins for rolled in samples]
+    possible = dataset.possible(begun, env_kwargs or policy.data_spec['env_kwargs']) & was_asked
+    possible_verdicts = [
+        [v for v, ok in zip(samples, oks) if ok] for samples, oks in zip(verdicts, possible.reshape(len(driven), -1))
+    ]
+    possible_verdicts = [samples for samples in possible_verdicts if samples]
+    return [{'name': f'{name}, the possible ones', **request_scores(possible_verdicts)}] if possible_verdicts else []
 
 
 def score_kinds(policy, condition, samples=1, **sampling):
@@ -120,7 +125,7 @@ def score_kinds(policy, condition, samples=1, **sampling):
     scores, verdicts, _ = score(policy, condition, samples, **sampling)
     rows = [{'name': condition.name, **scores}]
     for kind in dict.fromkeys(e['kind'] for e in condition.episodes):
-        of_kind = [some for e, some in zip(condition.episodes, verdicts) if e['kind'] == kind]
+        of_kind = [of_episode for e, of_episode in zip(condition.episodes, verdicts) if e['kind'] == kind]
         rows.append({'name': f'{condition.name}: {kind}', **request_scores(of_kind)})
     return rows
 
@@ -135,8 +140,8 @@ def measured(policy, name, changes, n, picture=None, **sampling):
     episodes = rollout(policy, [None] * n, [None] * n, seeds, desc=name, env_kwargs=kwargs, **sampling)
     measures = part(dataset_of(policy), 'measure')(episodes, kwargs)
     if picture:
-        some = [{**e, 'prompt': None, 'bd': None} for e in episodes[:12]]
-        draw(policy, picture, annotated(policy, some, **changes), **changes)
+        shown = [{**e, 'prompt': None, 'bd': None} for e in episodes[:12]]
+        draw(policy, picture, annotated(policy, shown, **changes), **changes)
     row = {'name': name}
     for key, value in measures[0].items():
         values = [m[key] for m in measures if m[key] == m[key]]  # nan: it does not apply
@@ -187,8 +192,8 @@ def scores_to_log(policy, split, n, seed=1337):
         scores['rollout'] = score_of_split
     free = free_sentences(policy, split.split)
     if free.episodes:
-        some = np.random.default_rng(seed).permutation(len(free.episodes))[:n]
-        condition = Condition(free.name, [free.episodes[i] for i in some])
+        chosen = np.random.default_rng(seed).permutation(len(free.episodes))[:n]
+        condition = Condition(free.name, [free.episodes[i] for i in chosen])
         scores['free'] = score(policy, condition, seed=seed)[0]['success']['mean']
     return scores
 
@@ -196,5 +201,5 @@ def scores_to_log(policy, split, n, seed=1337):
 def scores_rollouts(policy):
     """is there something to act in, and to say of it: where it should end, what was asked, or what is measured?"""
     dataset, kwargs = dataset_of(policy), policy.data_spec['env_kwargs']
-    known = policy.data_spec['bd_low'] or hasattr(dataset, 'score') or hasattr(dataset, 'measure')
-    return bool(known) and has_environment(dataset, kwargs)
+    scorable = policy.data_spec['bd_low'] or hasattr(dataset, 'score') or hasattr(dataset, 'measure')
+    return bool(scorable) and has_environment(dataset, kwargs)

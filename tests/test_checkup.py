@@ -220,13 +220,13 @@ def test_contents_are_exact_up_to_a_number_and_estimated_beyond_it():
         for i in range(n):
             for _ in range(1 + i % 2):
                 contents.of(b'%d' % i)['n'] += 1
-            assert len(contents.known) <= 1000
+            assert len(contents.entries) <= 1000
         return contents
 
     few, many = filled(1000), filled(20000)
-    assert (len(few), few.count(lambda value: value['n'] - 1), few.said()) == (1000, 500, '')
+    assert (len(few), few.count(lambda value: value['n'] - 1), few.estimate_note()) == (1000, 500, '')
     assert abs(len(many) - 20000) < 3000 and abs(many.count(lambda value: value['n'] - 1) - 10000) < 2000
-    assert 'estimated from one in 32' in many.said()
+    assert 'estimated from one in 32' in many.estimate_note()
 
 
 def test_columns_are_equal_where_all_their_steps_are():
