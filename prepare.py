@@ -92,7 +92,7 @@ CHOICES = {'describe': ('offline', 'keep', 'llm'), 'text_encoder': tuple(encoder
 EXPORTS = {'hub': hub, 'minari': minari, 'lerobot': lerobot}  # what writes each format
 CHOICES['export_format'] = tuple(EXPORTS)
 AT_LEAST = {'size': 1e-4, 'texts': 0, 'text_len': 1, 'val_share': 0, 'test_share': 0, 'hold_out': 0, 'chunk': 1}
-AT_LEAST |= {'relabel_episodes': 1, 'words_only': 0, 'llm_share': 0, 'llm_at_once': 1, 'workers': 0}
+AT_LEAST |= {'relabel_episodes': 1, 'words_only': 0, 'llm_share': 0, 'llm_at_once': 1, 'workers': 0, 'seed': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 # ------------------------------------------------------------------------------

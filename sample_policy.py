@@ -34,6 +34,7 @@ from nanopilot import checkpoint as checkpoints
 from nanopilot import dreams, onnx_export
 from nanopilot import evaluate as evaluation
 from nanopilot import judge as judging
+from nanopilot.offline import check_names
 from nanopilot.page import space
 from nanopilot.policy import Policy
 from nanopilot.recovery import recover
@@ -76,7 +77,7 @@ workers = 0  # processes that share --eval, one thread each; the figures are the
 seed = 1337
 CHOICES = {'eval': ('', 'test', 'val', 'archive')}
 AT_LEAST = {'dream': 0, 'num_samples': 1, 'temperature': 0, 'batch_size': 1, 'eval_episodes': 0, 'threads': 0}
-AT_LEAST |= {'drawn_at': 0, 'workers': 0, 'port': 0, 'sessions': 1}
+AT_LEAST |= {'drawn_at': 0, 'workers': 0, 'port': 0, 'sessions': 1, 'seed': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST, {'json': 'json_file'})
 globals().update(config)
 only = [name.strip() for name in rows.split(',') if name.strip()]
@@ -155,6 +156,7 @@ def evaluate(policy):
     """score a split, or the archive: does it do what is asked, does it end where it should, does it listen at all?"""
     folder, pictures, started = prepared_dir(policy), out / f'eval_{eval}', time.time()
     meta = load_meta(folder)
+    check_names(policy, meta, folder)
     if not same_split(policy, meta):
         warn(
             f'{folder} was prepared from other archives than {source}, or split otherwise: '

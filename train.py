@@ -103,7 +103,7 @@ AT_LEAST = {'batch_size': 1, 'gradient_accumulation_steps': 1, 'bucket': 1, 'chu
 AT_LEAST |= {'eval_batches': 1, 'keep_last': 1, 'log_interval': 1, 'n_layer': 1, 'n_head': 1, 'n_embd': 1}
 AT_LEAST |= {'n_clusters': 1, 'n_hidden': 0, 'n_future': 0, 'n_freq': 0, 'subgoal_layers': 0, 'next_obs': 0}
 AT_LEAST |= {'max_iters': 0, 'warmup_iters': 0, 'grad_clip': 0, 'skip_nonfinite': 0, 'rollouts': 0, 'keep_every': 0}
-AT_LEAST |= {'say_len': 0, 'more_texts': 0, 'threads': 0, 'n_cross_head': 0}
+AT_LEAST |= {'say_len': 0, 'more_texts': 0, 'threads': 0, 'n_cross_head': 0, 'seed': 0, 'learning_rate': 0}
 config = settings.read(globals(), __file__, CHOICES, AT_LEAST)
 globals().update(config)
 wandb = loop.load_wandb(wandb_log)
@@ -123,7 +123,7 @@ data_dir = data_dir or os.path.join(os.path.dirname(os.path.abspath(__file__)), 
 train, val = Prepared(data_dir, 'train'), Prepared(data_dir, 'val')
 train.check(dataset, text_len, head, HEADS, say_len, more_texts)
 if privileged_obs and (segment_len or segment_from):
-    raise ValueError(f'{privileged_obs=} is estimated from the start of an episode on. Leave segments out')
+    raise ValueError(f'{privileged_obs=} is estimated from the start of episodes. Leave out segment_len, segment_from')
 if keep_every % eval_interval:
     raise ValueError(f'keep_every={keep_every} is not a multiple of eval_interval={eval_interval}. Make it one')
 view = train.view(obs_names, privileged_obs)
@@ -253,7 +253,7 @@ def save_checkpoint(val_loss, pointers):
 # the loop
 if ranks.master:
     lock_fd = checkpoint.open_out_dir(out_dir, resumed)
-    wandb.init(project=wandb_project, name=wandb_run_name or out_dir, config=config)
+    loop.begin_wandb(wandb, project=wandb_project, name=wandb_run_name or out_dir, config=config)
     log = loop.Log(os.path.join(out_dir, 'log.jsonl'), step, wandb)
 interrupt = loop.Interrupt().install()
 bar = tqdm(total=max_iters, initial=step, desc='train', unit='it', mininterval=5, disable=ranks.no_bar)

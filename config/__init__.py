@@ -143,6 +143,8 @@ def text_of(key, config, args, arg):
 
 def run_file(file, config, arg):
     """the settings of a config file, which is Python -> {name: value}"""
+    if not file.endswith('.py'):  # a pattern that the shell has replaced by names of files, say: data are not run
+        raise ValueError(f'{arg} is no config file, which ends in .py. Settings are given as --key=value, --key=a,b')
     if not os.path.isfile(file):
         raise FileNotFoundError(f'no config file {arg}. Settings are given as --key=value')
     try:

@@ -301,6 +301,8 @@ def open_out_dir(out_dir, resumed):
     Make out_dir, and lock it until this process ends, however it does -> the file descriptor of the lock, for os.close.
     Unless a run is resumed, one that is there is moved aside, with a line that says so: nothing of it is lost.
     """
+    if not out_dir:
+        raise ValueError("out_dir='' is no folder. Name one: --out_dir=out")
     out_dir = os.path.normpath(out_dir)  # out/ is moved to out.1
     os.makedirs(out_dir, exist_ok=True)
     lock_fd = lock(out_dir)

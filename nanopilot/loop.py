@@ -335,6 +335,14 @@ def load_wandb(wanted):
     return wandb
 
 
+def begin_wandb(wandb, **settings):
+    """begin a run there, or in a DummyWandb; a ValueError where that is refused, as where nobody is logged in"""
+    try:
+        wandb.init(**settings)
+    except getattr(wandb, 'Error', ()) as e:
+        raise ValueError(f'wandb: {e}. Run wandb login, set WANDB_MODE=offline, or leave out --wandb_log') from None
+
+
 def agreement(scores):
     """scores: [(validation loss, score of the rollouts)] -> a line to print: do they agree?"""
     r = metrics.spearman(*zip(*scores))

@@ -46,11 +46,16 @@ def evaluate(policy, split, episodes, pictures, seed):
     return {'rows': rows, 'rises': rises, 'gains': gains, 'verdict': lines}
 
 
+def check_names(policy, meta, folder):
+    """refuse prepared data, by their meta.json, of other observations, actions or bd than a policy was trained on"""
+    for name in 'obs_names', 'act_names', 'bd_names':
+        if meta[name] != policy.data_spec[name]:
+            raise ValueError(f"{folder}: {name} differ from those of the policy's training. Set --data_dir")
+
+
 def check(policy, split, episodes):
     """refuse a split that is not of the data that the policy was trained on"""
-    for name in 'obs_names', 'act_names', 'bd_names':
-        if split.meta[name] != policy.data_spec[name]:
-            raise ValueError(f"{split.folder}: {name} differ from those of the policy's training. Set --data_dir")
+    check_names(policy, split.meta, split.folder)
     if not episodes:
         raise ValueError(f'{split.folder} has no episodes in its {split.split} split. Prepare it with a larger share')
     longest = split.length[[e['number'] for e in episodes]].max()

@@ -84,9 +84,12 @@ def check_request(policy, prompt, bd):
 
 
 def doubts(policy, prompt):
-    """-> lines: what of a prompt no policy of its data set can understand as it is meant"""
+    """-> lines: what of a prompt no policy of its data set can understand as it is meant, or this one has not"""
     dataset = load(policy.info['dataset'])
-    return dataset.doubts(prompt, policy.data_spec['env_kwargs']) if hasattr(dataset, 'doubts') else []
+    if not hasattr(dataset, 'doubts'):
+        return []
+    said = policy.understood(prompt) if policy.config.say_len else ''
+    return dataset.doubts(prompt, said, policy.data_spec['env_kwargs'])
 
 
 def refuse_contradiction(policy, prompt):

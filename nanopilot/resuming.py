@@ -92,6 +92,8 @@ def check_resumable(folder, info, model, model_args, columns, config, tokenizer)
         raise ValueError(
             f'{folder} was trained on other observations (obs_names, privileged_obs). Resume with the same'
         )
+    if info['step'] > config['max_iters']:
+        raise ValueError(f'{folder} is at step {info["step"]} already. Raise --max_iters={config["max_iters"]}')
     optimizer = info['settings'].get('optimizer')
     if optimizer != config['optimizer']:
         raise ValueError(

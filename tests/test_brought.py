@@ -130,11 +130,25 @@ def test_some_places_that_are_not_meant_are_left_out(policy, places):
     assert len(sentences) == 60 and right >= 20
 
 
+def test_it_does_not_go_to_places_of_a_list_to_avoid(policy):
+    """by commas alone, too"""
+    for prompt in (
+        'go to the fan but keep away from the statue, the bathtub and the red tile',
+        'go to the table; stay clear of the red tile, the sofa, the bed',
+    ):
+        with pytest.raises(ValueError, match='but forbids the'):
+            check_request(policy, prompt, None)
+
+
 def test_what_it_cannot_follow_is_warned_of(policy, capsys):
     check_request(policy, 'go to the bed, not by way of the piano', None)
     check_request(policy, 'go to the bed or the fridge', None)
+    check_request(policy, 'go between the fridge and the sofa', None)
+    check_request(policy, 'go to the fan from the sofa', None)
     said = capsys.readouterr().err
     assert 'the room has no piano' in said and '"or" between places' in said
+    assert 'the room has no place between the sofa and the fridge' in said
+    assert '"the fan" is left out of what is understood' in said
     check_request(policy, 'go to the bed', None)
     assert capsys.readouterr().err == ''
 

@@ -116,6 +116,13 @@ def test_a_missing_file_is_refused():
         override(DEFAULTS, ['nowhere.py'])
 
 
+def test_a_file_of_data_is_not_run(tmp_path):
+    """a shell makes two arguments of --archive *.csv"""
+    (tmp_path / 'b.csv').write_text('raise SystemExit')
+    with pytest.raises(ValueError, match='b.csv is no config file.*--key=a,b'):
+        override(DEFAULTS, [str(tmp_path / 'b.csv')])
+
+
 @pytest.mark.parametrize('text', ['1 / 0', 'batch_size = (', 'import nothing_of_that_name'])
 def test_a_file_that_raises_gives_one_line(tmp_path, text):
     with pytest.raises(ValueError, match='mine.py failed: .*Error') as e:

@@ -18,6 +18,7 @@ from data.toy_nav.itinerary import (
     Itinerary,
     any_itinerary,
     descriptions,
+    forbidden_places,
     from_visits,
     not_understood,
     parse,
@@ -718,7 +719,7 @@ FINE = [
     'sooner or later I want you at the bed',
     'Go to the couch (or sofa)',
     'Go anywhere except the stove and stop at the bed',
-    'the passage between the cabinet and the sofa',
+    'the passage between the chair and the table',
     'on either side of the table',
 ]
 
@@ -731,6 +732,26 @@ def test_what_no_request_can_mean_is_said(text, places):
 @pytest.mark.parametrize('text', FINE)
 def test_what_a_request_can_mean_is_not_doubted(text, places):
     assert doubts_of(text, places) == []
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'go to the fan but keep away from the statue, the bathtub and the red tile',
+        'avoid the statue, the bathtub and the red tile and go to the fan',
+        'to the fan, not by the statue, the bathtub or the red tile',
+    ],
+)
+def test_a_list_of_places_to_avoid_is_read(text, places):
+    avoid = Place('at', 'statue'), Place('at', 'bathtub'), Place('tile', 'red')
+    assert parse(text, places) == Itinerary((Place('at', 'fan'),), avoid=avoid)
+
+
+def test_a_comma_alone_after_a_place_to_avoid_is_not_read(places):
+    assert parse('avoid the statue, the bathtub', places) is None
+    assert parse('go to the fan; not the statue, the bathtub', places) is None
+    said = 'go to the fan then the bathtub but avoid the statue'
+    assert forbidden_places('the fan; not the statue, the bathtub', said, places) == [Place('at', 'bathtub')]
 
 
 def test_few_sentences_of_people_are_doubted(places):

@@ -549,6 +549,9 @@ def test_a_run_that_diverges_says_so_and_leaves_no_checkpoint_of_nans(refuses_to
     'args, words',
     [
         (['--head=ce'], ['continuous', 'mse or kmeans']),
+        (['--seed=-1'], ['seed', '-1']),
+        (['--learning_rate=-1'], ['learning_rate', '-1']),
+        (['--out_dir='], ['out_dir', '--out_dir=out']),
         (['--head=mes'], ['mes', 'mse']),
         (['--data_dir=nowhere'], ['nowhere', 'python prepare.py']),
         (['--source_weights=demonstrations'], ['source_weights']),
@@ -689,6 +692,11 @@ def test_a_number_that_is_by_source_now_is_no_difference():
     for before, now, noted in (0.05, '0.05', 0), (0.0, '0', 0), (0.05, '0.1', 1), ('0.05', 'elites=0.05', 1):
         info = {'settings': {'drop_text': before}, 'data': data}
         assert len(resuming.differences(info, {'drop_text': now}, {'data': data})) == noted
+
+
+def test_resuming_to_a_step_that_is_past_is_refused(refuses_to_train, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / 'o')
+    refuses_to_train('--init_from=resume', '--max_iters=1', words=['already', '--max_iters=1'])
 
 
 def test_resuming_another_architecture_is_refused(train, refuses_to_train, trained, tmp_path):
@@ -967,6 +975,17 @@ def test_a_run_is_logged_to_wandb(prepared, tmp_path):
         expected = [row[name] for row in logged if name in row]
         assert len(expected) >= 2 and [row[name] for row in rows if name in row] == pytest.approx(expected), name
     assert config['n_embd'] == 16 and config['optimizer'] == 'adamw'
+
+
+def test_where_nobody_is_logged_in_it_is_said():
+    class Refuses:
+        Error = RuntimeError
+
+        def init(self, **settings):
+            raise RuntimeError('no API key')
+
+    with pytest.raises(ValueError, match='no API key.*WANDB_MODE=offline'):
+        loop.begin_wandb(Refuses(), project='p')
 
 
 def test_a_missing_wandb_is_one_line_and_nothing_has_happened(prepared, tmp_path):

@@ -23,6 +23,7 @@ from data.toy_nav.itinerary import (
     forbidden_places,
     from_visits,
     instead_of,
+    left_out,
     only_forbidding,
 )
 from data.toy_nav.lacking import doubts_of
@@ -195,9 +196,11 @@ def asked_of(kwargs):
     return places(kwargs).made_of()
 
 
-def doubts(prompt, kwargs):
-    """-> lines: what of a prompt no policy can do as it is meant"""
-    return doubts_of(prompt, places(kwargs))
+def doubts(prompt, said, kwargs):
+    """-> lines: what of a prompt no policy can do as it is meant, and what `said`, a policy's words for it, lacks"""
+    lines = doubts_of(prompt, places(kwargs))
+    left_behind = left_out(prompt, said, places(kwargs)) if said else []
+    return lines + [f'"{place}" is left out of what is understood' for place in left_behind]
 
 
 def forbidden(prompt, said, kwargs):

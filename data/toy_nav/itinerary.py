@@ -343,16 +343,17 @@ def parse(text, places):
 def forbidden_places(text, said, places):
     """
     of the places that a sentence `said` goes to, those that it forbids itself, or that the text that it is said of
-    forbids in one list with what `said` avoids ("not by the bed or the stove"); or all of them, where the text only
-    forbids these. Other texts may be too free to be read here
+    forbids in one list with others of `said` ("not by the bed, the fan or the stove"); or all of them, where the text
+    only forbids these. Other texts may be too free to be read here
     """
     itinerary = parse(said, places)
     if itinerary is None:
         return []
-    if itinerary.avoid:
-        asked = parse(text, places)
-        listed = asked.avoid if asked and set(asked.avoid) & set(itinerary.avoid) else ()
-        return [place for place in itinerary.places if place in (*itinerary.avoid, *listed)]
+    listed = avoided_by(text, places)
+    in_one_list = set(listed) & set(itinerary.avoid) or len(set(listed) & set(itinerary.places)) > 1
+    if itinerary.avoid or in_one_list:
+        avoided = (*itinerary.avoid, *listed) if in_one_list else itinerary.avoid
+        return [place for place in itinerary.places if place in avoided]
     text, named = marked(text, places)
     try:
         order, avoid, _ = recognised(text) or by_cues(with_prohibitions(text))
@@ -362,12 +363,37 @@ def forbidden_places(text, said, places):
     return list(itinerary.places) * only_forbids
 
 
-def by_cues(text):
-    """a text with marks -> those to go to in that order, those to avoid, is only a destination asked for?"""
+def avoided_by(text, places):
+    """the places that a text says to avoid, and those behind a comma that it may: not the bed, the fan"""
+    itinerary = parse(text, places)
+    if itinerary:
+        return itinerary.avoid
+    text, named = marked(text, places)
+    try:
+        order, avoid, _ = by_cues(with_prohibitions(text), commas=True)
+    except Unclear:
+        return ()
+    return tuple(map(named.get, avoid)) if order else ()
+
+
+def left_out(text, said, places):
+    """the places that a text names and a sentence `said` of it lacks; none where `said` names others instead"""
+    itinerary = parse(said, places)
+    named = dict.fromkeys(marked(text, places)[1].values())
+    if itinerary is None or not named.keys() >= {*itinerary.places, *itinerary.avoid}:
+        return []
+    return [place for place in named if place not in (*itinerary.places, *itinerary.avoid)]
+
+
+def by_cues(text, commas=False):
+    """
+    a text with marks -> those to go to in that order, those to avoid, is only a destination asked for? commas: as of
+    mentions
+    """
     order, avoid = Order(), []
     cues = []  # of the places to avoid: a sentence may have ended before one
     last = []
-    for mention in mentions(text):
+    for mention in mentions(text, commas):
         cues += mention.cues
         if mention.avoided:
             avoid.append(mention.mark)

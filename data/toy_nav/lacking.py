@@ -1,9 +1,10 @@
 """
-What people ask for and no request can mean: things that the room does not have, a choice between places, how often to
-go to one. All words come from language/lacking.json.
+What people ask for and no request can mean: things and places that the room does not have, a choice between places,
+how often to go to one. All words come from language/lacking.json.
 """
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 from data.toy_nav.phrases import read
@@ -14,6 +15,9 @@ def doubts_of(text, places):
     """-> lines, one for each thing of a text that cannot be followed as it is meant"""
     text, named = marked(text, places)
     lines = [f'the room has no {found["thing"]}' for found in lacking_patterns()['thing'].finditer(text)]
+    for place in named.values():
+        if replace(place, tile='') not in places.all:  # two things too far apart, or a side behind a wall
+            lines.append(f'the room has no place {place}')
     for found in lacking_patterns()['choice'].finditer(text):
         first, last = found[0][0], found['other']
         if named[first] != named[last] and not is_forbidden(text, found.start(), found.end('other')):

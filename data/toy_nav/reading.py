@@ -351,12 +351,16 @@ def marked(text, places):
     return ''.join([*parts, text[behind:]]), named
 
 
-def mentions(text):
-    """a text with marks -> list of Mention. Raises Unclear where one may be to go to or to avoid"""
+def mentions(text, commas=False):
+    """
+    a text with marks -> list of Mention. Raises Unclear where one may be to go to or to avoid; commas: what a comma
+    alone parts from a place to avoid is to be avoided, too
+    """
     text = re.sub(r'(^|\s)\d[.):]\s', ' then ', text)  # 2. before a place
     mentioned = []
     gap, *rest = re.split(f'({MARKS}|{FORBIDDEN})', text)
-    for mark, behind in zip(rest[::2], rest[1::2]):
+    gaps = rest[1::2]
+    for i, (mark, behind) in enumerate(zip(rest[::2], gaps)):
         avoided, first, behind = words_behind(behind)
         avoided = avoided or re.match(FORBIDDEN, mark)
         cue = patterns()['avoid'].search(gap)
@@ -365,12 +369,23 @@ def mentions(text):
         cues = [kinds()[cue[0]] for cue in patterns()['cue'].finditer(gap)]
         avoided = bool(avoided or cue)
         if mentioned and mentioned[-1].avoided and not avoided and not cues:
-            avoided = bool(patterns()['and'].fullmatch(gap))
+            listed = patterns()['comma'].fullmatch(gap) and (commas or ends_in_and(gaps[i:]))
+            avoided = bool(listed or patterns()['and'].fullmatch(gap))
             if not avoided and not patterns()['more'].search(gap):
                 raise Unclear
         mentioned.append(Mention(mark, cues, avoided, first))
         gap = behind
     return mentioned
+
+
+def ends_in_and(gaps):
+    """does a list go on to a last place with 'and' or 'or', by commas alone? gaps: the texts behind its places"""
+    for gap in gaps:
+        if patterns()['and'].fullmatch(gap):
+            return True
+        if not patterns()['comma'].fullmatch(gap):
+            return False
+    return False
 
 
 def words_behind(text):
@@ -419,6 +434,7 @@ def patterns():
         'avoided': re.compile(rf'[\s,]*(?:{either(cues["avoided"])})(?!\w)'),
         'first after': re.compile(rf'\s(?:{either(cues["first after"])})(?! to\b)(?!\w)'),
         'and': re.compile(rf',? (?:and|or|nor) (?:(?:{spots}) )*'),
+        'comma': re.compile(rf', (?:(?:{ARTICLES}|{spots}) )*'),
         'more': re.compile(rf'\b(?!(?:{ARTICLES}|{spots})\b)\w'),
         'narrows': re.compile(rf' (?:on|in|within|inside) {THE}'),
     }
