@@ -431,7 +431,7 @@ class GPT(nn.Module):
         x = plan.pack(self.drop(torch.cat([self.embed_text(text), x], dim=1)))  # (B, T, C)
         for block in self.h[:-1]:
             x = block(x, plan.attend)
-        x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, n, C), the tokens that predict
+        x = self.ln_f(self.h[-1](x, plan.attend_rows, plan.rows))  # (B, n, C)
         batch = {'act': act, 'loss_mask': loss_mask, 'start': start, 'gpt': self, **self.steps.targets(obs), **targets}
         out = self.head(self.to_head(x, self, batch)) | {name: part(x, batch) for name, part in self.aux.items()}
         loss = None
