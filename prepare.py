@@ -329,6 +329,8 @@ def write_splits(data, kwargs, archives, describer, folder, by_count):
         print(f'  dropped {count} of {source}: {reason}')
     if dropped and archive:
         print('  where in them: the same command with --check')
+    if episodes.wordless:
+        print(episodes.wordless_note())
     return episodes, groups
 
 

@@ -21,7 +21,7 @@ from data.importers.archives import opened_sources, survey_of, with_ends
 from data.importers.checks import ROUNDING
 from data.prepared import SPLITS
 from data.samples import Contents, Reservoir
-from data.text import words
+from data.text import has_words, words
 from data.verify import check_shapes, digest, verify
 
 STARTS = 1000  # episodes that the classifiers learn from
@@ -128,7 +128,7 @@ class Checkup:
         self.slack = ROUNDING * np.maximum(1, np.maximum(abs(self.low), abs(self.high)))
         self.at_bound = np.zeros(len(act_names), int)  # steps
         self.labels = Counter()  # of discrete actions: steps
-        self.n = self.steps = self.no_text = self.texts_not_used = 0
+        self.n = self.steps = self.no_text = self.texts_not_used = self.wordless = 0
         self.dropped = Counter()  # why: episodes
         self.first_dropped = {}  # .. and the first of them
         self.lengths, self.text_lengths, self.splits = Counter(), Counter(), Counter()
@@ -195,7 +195,8 @@ class Checkup:
         split = notes['split']
         texts = notes['text'] or list(episode.get('text') or [])
         self.texts_not_used += bool(texts and not notes['text'])
-        texts = [text for text in texts if words(text)]
+        self.wordless += sum(not has_words(text) for text in texts)
+        texts = [text for text in texts if has_words(text)]
         self.no_text += not texts
         self.splits[split] += 1
         for text in texts:
@@ -408,6 +409,8 @@ def of_returns(checkup):
 
 
 def of_texts(checkup, text_len):
+    if checkup.wordless:
+        yield f'{checkup.wordless} texts hold no word: they are left out. Say in words what each episode is to do'
     if not checkup.text_lengths:
         return
     whole = checkup.splits.total()

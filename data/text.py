@@ -205,6 +205,10 @@ def words(text):
     return set(clean(text).replace('-', ' ').split())
 
 
+def has_words(text):
+    return re.search(WORD, text) is not None
+
+
 def mistype(text, rng):
     """
     A sentence as a hasty person types it: in capitals, and in every other long word two letters swapped, one left out,

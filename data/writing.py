@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from data.archive import obs_dtype
 from data.prepared import SPLITS, Rows
+from data.text import has_words
 from data.workers import in_order
 
 SENTENCES = ('text', 'loose', 'parts', 'asked')  # columns of episodes.parquet, and all of words_only.parquet
@@ -153,7 +154,10 @@ class Moments:
 
 
 class EpisodeWriter:
-    """The splits of a data set, and what is counted on the way: `splits` {name: SplitWriter}, `moments`, `spreads`."""
+    """
+    The splits of a data set, and what is counted on the way: `splits` {name: SplitWriter}, `moments`, `spreads`,
+    `wordless`, sentences that were left out.
+    """
 
     def __init__(self, folder, spec, subgoal=False):
         """spec: the data set's; subgoal: do some of the episodes have one?"""
@@ -171,6 +175,7 @@ class EpisodeWriter:
         self.splits = {name: SplitWriter(folder / name, width, dtype) for name in SPLITS}
         self.moments = {name: Moments(width[name]) for name in moments}  # of the training split
         self.spreads = {}  # source: [(*bd, spread)], of a quality-diversity archive
+        self.wordless = 0
 
     def append(self, episode, notes):
         """an episode of an archive, and its notes (data/blocks.py)"""
@@ -183,7 +188,8 @@ class EpisodeWriter:
             'subgoal': episode.get('subgoal', np.full_like(path[1:], np.nan)),
             'hard': episode.get('hard', notes.get('hard', np.nan)),
         }
-        row = {name: notes[name] for name in ('asked', 'novel', 'text', 'loose', 'held_out', 'group')}
+        row = {name: notes[name] for name in ('asked', 'novel', 'group')}
+        row |= {name: self.with_words(notes[name]) for name in ('text', 'loose', 'held_out')}
         row |= {name: episode[name] for name in ('source', 'seed')}
         row |= {'bd': episode['bd'].tolist(), **{name: json.dumps(notes[name]) for name in ('visits', 'parts')}}
         self.splits[notes['split']].append(arrays, row)
@@ -192,6 +198,17 @@ class EpisodeWriter:
                 moments.add(episode[name])
         if 'spread' in episode:
             self.spreads.setdefault(episode['source'], []).append((*episode['bd'], episode['spread']))
+
+    def with_words(self, sentences):
+        """sentences without those that hold no word, as '' and '?!', which are counted"""
+        kept = [text for text in sentences if has_words(text)]
+        self.wordless += len(sentences) - len(kept)
+        return kept
+
+    def wordless_note(self):
+        """what is said of them"""
+        without = '' if self.splits['train'].n_texts else '. No training episode has another: prepared without language'
+        return f'{self.wordless} texts hold no word: left out{without}'
 
     def empty(self):
         """names of splits without an episode"""

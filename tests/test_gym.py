@@ -302,3 +302,39 @@ def test_a_file_may_be_called_as_what_is_counted(tmp_path):
     args = ['--data_dir=p', *TINY[1:], '--max_iters=1', '--out_dir=o']
     process = run('train.py', 'config/gym_discrete.py', *args, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
+
+
+# ------------------------------------------------------------------------------
+# files with a flaw
+
+
+@pytest.fixture
+def gym_prepares(script, tmp_path, capsys):
+    """gym_prepares(episodes): what prepare.py says of a pickle of them"""
+
+    def call(episodes, *args):
+        (tmp_path / 'x.pkl').write_bytes(pickle.dumps(episodes))
+        script('prepare.py', '--dataset=gym', '--archive=x.pkl', '--out_dir=p', '--archive_dir=a', '--workers=1', *args)
+        return capsys.readouterr().out
+
+    return call
+
+
+def walks(n=12, T=5, **columns):
+    """n episodes of random numbers, each with these columns as well"""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(n):
+        walk = {'observations': rng.normal(size=(T, 3)), 'actions': rng.uniform(-1, 1, (T, 1))}
+        made.append({**walk, 'rewards': rng.normal(size=T), **columns})
+    return made
+
+
+@pytest.mark.parametrize('text', ['', ' ', '?!'])
+def test_texts_without_a_word_are_left_out_and_counted(text, gym_prepares, tmp_path):
+    said = gym_prepares(walks(task=text))
+    assert '12 texts hold no word: left out. No training episode has another: prepared without language' in said
+    assert json.loads((tmp_path / 'p/meta.json').read_text())['vocab_size'] == 0
+    assert '! 12 texts hold no word: they are left out' in gym_prepares(walks(task=text), '--check')
+    said = gym_prepares([*walks(task='go'), *walks(6, T=4, task=text)])
+    assert '6 texts hold no word: left out\n' in said and '12, 1 distinct' in said
