@@ -111,7 +111,7 @@ def main():
     if (env or bd) and not hasattr(data, 'of_files'):
         raise ValueError(f'{dataset} has its own environment and bd, got {env=}, {bd=}. They are of --dataset=gym')
     if hasattr(data, 'of_files') and archive:
-        kwargs = data.of_files(archive, env, obs_keys, clip_actions, bd)
+        kwargs = data.of_files(archive, env, obs_keys, clip_actions, bd, env_kwargs)
     else:
         kwargs = read_env_kwargs(data, env_kwargs)
     check_settings()

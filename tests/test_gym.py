@@ -338,3 +338,30 @@ def test_texts_without_a_word_are_left_out_and_counted(text, gym_prepares, tmp_p
     assert '! 12 texts hold no word: they are left out' in gym_prepares(walks(task=text), '--check')
     said = gym_prepares([*walks(task='go'), *walks(6, T=4, task=text)])
     assert '6 texts hold no word: left out\n' in said and '12, 1 distinct' in said
+
+
+def test_an_environment_is_made_with_the_arguments_of_the_command(gym_prepares, refuses, tmp_path):
+    """they are kept with the data, and used wherever it acts"""
+    gym_prepares(walks(), '--env=Pendulum-v1', '--env_kwargs={"g": 5}')
+    kwargs = json.loads((tmp_path / 'p/meta.json').read_text())['env_kwargs']
+    assert kwargs['env_kwargs'] == {'g': 5} and gym_data.make_env(**kwargs).unwrapped.g == 5
+    assert gym_data.in_environment('Pendulum-v1', kwargs)['env_kwargs'] == {'g': 5}
+    assert 'env_kwargs' not in gym_data.in_environment('MountainCarContinuous-v0', {**kwargs, 'spec': two_obs(kwargs)})
+    for given, word in (
+        ('x', 'It is JSON'),
+        ('[5]', 'names no arguments'),
+        ('{"h": 5}', "unexpected keyword argument 'h'"),
+    ):
+        args = ['--dataset=gym', '--archive=x.pkl', '--env=Pendulum-v1', f'--env_kwargs={given}']
+        refuses('prepare.py', *args, words=['env_kwargs', word])
+    refuses('prepare.py', '--dataset=gym', '--archive=x.pkl', '--env_kwargs={"g": 5}', words=['Name it: --env'])
+
+
+def two_obs(kwargs):
+    return {**kwargs['spec'], 'obs_names': ['x', 'v']}
+
+
+def test_arguments_that_name_code_are_only_the_commands():
+    kwargs = {'env': 'Pendulum-v1', 'spec': {'bd_names': [], 'max_steps': 9}, 'env_kwargs': {'g': ['os:getcwd']}}
+    with pytest.raises(ValueError, match='is code. If you trust it'):
+        gym_data.make_env(**kwargs)

@@ -10,6 +10,7 @@ of one's own, --env=my.module:make, is code: it runs only where a command names 
 """
 
 import importlib
+import json
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ from data.importers.archives import Options, opened_sources
 from data.importers.trajectories import Import
 
 ID = re.compile(r'[\w./-]+')  # of a registered environment; with a colon, a module is imported
+NAMES_CODE = re.compile(r'"[^"]*:[^"]*"')  # text with a colon, in JSON: module:what
 LABELS = 100  # whole numbers up to here are discrete actions, where no environment says
 
 
@@ -32,17 +34,18 @@ class Named(str):
     """An environment that the user's command names: code of theirs may run. No file or checkpoint can hold one."""
 
 
-def env_kwargs(env='', spec=None, obs_keys='', bd=''):
+def env_kwargs(env='', spec=None, obs_keys='', bd='', env_kwargs=None):
     """
     env: an id of Gymnasium, module:function, or ''; spec: what of_files() found; obs_keys: of a Dict of observations;
-    bd: as of --bd, '': the return if the spec has one
+    bd: as of --bd, '': the return if the spec has one; env_kwargs: what the environment is made with, a dict
     """
     if spec is None:
         raise ValueError(
             '--dataset=gym is made of a file. Name it: --archive=FILE, and its environment: --env=Hopper-v5'
         )
     bd = bd or ('return' if spec['bd_names'] else 'none')
-    return {'env': env, 'spec': spec, 'obs_keys': obs_keys, 'bd': bd}
+    kept = {'env': env, 'spec': spec, 'obs_keys': obs_keys, 'bd': bd}
+    return kept | ({'env_kwargs': env_kwargs} if env_kwargs else {})
 
 
 def spec(kwargs):
@@ -66,13 +69,18 @@ def has_environment(kwargs):
 # the spec
 
 
-def of_files(names, env='', obs_keys='', clip_actions=False, bd=''):
-    """files of --archive -> the arguments that env_kwargs() keeps. env: as there, named by the user; bd: of --bd"""
-    env = Named(env)
+def of_files(names, env='', obs_keys='', clip_actions=False, bd='', made_with='{}'):
+    """
+    files of --archive -> the arguments that env_kwargs() keeps. env: as there, named by the user; bd: of --bd;
+    made_with: of --env_kwargs, JSON
+    """
+    env, made_with = Named(env), read_json(made_with)
     opened = opened_sources(names)
     archives = [path for path, source in opened if source is None]
     if len(archives) == len(opened):
-        return of_archives(archives, {'env': env, 'obs_keys': obs_keys, 'bd': bd})
+        return of_archives(archives, {'env': env, 'obs_keys': obs_keys, 'bd': bd, 'env_kwargs': made_with})
+    if made_with and not env:
+        raise ValueError(f'env_kwargs={json.dumps(made_with)}: of which environment? Name it: --env')
     if archives:
         raise ValueError(f'{archives[0]} is an archive already, and other files are not. Prepare them one by one')
     options = Options(obs_keys, clip_actions)
@@ -84,8 +92,19 @@ def of_files(names, env='', obs_keys='', clip_actions=False, bd=''):
         bd = 'return' if rewarded else 'none'
     made |= descriptor(bd, made).spec(found)
     if env:
-        made |= of_spaces(env, made, obs_keys)
-    return env_kwargs(env, made, obs_keys, bd)
+        made |= of_spaces(env, made, obs_keys, made_with)
+    return env_kwargs(env, made, obs_keys, bd, made_with)
+
+
+def read_json(text):
+    """of --env_kwargs -> dict; ValueError where it is none"""
+    try:
+        arguments = json.loads(text)
+    except ValueError as e:
+        raise ValueError(f'env_kwargs={text!r}: {e}. It is JSON with arguments of --env: {{"g": 5}}') from None
+    if not isinstance(arguments, dict):
+        raise ValueError(f'env_kwargs={text!r} names no arguments. It is JSON with arguments of --env: {{"g": 5}}')
+    return arguments
 
 
 def of_archives(paths, given):
@@ -99,8 +118,9 @@ def of_archives(paths, given):
             )
         kept = env_kwargs(**meta['env_kwargs'])
         for name, value in given.items():
-            if value and value != kept[name]:
-                raise ValueError(f'{path} was made with {name}={kept[name]!r}, not {value!r}. Leave out --{name}')
+            before = kept.get(name, {})
+            if value and value != before:
+                raise ValueError(f'{path} was made with {name}={before!r}, not {value!r}. Leave out --{name}')
     return kept | {'env': given['env'] or kept['env']}  # code runs only where the command names it
 
 
@@ -131,9 +151,9 @@ def names_of(columns, n, what):
     return list(columns) if len(columns) == n else [f'{what}_{k}' for k in range(n)]
 
 
-def of_spaces(env, made, obs_keys=''):
+def of_spaces(env, made, obs_keys='', made_with=None):
     """what an environment's spaces say, beside what the file does: a dict to change the spec by; ValueError"""
-    environment = raw_env(env)
+    environment = raw_env(env, None, made_with)
     n = size_of(environment.observation_space, obs_keys)
     if n != len(made['obs_names']):
         raise ValueError(f'{env} has {n} observations, and the files {len(made["obs_names"])}. Name another --env')
@@ -168,22 +188,36 @@ def of_spaces(env, made, obs_keys=''):
 
 
 def in_environment(env, kwargs):
-    """env_kwargs, with an environment that the user's command names; ValueError where its spaces do not fit"""
+    """
+    env_kwargs, with an environment that the user's command names; ValueError where its spaces do not fit. What the
+    data's own is made with, another is not
+    """
     env = Named(env)
-    of_spaces(env, kwargs['spec'])
-    return {**kwargs, 'env': env}
+    made_with = kwargs.get('env_kwargs') if env == kwargs['env'] else None
+    of_spaces(env, kwargs['spec'], kwargs['obs_keys'], made_with)
+    return {**env_kwargs(**{**kwargs, 'env_kwargs': made_with}), 'env': env}
 
 
-def raw_env(env, render_mode=None):
+def raw_env(env, render_mode=None, made_with=None):
+    """made_with: its arguments, a dict"""
     if not env:
         raise ValueError('this data set has no environment to act in. Name one: --env')
-    if not ID.fullmatch(env) and not isinstance(env, Named):
+    is_code = not ID.fullmatch(env) or NAMES_CODE.search(json.dumps(made_with))
+    if is_code and not isinstance(env, Named):
         raise ValueError(f'the environment {env} is code. If you trust it, name it: --env={env}')
     module, colon, function = env.partition(':')
+    arguments = dict(made_with or {})
     try:
         if colon and not re.search(r'-v\d+$', function):
-            return getattr(importlib.import_module(module), function)()
-        return gym.make(env, **({'render_mode': render_mode} if render_mode else {}))  # not all take one
+            return getattr(importlib.import_module(module), function)(**arguments)
+        if render_mode:  # not all take one
+            arguments['render_mode'] = render_mode
+        return gym.make(env, **arguments)
+    except TypeError as e:
+        if not made_with:
+            raise
+        why = str(e).strip().split('\n')[0]
+        raise ValueError(f'{env} cannot be made with env_kwargs={json.dumps(made_with)} ({why}). Change them') from None
     except (ImportError, AttributeError, gym.error.Error) as e:
         why = str(e).strip().split('\n')[0]
         raise ValueError(f'no environment {env} ({why}). Install what it is of, or name another: --env') from None
@@ -214,7 +248,9 @@ class Flat(gym.Wrapper):
 
 def make_env(render_mode=None, **kwargs):
     kwargs = env_kwargs(**kwargs)
-    env = gym.wrappers.TimeLimit(raw_env(kwargs['env'], render_mode), kwargs['spec']['max_steps'])
+    env = gym.wrappers.TimeLimit(
+        raw_env(kwargs['env'], render_mode, kwargs.get('env_kwargs')), kwargs['spec']['max_steps']
+    )
     if is_labels(env.action_space):
         env = Rounded(env)
     return Flat(env, kwargs['obs_keys'], bd_of(kwargs))
@@ -249,7 +285,7 @@ def Page(kwargs):
 
 def that_draws(kwargs):
     """its environment, which draws where it can"""
-    modes = raw_env(kwargs['env']).metadata.get('render_modes', ())
+    modes = raw_env(kwargs['env'], None, kwargs.get('env_kwargs')).metadata.get('render_modes', ())
     return make_env('rgb_array' if 'rgb_array' in modes else None, **kwargs)
 
 
