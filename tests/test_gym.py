@@ -365,3 +365,20 @@ def test_arguments_that_name_code_are_only_the_commands():
     kwargs = {'env': 'Pendulum-v1', 'spec': {'bd_names': [], 'max_steps': 9}, 'env_kwargs': {'g': ['os:getcwd']}}
     with pytest.raises(ValueError, match='is code. If you trust it'):
         gym_data.make_env(**kwargs)
+
+
+def test_a_dict_of_numbers_is_side_by_side_by_sorted_names(gym_prepares, tmp_path):
+    """in the file, by the words of the command, as in the environment"""
+    said = gym_prepares(reached(), '--env=Reach-v0')
+    assert 'a dict, side by side by sorted names: at is 0 to 1, goal/x is 2, step is 3\n' in said
+    obs = np.load(tmp_path / 'p/train/obs.npy')
+    assert (obs[:, 2] == 4).all() and obs[:5, 3].tolist() == [0, 1, 2, 3, 4]
+    assert 'goal/x is 2' in gym_prepares(reached(), '--check')
+
+
+def test_pictures_in_a_dict_are_refused_with_the_parts_that_are_numbers(tmp_path):
+    episodes = [{**e, 'observations/eye': np.zeros((5, 8, 8, 3), np.uint8)} for e in reached(3)]
+    (tmp_path / 'x.pkl').write_bytes(pickle.dumps(episodes))
+    with pytest.raises(ValueError, match=r'not read: eye \(8, 8, 3\). .* --obs_keys=at,goal/x,step$'):
+        gym_data.of_files(str(tmp_path / 'x.pkl'))
+    assert len(gym_data.of_files(str(tmp_path / 'x.pkl'), obs_keys='at,goal/x,step')['spec']['obs_names']) == 4

@@ -23,7 +23,7 @@ from data.archive import Archive
 from data.gym.descriptors import descriptor
 from data.gym.spaces import Rounded, flat, is_labels, label_bounds, size_of
 from data.importers.archives import Options, opened_sources
-from data.importers.trajectories import Import
+from data.importers.trajectories import Import, first_of
 
 ID = re.compile(r'[\w./-]+')  # of a registered environment; with a colon, a module is imported
 NAMES_CODE = re.compile(r'"[^"]*:[^"]*"')  # text with a colon, in JSON: module:what
@@ -85,8 +85,14 @@ def of_files(names, env='', obs_keys='', clip_actions=False, bd='', made_with='{
         raise ValueError(f'{archives[0]} is an archive already, and other files are not. Prepare them one by one')
     options = Options(obs_keys, clip_actions)
     wanted = {'flatten': True, 'info': bd.removeprefix('info:') if bd.startswith('info:') else ''}
-    found = [Import(source, 'the first file', wanted, options).survey() for _, source in opened]
+    found = [Import(source, 'the first file', wanted, options) for _, source in opened]
+    for survey in found:
+        refuse_pictures(survey, obs_keys)
+        survey.survey()
     made = merged(found)
+    if not obs_keys and is_dict(found[0]):
+        made['flatten'] = True
+        print(parts_line(found[0]))
     if not bd:
         rewarded = all(survey.fields.reward or survey.fields.to_go for survey in found)
         bd = 'return' if rewarded else 'none'
@@ -144,6 +150,39 @@ def merged(found):
     if discrete:
         made |= {'act_names': [str(k) for k in range(int(high[0]) + 1)], 'act_low': [0], 'act_high': [int(high[0])]}
     return made
+
+
+def is_dict(survey):
+    """are its observations parts of a dict, several?"""
+    return len(survey.fields.obs) > 1 and '/' in survey.fields.obs[0]
+
+
+def refuse_pictures(survey, obs_keys):
+    """ValueError where pictures or grids are among the parts of a dict, and others could be read"""
+    if obs_keys or not is_dict(survey):
+        return
+    first = first_of(survey.source)
+    shapes = {name.partition('/')[2]: first[name].shape[1:] for name in survey.fields.obs}
+    grids = [name for name, shape in shapes.items() if sum(axis > 1 for axis in shape) > 1]
+    numbers = [name for name in shapes if name not in grids]
+    if grids and numbers:
+        said = ', '.join(f'{name} {shapes[name]}' for name in grids)
+        raise ValueError(
+            f'{survey.source.file}: its observations are a dict, and images and grids in it are not read: {said}. '
+            f'Name those that are numbers: --obs_keys={",".join(numbers)}'
+        )
+
+
+def parts_line(survey):
+    """which part of a dict became which observations"""
+    first = first_of(survey.source)
+    said, n = [], 0
+    for name in survey.fields.obs:
+        width = int(np.prod(first[name].shape[1:]))
+        numbers = f'{n}' if width == 1 else f'{n} to {n + width - 1}'
+        said.append(f'{name.partition("/")[2]} is {numbers}')
+        n += width
+    return f'{survey.source.file}: its observations are a dict, side by side by sorted names: {", ".join(said)}'
 
 
 def names_of(columns, n, what):
