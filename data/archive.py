@@ -90,6 +90,7 @@ def obs_dtype(meta):
     return np.min_scalar_type(max(kinds) - 1)
 
 
+@np.errstate(over='ignore', invalid='ignore')  # what is not finite in float32 is left out when it is read, and said
 def flat_numbers(episode, name, dtype):
     """an array of an episode, flat, of this type; ValueError for an id that is none"""
     given = np.asarray(episode[name])

@@ -339,7 +339,7 @@ def findings_of(checkup, redundancy, text_len):
 
 CURES = {
     'shape': 'obs, act and path differ in length. Save one row a step',
-    'not finite': 'nan or inf. Repair them, or they are lost',
+    'not finite': 'nan or inf. Repair them, or they are lost (beyond 3.4e38, the most of a float32, is inf)',
     'out of range': 'actions beyond their bounds. Scale them, name another --env, or pass --clip_actions',
 }
 

@@ -382,3 +382,14 @@ def test_pictures_in_a_dict_are_refused_with_the_parts_that_are_numbers(tmp_path
     with pytest.raises(ValueError, match=r'not read: eye \(8, 8, 3\). .* --obs_keys=at,goal/x,step$'):
         gym_data.of_files(str(tmp_path / 'x.pkl'))
     assert len(gym_data.of_files(str(tmp_path / 'x.pkl'), obs_keys='at,goal/x,step')['spec']['obs_names']) == 4
+
+
+@pytest.mark.filterwarnings('error::RuntimeWarning')
+@pytest.mark.parametrize('column, number', [('actions', np.inf), ('observations', 1e300), ('rewards', 1e300)])
+def test_what_is_not_finite_is_left_out_and_never_clipped(column, number, gym_prepares):
+    """nor does numpy complain of it"""
+    episodes = walks()
+    episodes[3][column].reshape(5, -1)[2, 0] = number
+    said = gym_prepares(episodes, '--env=Pendulum-v1', '--clip_actions')
+    assert 'dropped 1 of x: not finite' in said and 'clipped' not in said
+    assert '1 of 12 episodes would be left out (first episode 3' in gym_prepares(episodes, '--check')

@@ -142,6 +142,7 @@ def ends_of(dataset, kwargs, meta):
     return part(dataset, 'from_trajectory', 'Make an archive of the trajectories instead: see data/README.md')
 
 
+@np.errstate(over='ignore', invalid='ignore')  # what is not finite is left out, and said
 def returns(reward, discount):
     """rewards (T,) -> bd (1,), the return, and path (T + 1, 1), the return so far"""
     so_far = np.cumsum(np.asarray(reward, np.float64) * discount ** np.arange(len(reward)))

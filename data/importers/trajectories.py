@@ -117,6 +117,7 @@ class Import:
                 self.lengths[len(episode['act'])] += 1
                 yield episode
 
+    @np.errstate(over='ignore', invalid='ignore')  # what is beyond float32 is inf there, and left out as not finite
     def episode(self, place, piece):
         """None where it is left out, which is counted"""
         where = f'{self.source.file}, {place}'
@@ -191,11 +192,13 @@ class Import:
 
     def within(self, place, act):
         """continuous actions; a hair over a bound is rounded to it, more is left out unless they are to be clipped"""
+        if not np.isfinite(act).all():  # left out as not finite: clipped, it would be a label
+            return act
         low, high = np.array(self.spec['act_low']), np.array(self.spec['act_high'])
         over = np.maximum(act - high, low - act)
         if not (over > 0).any():
             return act
-        t, k = np.unravel_index(np.nanargmax(over), over.shape)
+        t, k = np.unravel_index(over.argmax(), over.shape)
         bound = high[k] if act[t, k] > high[k] else low[k]
         said = f'{self.spec["act_names"][k]} {act[t, k]:.7g} at step {t} of {place}, its bound is {bound:g}'
         rounding = (over <= checks.ROUNDING * np.maximum(1, np.maximum(abs(low), abs(high)))).all()
