@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from data import checkup, contract, encoders, quantize, text
 from data.archive import Archive, save
-from data.blocks import BLOCK, Reader, Splits, WordsOnly, blocks_of, split_by_count
+from data.blocks import BLOCK, FEW, Reader, Splits, WordsOnly, blocks_of, split_by_count
 from data.contract import archive_meta, check_episodes, read_env_kwargs, read_spec
 from data.describe import LLMDescriber
 from data.disk_cache import DiskCache
@@ -43,7 +43,7 @@ from data.prepared import SPLITS, VERSION, Prepared, Rows, finish, load_meta, pa
 from data.to_train import to_train
 from data.verify import Duplicates
 from data.workers import ENGINES, in_order, ranges_in_order, use
-from data.writing import EpisodeWriter, Sentences, TextCounts, write_states, write_texts, write_words_only
+from data.writing import EpisodeWriter, Sentences, TextCounts, none_kept, write_states, write_texts, write_words_only
 from nanopilot import hub
 
 # ------------------------------------------------------------------------------
@@ -102,7 +102,6 @@ archives_folder = Path(archive_dir or ROOT / 'data' / dataset / 'archives')
 # settings that do not change the data
 NOT_OF_DATA = {'out_dir', 'archive_dir', 'export', 'export_format', 'licence', 'recollect', 'check', 'suggest_k'}
 NOT_OF_DATA |= {'chunk', 'llm_at_once', 'workers', 'engine', 'scheduler'}
-FEW = 1000  # episodes: that many are split by count, if the hash of what they ask for leaves a split empty
 
 
 def main():
@@ -297,9 +296,8 @@ def write_episodes(data, kwargs, archives, describer, folder):
         episodes, _ = write_splits(data, kwargs, archives, describer, folder, by_count)
     if episodes.empty():
         counts = {name: len(split) for name, split in episodes.splits.items()}
-        raise ValueError(
-            f'too few episodes to split: {counts}. Collect more (--size), or raise val_share and test_share'
-        )
+        more = 'Record more' if archive else 'Collect more (--size)'
+        raise ValueError(f'too few episodes to split: {counts}. {more}, or raise val_share and test_share')
     return episodes
 
 
@@ -329,6 +327,8 @@ def write_splits(data, kwargs, archives, describer, folder, by_count):
         print(f'  dropped {count} of {source}: {reason}')
     if dropped and archive:
         print('  where in them: the same command with --check')
+    if dropped and dropped.total() == n:
+        raise ValueError(none_kept(dropped, bool(archive)))
     if episodes.wordless:
         print(episodes.wordless_note())
     return episodes, groups

@@ -17,6 +17,7 @@ from data.prepared import SPLITS
 from data.verify import digest, verify
 
 BLOCK = 1024  # episodes: replayed side by side, and by one process
+FEW = 1000  # episodes: that many are split by count, if the hash of what they ask for leaves a split empty
 
 
 class Block(NamedTuple):

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from data import checkup_picture, metrics, redundant
 from data.archive import Archive
+from data.blocks import FEW, split_by_count
 from data.contract import archive_meta, has_environment
 from data.importers.archives import opened_sources, survey_of, with_ends
 from data.importers.checks import ROUNDING
@@ -39,9 +40,10 @@ def check_up(names, picture, data, reader, options, text_len):
     texts and splits; options: an Options (data/importers); text_len: longer texts would be left out
     """
     meta = archive_meta(data, reader.kwargs)
-    checkup = Checkup(meta, np.random.default_rng(reader.seed))
+    checkup = Checkup(meta, np.random.default_rng(reader.seed), reader.splits)
     bar = tqdm(desc='check', unit='ep', mininterval=1, disable=None)
     for number, (episode, split) in enumerate(episodes_of(names, data, reader.kwargs, meta, options), 1):
+        checkup.exported = checkup.exported or split is not None
         checkup.add(episode, number, lambda e=episode, n=number, s=split: reader.notes(data, e, n, s))
         bar.update()
     bar.close()
@@ -118,9 +120,9 @@ class Columns:
 class Checkup:
     """What is found out, an episode at a time."""
 
-    def __init__(self, meta, rng):
-        """meta: of the data set's archives (data/contract.py)"""
-        self.meta = meta
+    def __init__(self, meta, rng, rule):
+        """meta: of the data set's archives (data/contract.py); rule: a Splits (data/blocks.py)"""
+        self.meta, self.rule = meta, rule
         self.continuous = meta['continuous']
         act_names = meta['act_names'] if self.continuous else ['action']
         self.obs, self.act = Columns(meta['obs_names'], rng), Columns(act_names, rng)
@@ -132,6 +134,8 @@ class Checkup:
         self.dropped = Counter()  # why: episodes
         self.first_dropped = {}  # .. and the first of them
         self.lengths, self.text_lengths, self.splits = Counter(), Counter(), Counter()
+        self.groups = {}  # number of an episode that may be in any split: its group; of the first ones
+        self.exported = False  # does a file say in which split its episodes are?
         self.copies = Contents(lambda: {'splits': Counter(), 'texts': set()})
         self.ends = Contents(set)  # splits of the episodes that end there
         self.starts = Contents(lambda: {'episodes': 0, 'texts': set()})
@@ -214,8 +218,21 @@ class Checkup:
         if len(copy['texts']) < TEXTS:
             copy['texts'].update(list(episode.get('text') or [])[:1])  # those of the file: the copy's would be lost
         copy['splits'][split] += 1
+        if copy['splits'].total() == 1 and not notes['novel'] and len(self.groups) <= FEW:
+            self.groups[notes['number']] = notes['group']
         if texts and copy['splits'].total() == 1:  # a copy would tell its own text
             self.sample.add([(first, texts[0])])
+
+    def made_splits(self):
+        """-> Counter of the episodes of each split that prepare.py makes, and how: few are split by count if need be"""
+        empty = not all(self.splits[name] for name in SPLITS)
+        if not empty or self.exported or not 1 < len(self.groups) <= FEW:
+            return self.splits, ''
+        rule = self.rule
+        by_count = split_by_count(self.groups, rule.val_share, rule.test_share, rule.seed)
+        made = Counter(name for names in by_count.values() for name in names)
+        made['test'] += self.splits.total() - len(by_count) - copies(self)
+        return made, ', by count as there are few'
 
     def first_observations(self):
         """-> of a sample of episodes with texts, no two the same: obs (n, n_obs), list of n texts"""
@@ -232,11 +249,12 @@ def page(checkup, redundancy):
     low, high = min(checkup.lengths), max(checkup.lengths)
     middle = median(checkup.lengths)
     texts, crossing = checkup.text_lengths, in_two_splits(checkup.copies)
+    made, how = checkup.made_splits()
     lines = [
         ('episodes', f'{checkup.n}, {low} to {high} steps, median {middle}; {checkup.steps} steps in all'),
         ('observations', f'{len(checkup.obs.names)} a step; constant: {listed(constant(checkup.obs))}'),
         ('actions', actions_line(checkup)),
-        ('splits', ', '.join(f'{checkup.splits[name]} {name}' for name in SPLITS)),
+        ('splits', ', '.join(f'{made[name]} {name}' for name in SPLITS) + how),
         ('copies', f'{copies(checkup)}; in two splits: {crossing}{checkup.copies.estimate_note()}'),
         ('first observations', starts_line(checkup)),
     ]
@@ -347,7 +365,8 @@ CURES = {
 def of_episodes(checkup):
     for why, n in checkup.dropped.items():
         yield f'{n} of {checkup.n} episodes would be left out (first {checkup.first_dropped[why]}): {CURES[why]}'
-    empty = [name for name in SPLITS if not checkup.splits[name]]
+    made, _ = checkup.made_splits()
+    empty = [name for name in SPLITS if not made[name]]
     if empty:
         yield f'no episode for {listed(empty)}: prepare.py refuses. Record more, or raise --val_share and --test_share'
     if max(checkup.lengths) == 1:

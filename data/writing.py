@@ -219,6 +219,17 @@ class EpisodeWriter:
             split.close()
 
 
+def none_kept(dropped, of_files):
+    """what is said where all episodes were dropped. dropped: Counter of (source, reason); of_files: of --archive"""
+    reasons = Counter()
+    for (_, reason), count in dropped.items():
+        reasons[reason] += count
+    (reason, count), *_ = reasons.most_common(1)
+    cure = 'Where, and the cure: the same command with --check' if of_files else 'Collect them again: --recollect'
+    most = '' if len(reasons) == 1 else f', {count} of them'
+    return f'all {dropped.total()} episodes were left out{most}: {reason}. {cure}'
+
+
 WHOLE = 0, np.iinfo(np.int64).max  # the steps that a sentence of a whole episode speaks of
 
 

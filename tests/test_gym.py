@@ -393,3 +393,34 @@ def test_what_is_not_finite_is_left_out_and_never_clipped(column, number, gym_pr
     said = gym_prepares(episodes, '--env=Pendulum-v1', '--clip_actions')
     assert 'dropped 1 of x: not finite' in said and 'clipped' not in said
     assert '1 of 12 episodes would be left out (first episode 3' in gym_prepares(episodes, '--check')
+
+
+@pytest.mark.parametrize('ends, why', [({'terminals': np.zeros(30)}, 'terminals never set'), ({}, 'no column says')])
+def test_rows_of_which_no_end_is_flagged_are_refused(ends, why, tmp_path):
+    (rows,) = walks(1, T=30, **ends)
+    for name in 'x.npz', 'y.npz':
+        np.savez(tmp_path / name, **rows)
+    with pytest.raises(
+        ValueError, match=f'x.npz: its 30 steps are one episode, as no end is flagged .{why}.*Save term'
+    ):
+        gym_data.of_files(str(tmp_path / 'x.npz'))
+    assert gym_data.of_files(str(tmp_path / '*.npz'))['spec']['max_steps'] == 30, 'a file for each episode'
+
+
+def test_where_nothing_is_left_of_a_file_it_is_said_why(gym_prepares, tmp_path):
+    """nobody is told to collect more of a file"""
+    for episodes, words in (
+        (walks(observations=np.full((5, 3), np.nan)), 'all 12 episodes were left out: not finite. Where, and the cure'),
+        (walks(1), "too few episodes to split: {'train': 1, 'val': 0, 'test': 0}. Record more, or raise val_share"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            gym_prepares(episodes)
+
+
+@pytest.mark.parametrize('n', [2, 3])
+def test_a_check_of_few_episodes_splits_them_by_count_as_prepare_does(n, gym_prepares, tmp_path):
+    gym_prepares(walks(n))
+    counts = json.loads((tmp_path / 'p/meta.json').read_text())['counts']
+    splits = ', '.join(f'{counts[name]["episodes"]} {name}' for name in ('train', 'val', 'test'))
+    said = gym_prepares(walks(n), '--check')
+    assert f'splits  {splits}, by count' in said and 'no episode for' not in said

@@ -89,6 +89,7 @@ def of_files(names, env='', obs_keys='', clip_actions=False, bd='', made_with='{
     for survey in found:
         refuse_pictures(survey, obs_keys)
         survey.survey()
+    refuse_without_ends(found)
     made = merged(found)
     if not obs_keys and is_dict(found[0]):
         made['flatten'] = True
@@ -128,6 +129,20 @@ def of_archives(paths, given):
             if value and value != before:
                 raise ValueError(f'{path} was made with {name}={before!r}, not {value!r}. Leave out --{name}')
     return kept | {'env': given['env'] or kept['env']}  # code runs only where the command names it
+
+
+def refuse_without_ends(found):
+    """ValueError where the rows of a file are one episode because nothing in it says where one ends"""
+    survey, fields = found[0], found[0].fields
+    if len(found) > 1 or survey.n > 1 or survey.layout != 'steps' or fields.starts or fields.episode:
+        return
+    if any(np.any(piece[name]) for name in fields.ends for piece in survey.source.pieces()):
+        return
+    why = f'{" and ".join(fields.ends)} never set' if fields.ends else 'no column says where'
+    raise ValueError(
+        f'{survey.source.file}: its {max(survey.lengths)} steps are one episode, as no end is flagged ({why}). Save '
+        'terminals, 1 at the last step of each episode, or a column episode, its number; or name a file for each'
+    )
 
 
 def merged(found):
