@@ -424,3 +424,26 @@ def test_a_check_of_few_episodes_splits_them_by_count_as_prepare_does(n, gym_pre
     splits = ', '.join(f'{counts[name]["episodes"]} {name}' for name in ('train', 'val', 'test'))
     said = gym_prepares(walks(n), '--check')
     assert f'splits  {splits}, by count' in said and 'no episode for' not in said
+
+
+@pytest.mark.parametrize(
+    'coded, words',
+    [
+        (lambda act: np.eye(2)[act], 'x.npz: actions are 2 numbers .* one-hot form.* actions.argmax\\(-1\\)'),
+        (lambda act: 2 * act - 1, 'x.npz, actions: values -1, 1, but CartPole-v1 has 0 to 1. Map them to 0 .. 1'),
+        (lambda act: act + 1, 'values 1, 2, but CartPole-v1 has 0 to 1. Save actions - 1$'),
+        (lambda act: act + 0.5, 'values 0.5, 1.5, .* with fractions are no labels: name another --env'),
+    ],
+)
+def test_labels_in_another_coding_are_refused_with_the_one_that_is_read(coded, words, tmp_path):
+    rows = driven('CartPole-v1', 3)
+    np.savez(tmp_path / 'x.npz', **{**rows, 'actions': coded(rows['actions'])})
+    with pytest.raises(ValueError, match=words):
+        gym_data.of_files(str(tmp_path / 'x.npz'), 'CartPole-v1')
+
+
+def test_words_for_actions_are_refused(tmp_path):
+    rows = [f'{e},{t},{t / 9},{("right", "left")[t % 2]},1' for e in range(3) for t in range(4)]
+    (tmp_path / 'x.csv').write_text('\n'.join(['episode,t,obs_0,action,reward', *rows]))
+    with pytest.raises(ValueError, match="x.csv, action: 'left' is no number. Save .* own: 0 for left, 1 for right"):
+        gym_data.of_files(str(tmp_path / 'x.csv'))

@@ -23,6 +23,7 @@ from data.archive import Archive
 from data.gym.descriptors import descriptor
 from data.gym.spaces import Rounded, flat, is_labels, label_bounds, size_of
 from data.importers.archives import Options, opened_sources
+from data.importers.columns import is_text
 from data.importers.trajectories import Import, first_of
 
 ID = re.compile(r'[\w./-]+')  # of a registered environment; with a colon, a module is imported
@@ -87,6 +88,7 @@ def of_files(names, env='', obs_keys='', clip_actions=False, bd='', made_with='{
     wanted = {'flatten': True, 'info': bd.removeprefix('info:') if bd.startswith('info:') else ''}
     found = [Import(source, 'the first file', wanted, options) for _, source in opened]
     for survey in found:
+        refuse_words(survey)
         refuse_pictures(survey, obs_keys)
         survey.survey()
     refuse_without_ends(found)
@@ -99,7 +101,7 @@ def of_files(names, env='', obs_keys='', clip_actions=False, bd='', made_with='{
         bd = 'return' if rewarded else 'none'
     made |= descriptor(bd, made).spec(found)
     if env:
-        made |= of_spaces(env, made, obs_keys, made_with)
+        made |= of_spaces(env, made, obs_keys, made_with, found)
     return env_kwargs(env, made, obs_keys, bd, made_with)
 
 
@@ -172,6 +174,18 @@ def is_dict(survey):
     return len(survey.fields.obs) > 1 and '/' in survey.fields.obs[0]
 
 
+def refuse_words(survey):
+    """ValueError where actions are words: no spec says which number each is"""
+    name = survey.fields.act[0]
+    column = first_of(survey.source)[name]
+    if is_text(column):
+        words = sorted(set(column))
+        numbers = ', '.join(f'{k} for {word}' for k, word in enumerate(words[:4]))
+        raise ValueError(
+            f'{survey.source.file}, {name}: {words[0]!r} is no number. Save numbers, each word its own: {numbers}, ..'
+        )
+
+
 def refuse_pictures(survey, obs_keys):
     """ValueError where pictures or grids are among the parts of a dict, and others could be read"""
     if obs_keys or not is_dict(survey):
@@ -205,8 +219,11 @@ def names_of(columns, n, what):
     return list(columns) if len(columns) == n else [f'{what}_{k}' for k in range(n)]
 
 
-def of_spaces(env, made, obs_keys='', made_with=None):
-    """what an environment's spaces say, beside what the file does: a dict to change the spec by; ValueError"""
+def of_spaces(env, made, obs_keys='', made_with=None, found=()):
+    """
+    what an environment's spaces say, beside what the file does: a dict to change the spec by; ValueError. found:
+    surveys of the files, where they are there
+    """
     environment = raw_env(env, None, made_with)
     n = size_of(environment.observation_space, obs_keys)
     if n != len(made['obs_names']):
@@ -217,12 +234,9 @@ def of_spaces(env, made, obs_keys='', made_with=None):
     space = environment.action_space
     environment.close()
     if isinstance(space, gym.spaces.Discrete):
-        if space.start or made['continuous'] or made['act_high'][0] >= space.n:
-            raise ValueError(
-                f'{env} has {space}, and the actions of the files go from {made["act_low"][0]:g} to '
-                f'{made["act_high"][0]:g}{", with fractions" * made["continuous"]}. Name another --env'
-            )
-        return said | {'act_names': [str(k) for k in range(space.n)], 'act_low': [0], 'act_high': [int(space.n) - 1]}
+        refuse_other_labels(env, space, made, found)
+        names = [str(k) for k in range(space.n)]
+        return said | {'continuous': False, 'act_names': names, 'act_low': [0], 'act_high': [int(space.n) - 1]}
     if is_labels(space):
         low, high = label_bounds(space)
         space = gym.spaces.Box(low, high)
@@ -235,6 +249,38 @@ def of_spaces(env, made, obs_keys='', made_with=None):
     high = np.where(np.isfinite(space.high), space.high, made['act_high'])
     names = [f'act_{k}' for k in range(len(low))]
     return said | {'continuous': True, 'act_names': names, 'act_low': low.tolist(), 'act_high': high.tolist()}
+
+
+def refuse_other_labels(env, space, made, found):
+    """ValueError where actions of the files are no numbers of a Discrete space's labels, with how they would be"""
+    n, last = len(made['act_low']), int(space.n) - 1
+    if space.start:
+        raise ValueError(f'{env} counts its actions from {space.start}, and not from 0. Wrap it: --env=my.module:make')
+    if n > 1:
+        one_hot = n == space.n and min(made['act_low']) == 0 and max(made['act_high']) == 1
+        cure = 'Name another --env'
+        if one_hot:
+            cure = 'Actions in one-hot form? Save their numbers: actions.argmax(-1)'
+        where = f'{found[0].source.file}: ' if found else ''
+        raise ValueError(f'{where}actions are {n} numbers a step, but {env} has one, 0 to {last}. {cure}')
+    for survey in found:
+        refuse_values(env, last, f'{survey.source.file}, {survey.fields.act[0]}', np.array(sorted(survey.values)))
+    whole = all(survey.integral for survey in found) if found else not made['continuous']
+    if not whole or made['act_high'][0] > last:
+        raise ValueError(f'{env} has actions 0 to {last}, and the data others. Name another --env')
+
+
+def refuse_values(env, last, where, values):
+    """ValueError where some of an action's values are not among 0, 1, .. last"""
+    if np.isin(values, np.arange(last + 1)).all():
+        return
+    said = ', '.join(f'{value:g}' for value in values[:8]) + ', ..' * (len(values) > 8)
+    cure = f'Map them to 0 .. {last} before saving, or name another --env'
+    if (values != np.round(values)).any():
+        cure = 'Numbers with fractions are no labels: name another --env'
+    elif values.min() == 1 and values.max() == last + 1:
+        cure = 'Save actions - 1'
+    raise ValueError(f'{where}: values {said}, but {env} has 0 to {last}. {cure}')
 
 
 # ------------------------------------------------------------------------------
