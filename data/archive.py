@@ -132,6 +132,8 @@ class Archive:
             self.meta = json.loads((self.parquet.schema_arrow.metadata or {}).get(b'nanopilot', b'{}'))
         except (pa.ArrowException, OSError, ValueError, RecursionError) as e:
             raise ValueError(f'{file} is not a whole Parquet file ({first_line(e)}). Make or copy it again') from None
+        if not isinstance(self.meta, dict):
+            raise ValueError(f'{file}: its metadata nanopilot are no JSON object {{..}}. See data/README.md')
         self.names = [name for name in COLUMNS if name in self.parquet.schema_arrow.names]
         missing = [name for name in REQUIRED if name not in self.names]
         missing += [key for key in META if key not in self.meta]
@@ -157,7 +159,7 @@ class Archive:
         for key in WIDTH.values():
             if self.meta[key] != meta[key]:
                 raise ValueError(
-                    f'{self.file} has {key}={self.meta[key]}, but {meta["dataset"]} has {meta[key]}. Make it again'
+                    f'{self.file} has {key}={self.meta[key]!r}, but {meta["dataset"]} has {meta[key]!r}. Make it again'
                 )
 
     def groups(self, size=ROW_GROUP):
@@ -171,10 +173,31 @@ class Archive:
         try:
             for i in range(self.parquet.num_row_groups):
                 for batch in self.parquet.iter_batches(size, row_groups=[i], columns=self.names):
+                    self.check_lengths(batch, n)
                     n += len(batch)
                     yield batch
         except (pa.ArrowException, OSError) as e:
             raise ValueError(f'{self.file} is damaged at episodes {n}.. ({first_line(e)}). Copy it again') from None
+
+    def check_lengths(self, batch, n):
+        """ValueError where an array has no whole rows. batch: an Arrow record batch, whose first episode is the n-th"""
+        for name in ('bd', *WIDTH):
+            if name not in batch.schema.names:
+                continue
+            column = batch.column(name)
+            if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+                raise ValueError(f'{self.file}: {name} is {column.type}. Save a flat list of numbers an episode')
+            key = WIDTH.get(name, 'n_bd')
+            width = self.meta[key]
+            _, ends = flat_and_ends(column)
+            lengths = np.diff(ends)  # (episodes,) numbers
+            wrong = lengths != width if name == 'bd' or not width else lengths % width > 0
+            if wrong.any():
+                i = int(wrong.argmax())
+                rows = 'as many' if name == 'bd' else 'so many a row'
+                raise ValueError(
+                    f'{self.file}, episode {n + i}: {name} has {lengths[i]} numbers, and {key}={width}. Save {rows}'
+                )
 
 
 def episodes_of(batch, meta):
@@ -190,17 +213,25 @@ def values(name, column, meta):
     """an Arrow column -> a value an episode, arrays in shape"""
     if COLUMNS[name] != LIST:
         return column.to_pylist()
-    # a column of lists is one flat array and offsets: far faster than a Python object a number
-    flat = column.values
-    ends = column.offsets.to_numpy()
-    if pa.types.is_list(flat.type) or pa.types.is_large_list(flat.type):  # a list a step
-        ends = flat.offsets.to_numpy()[ends]
-        flat = flat.values
+    flat, ends = flat_and_ends(column)
     flat = flat.to_numpy(zero_copy_only=False)
     shape = (-1,)
     if name in WIDTH:
         shape = (-1, meta[WIDTH[name]])
     return [flat[a:b].reshape(shape) for a, b in zip(ends[:-1], ends[1:])]
+
+
+def flat_and_ends(column):
+    """
+    an Arrow column of lists, or of lists of lists -> all its numbers, and where an episode's begin: offsets (n + 1,).
+    Far faster than a Python object a number
+    """
+    flat = column.values
+    ends = column.offsets.to_numpy()
+    if pa.types.is_list(flat.type) or pa.types.is_large_list(flat.type):  # a list a step
+        ends = flat.offsets.to_numpy()[ends]
+        flat = flat.values
+    return flat, ends
 
 
 def first_line(error):

@@ -4,6 +4,7 @@ depends on the block alone.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -26,6 +27,7 @@ class Block(NamedTuple):
     batch: pa.RecordBatch
     meta: dict  # of the archive
     number: int  # of the first one, from 1
+    file: str  # the archive's
 
     def episodes(self):
         return episodes_of(self.batch, self.meta)
@@ -45,7 +47,7 @@ def blocks_of(archives, size=BLOCK):
     number = 1
     for archive in archives:
         for batch in archive.batches(size):
-            yield Block(batch, archive.meta, number)
+            yield Block(batch, archive.meta, number, str(archive.file))
             number += len(batch)
 
 
@@ -141,12 +143,19 @@ class Reader:
             if reason:
                 results.append(ReadEpisode(reason))
                 continue
-            notes = self.notes(data, episode, number, block.meta.get('split'))
+            notes = self.notes(data, episode, number, block.meta.get('split'), block.file)
             results.append(ReadEpisode(None, notes, None if has_path else episode['path'], digest(episode)))
         return results
 
-    def notes(self, data, episode, number, split):
-        notes = annotate(data, episode, number, self.kwargs, 0 if self.keep else self.texts, self.seed)
+    def notes(self, data, episode, number, split, file):
+        try:
+            notes = annotate(data, episode, number, self.kwargs, 0 if self.keep else self.texts, self.seed)
+        except json.JSONDecodeError as e:  # of `asked`: `parts` was looked at before
+            request = str(episode.get('asked'))[:40]
+            raise ValueError(
+                f'{file}, episode {number - 1}: asked is {request!r}, where {self.dataset} reads JSON ({e}). '
+                'Write it as the data set does, or leave asked out'
+            ) from None
         notes['split'], notes['novel'] = self.splits.assign(notes, episode, split)
         if self.keep:
             return {**keep_texts(notes, episode), 'held_out': list(episode.get('held_out') or [])}

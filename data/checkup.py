@@ -44,7 +44,7 @@ def check_up(names, picture, data, reader, options, text_len):
     bar = tqdm(desc='check', unit='ep', mininterval=1, disable=None)
     for number, (episode, split) in enumerate(episodes_of(names, data, reader.kwargs, meta, options), 1):
         checkup.exported = checkup.exported or split is not None
-        checkup.add(episode, number, lambda e=episode, n=number, s=split: reader.notes(data, e, n, s))
+        checkup.add(episode, number, lambda e=episode, n=number, s=split: reader.notes(data, e, n, s, names))
         bar.update()
     bar.close()
     if not checkup.steps:
@@ -151,7 +151,7 @@ class Checkup:
         if why:
             self.dropped[why] += 1
             self.first_dropped.setdefault(why, f'episode {number - 1}{where}')
-        if why in ('shape', 'not finite'):
+        if why in ('shape', 'parts', 'not finite'):
             return
         self.steps += len(episode['act'])
         self.lengths[len(episode['act'])] += 1
@@ -165,8 +165,9 @@ class Checkup:
 
     def wrong(self, episode):
         """-> why prepare.py would leave it out, None; and where, ''"""
-        if check_shapes(episode):
-            return 'shape', ''
+        misfit = check_shapes(episode)
+        if misfit:
+            return misfit, ''
         for name in 'obs', 'act', 'bd', 'reward':
             values = np.asarray(episode.get(name, 0))
             if np.isfinite(values).all():
@@ -357,6 +358,7 @@ def findings_of(checkup, redundancy, text_len):
 
 CURES = {
     'shape': 'obs, act and path differ in length. Save one row a step',
+    'parts': 'parts is not JSON [[sentence, first step, the one after the last], ..]. Mend it, or leave parts out',
     'not finite': 'nan or inf. Repair them, or they are lost (beyond 3.4e38, the most of a float32, is inf)',
     'out of range': 'actions beyond their bounds. Scale them, name another --env, or pass --clip_actions',
 }

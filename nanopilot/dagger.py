@@ -32,7 +32,7 @@ def training_prompts(policy, archives, reader):
     data = dataset_of(policy)
     for block in blocks_of(a for a in archives if {'asked', 'path'} <= set(a.names)):
         for number, episode in enumerate(block.episodes(), block.number):
-            notes = reader.notes(data, episode, number, block.meta.get('split'))
+            notes = reader.notes(data, episode, number, block.meta.get('split'), block.file)
             fitting = [text for text in notes['text'] if policy.fits(text)]
             if notes['split'] == 'train' and notes['asked'] and fitting:
                 yield fitting[number % len(fitting)], notes['asked'], episode['seed']

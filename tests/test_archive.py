@@ -127,6 +127,35 @@ def test_metadata_without_a_width_is_named(tmp_path):
     one_line(file, 'n_obs')
 
 
+def test_metadata_that_are_a_list_are_named(tmp_path):
+    file = tmp_path / 'a.parquet'
+    save(file, [episode(1)], META)
+    pq.write_table(pq.read_table(file).replace_schema_metadata({'nanopilot': '[1, 2]'}), file)
+    one_line(file, 'no JSON object', 'data/README.md')
+
+
+@pytest.mark.parametrize(
+    'name, array, words',
+    [
+        ('obs', np.zeros(11), 'episode 3: obs has 11 numbers, and n_obs=3. Save so many a row'),
+        ('path', np.zeros(9), 'episode 3: path has 9 numbers, and n_bd=2. Save so many a row'),
+        ('bd', np.zeros(1), 'episode 3: bd has 1 numbers, and n_bd=2. Save as many'),
+    ],
+)
+def test_an_array_without_whole_rows_is_named(name, array, words, tmp_path):
+    file = tmp_path / 'a.parquet'
+    save(file, [{**episode(i), **({name: array} if i == 3 else {})} for i in range(5)], META)
+    one_line(file, words)
+
+
+def test_a_column_that_holds_no_lists_is_named(tmp_path):
+    file = tmp_path / 'a.parquet'
+    save(file, [episode(1)], META)
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(0, 'obs', pa.array([0.5])).replace_schema_metadata(table.schema.metadata), file)
+    one_line(file, 'obs is double. Save a flat list')
+
+
 def test_a_damaged_middle_is_named(tmp_path):
     file = tmp_path / 'a.parquet'
     save(file, [episode(i, T=200) for i in range(20)], META)
@@ -145,6 +174,7 @@ def test_an_archive_of_something_else_names_it(tmp_path):
         ({'dataset': 'cartpole'}, ['is of toy', '--dataset=toy']),
         ({'env_kwargs': {'scene': 'x'}}, ['another environment', '--env_kwargs']),
         ({'n_obs': 4}, ['n_obs=3', 'toy has 4']),
+        ({'n_obs': '3'}, ['n_obs=3', "toy has '3'"]),
     ):
         with pytest.raises(ValueError) as e:
             archive.check({**META, **changes})

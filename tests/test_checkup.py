@@ -244,3 +244,23 @@ def test_paths_that_an_archive_leaves_out_come_from_its_replay(script, demos, ar
     archive.save(tmp_path / 'x.parquet', [{k: v for k, v in e.items() if k != 'path'} for e in demos[:8]], archive_meta)
     script('prepare.py', '--check', f'--archive={tmp_path / "x.parquet"}', '--archive_dir=a')
     assert '8 ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'column, text, words',
+    [
+        (
+            'asked',
+            'go to the fridge',
+            ["episode 0: asked is 'go to the fridge', where toy_nav reads JSON", 'leave asked'],
+        ),
+        ('parts', 'nonsense', ['first episode 0): parts is not JSON [[sentence', 'leave parts out']),
+    ],
+)
+def test_plain_text_where_an_archive_has_json_is_named(column, text, words, refuses, demos, archive_meta, tmp_path):
+    """by --check and by prepare.py"""
+    archive.save(tmp_path / 'x.parquet', [{**e, column: text} for e in demos[:4]], archive_meta)
+    args = [f'--archive={tmp_path / "x.parquet"}', '--archive_dir=a', '--out_dir=p', '--workers=1']
+    refuses('prepare.py', '--check', *args, words=['x.parquet', *words])
+    said = refuses('prepare.py', *args)
+    assert all(word in said for word in words) or said.startswith('all 4 episodes were left out: parts')
