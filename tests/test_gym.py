@@ -275,7 +275,8 @@ def test_a_dict_of_observations_is_flattened_by_its_sorted_keys():
 
 def test_spaces_that_do_not_fit_are_one_line(tmp_path):
     np.savez(tmp_path / 'x.npz', **driven('CartPole-v1', 3))
-    for env, word in ('Pendulum-v1', '3 observations'), ('Nowhere-v1', 'no environment'), ('Acrobot-v1', '6 obs'):
+    others = ('Acrobot-v1', '6 obs'), ('os:getcwd', 'returns str, no gymnasium.Env')
+    for env, word in ('Pendulum-v1', '3 observations'), ('Nowhere-v1', 'no environment'), *others:
         args = ['--dataset=gym', '--archive=x.npz', f'--env={env}', '--out_dir=p', '--archive_dir=a']
         refused(run('prepare.py', *args, cwd=tmp_path), env, word)
     assert not (tmp_path / 'p').exists() and not (tmp_path / 'a').exists()

@@ -21,14 +21,12 @@ import numpy as np
 from data import page
 from data.archive import Archive
 from data.gym.descriptors import descriptor
+from data.gym.files import is_dict, merged, parts_line, refuse_other_labels, surveys_of
 from data.gym.spaces import Rounded, flat, is_labels, label_bounds, size_of
 from data.importers.archives import Options, opened_sources
-from data.importers.columns import is_text
-from data.importers.trajectories import Import, first_of
 
 ID = re.compile(r'[\w./-]+')  # of a registered environment; with a colon, a module is imported
 NAMES_CODE = re.compile(r'"[^"]*:[^"]*"')  # text with a colon, in JSON: module:what
-LABELS = 100  # whole numbers up to here are discrete actions, where no environment says
 
 
 class Named(str):
@@ -84,24 +82,17 @@ def of_files(names, env='', obs_keys='', clip_actions=False, bd='', made_with='{
         raise ValueError(f'env_kwargs={json.dumps(made_with)}: of which environment? Name it: --env')
     if archives:
         raise ValueError(f'{archives[0]} is an archive already, and other files are not. Prepare them one by one')
-    options = Options(obs_keys, clip_actions)
-    wanted = {'flatten': True, 'info': bd.removeprefix('info:') if bd.startswith('info:') else ''}
-    found = [Import(source, 'the first file', wanted, options) for _, source in opened]
-    for survey in found:
-        refuse_words(survey)
-        refuse_pictures(survey, obs_keys)
-        survey.survey()
-    refuse_without_ends(found)
-    made = merged(found)
-    if not obs_keys and is_dict(found[0]):
+    surveys = surveys_of([source for _, source in opened], bd, Options(obs_keys, clip_actions))
+    made = merged(surveys)
+    if not obs_keys and is_dict(surveys[0]):
         made['flatten'] = True
-        print(parts_line(found[0]))
+        print(parts_line(surveys[0]))
     if not bd:
-        rewarded = all(survey.fields.reward or survey.fields.to_go for survey in found)
+        rewarded = all(survey.fields.reward or survey.fields.to_go for survey in surveys)
         bd = 'return' if rewarded else 'none'
-    made |= descriptor(bd, made).spec(found)
+    made |= descriptor(bd, made).spec(surveys)
     if env:
-        made |= of_spaces(env, made, obs_keys, made_with, found)
+        made |= of_spaces(env, made, obs_keys, made_with, surveys)
     return env_kwargs(env, made, obs_keys, bd, made_with)
 
 
@@ -133,96 +124,10 @@ def of_archives(paths, given):
     return kept | {'env': given['env'] or kept['env']}  # code runs only where the command names it
 
 
-def refuse_without_ends(found):
-    """ValueError where the rows of a file are one episode because nothing in it says where one ends"""
-    survey, fields = found[0], found[0].fields
-    if len(found) > 1 or survey.n > 1 or survey.layout != 'steps' or fields.starts or fields.episode:
-        return
-    if any(np.any(piece[name]) for name in fields.ends for piece in survey.source.pieces()):
-        return
-    why = f'{" and ".join(fields.ends)} never set' if fields.ends else 'no column says where'
-    raise ValueError(
-        f'{survey.source.file}: its {max(survey.lengths)} steps are one episode, as no end is flagged ({why}). Save '
-        'terminals, 1 at the last step of each episode, or a column episode, its number; or name a file for each'
-    )
-
-
-def merged(found):
-    """surveys of files -> a spec"""
-    widths = {survey.widths for survey in found}
-    if len(widths) > 1:
-        raise ValueError(f'the files of --archive differ in observations and actions a step: {sorted(widths)}')
-    n_obs, n_act = widths.pop()
-    low = np.min([survey.low for survey in found], 0).astype(float)
-    high = np.max([survey.high for survey in found], 0).astype(float)
-    discrete = n_act == 1 and all(s.integral for s in found) and low[0] >= 0 and high[0] < LABELS
-    made = {
-        'obs_names': names_of(found[0].fields.obs, n_obs, 'obs'),
-        'act_names': names_of(found[0].fields.act, n_act, 'act'),
-        'act_low': low.tolist(),
-        'act_high': high.tolist(),
-        'continuous': not discrete,
-        'max_steps': max(max(survey.lengths) for survey in found),
-    }
-    if discrete:
-        made |= {'act_names': [str(k) for k in range(int(high[0]) + 1)], 'act_low': [0], 'act_high': [int(high[0])]}
-    return made
-
-
-def is_dict(survey):
-    """are its observations parts of a dict, several?"""
-    return len(survey.fields.obs) > 1 and '/' in survey.fields.obs[0]
-
-
-def refuse_words(survey):
-    """ValueError where actions are words: no spec says which number each is"""
-    name = survey.fields.act[0]
-    column = first_of(survey.source)[name]
-    if is_text(column):
-        words = sorted(set(column))
-        numbers = ', '.join(f'{k} for {word}' for k, word in enumerate(words[:4]))
-        raise ValueError(
-            f'{survey.source.file}, {name}: {words[0]!r} is no number. Save numbers, each word its own: {numbers}, ..'
-        )
-
-
-def refuse_pictures(survey, obs_keys):
-    """ValueError where pictures or grids are among the parts of a dict, and others could be read"""
-    if obs_keys or not is_dict(survey):
-        return
-    first = first_of(survey.source)
-    shapes = {name.partition('/')[2]: first[name].shape[1:] for name in survey.fields.obs}
-    grids = [name for name, shape in shapes.items() if sum(axis > 1 for axis in shape) > 1]
-    numbers = [name for name in shapes if name not in grids]
-    if grids and numbers:
-        said = ', '.join(f'{name} {shapes[name]}' for name in grids)
-        raise ValueError(
-            f'{survey.source.file}: its observations are a dict, and images and grids in it are not read: {said}. '
-            f'Name those that are numbers: --obs_keys={",".join(numbers)}'
-        )
-
-
-def parts_line(survey):
-    """which part of a dict became which observations"""
-    first = first_of(survey.source)
-    said, n = [], 0
-    for name in survey.fields.obs:
-        width = int(np.prod(first[name].shape[1:]))
-        numbers = f'{n}' if width == 1 else f'{n} to {n + width - 1}'
-        said.append(f'{name.partition("/")[2]} is {numbers}')
-        n += width
-    return f'{survey.source.file}: its observations are a dict, side by side by sorted names: {", ".join(said)}'
-
-
-def names_of(columns, n, what):
-    """the file's own names where each number has a column"""
-    return list(columns) if len(columns) == n else [f'{what}_{k}' for k in range(n)]
-
-
-def of_spaces(env, made, obs_keys='', made_with=None, found=()):
+def of_spaces(env, made, obs_keys='', made_with=None, surveys=()):
     """
-    what an environment's spaces say, beside what the file does: a dict to change the spec by; ValueError. found:
-    surveys of the files, where they are there
+    what an environment's spaces say, beside what the file does: a dict to change the spec by; ValueError. surveys:
+    of the files, where they are there
     """
     environment = raw_env(env, None, made_with)
     n = size_of(environment.observation_space, obs_keys)
@@ -234,7 +139,7 @@ def of_spaces(env, made, obs_keys='', made_with=None, found=()):
     space = environment.action_space
     environment.close()
     if isinstance(space, gym.spaces.Discrete):
-        refuse_other_labels(env, space, made, found)
+        refuse_other_labels(env, space, made, surveys)
         names = [str(k) for k in range(space.n)]
         return said | {'continuous': False, 'act_names': names, 'act_low': [0], 'act_high': [int(space.n) - 1]}
     if is_labels(space):
@@ -249,38 +154,6 @@ def of_spaces(env, made, obs_keys='', made_with=None, found=()):
     high = np.where(np.isfinite(space.high), space.high, made['act_high'])
     names = [f'act_{k}' for k in range(len(low))]
     return said | {'continuous': True, 'act_names': names, 'act_low': low.tolist(), 'act_high': high.tolist()}
-
-
-def refuse_other_labels(env, space, made, found):
-    """ValueError where actions of the files are no numbers of a Discrete space's labels, with how they would be"""
-    n, last = len(made['act_low']), int(space.n) - 1
-    if space.start:
-        raise ValueError(f'{env} counts its actions from {space.start}, and not from 0. Wrap it: --env=my.module:make')
-    if n > 1:
-        one_hot = n == space.n and min(made['act_low']) == 0 and max(made['act_high']) == 1
-        cure = 'Name another --env'
-        if one_hot:
-            cure = 'Actions in one-hot form? Save their numbers: actions.argmax(-1)'
-        where = f'{found[0].source.file}: ' if found else ''
-        raise ValueError(f'{where}actions are {n} numbers a step, but {env} has one, 0 to {last}. {cure}')
-    for survey in found:
-        refuse_values(env, last, f'{survey.source.file}, {survey.fields.act[0]}', np.array(sorted(survey.values)))
-    whole = all(survey.integral for survey in found) if found else not made['continuous']
-    if not whole or made['act_high'][0] > last:
-        raise ValueError(f'{env} has actions 0 to {last}, and the data others. Name another --env')
-
-
-def refuse_values(env, last, where, values):
-    """ValueError where some of an action's values are not among 0, 1, .. last"""
-    if np.isin(values, np.arange(last + 1)).all():
-        return
-    said = ', '.join(f'{value:g}' for value in values[:8]) + ', ..' * (len(values) > 8)
-    cure = f'Map them to 0 .. {last} before saving, or name another --env'
-    if (values != np.round(values)).any():
-        cure = 'Numbers with fractions are no labels: name another --env'
-    elif values.min() == 1 and values.max() == last + 1:
-        cure = 'Save actions - 1'
-    raise ValueError(f'{where}: values {said}, but {env} has 0 to {last}. {cure}')
 
 
 # ------------------------------------------------------------------------------
@@ -309,7 +182,10 @@ def raw_env(env, render_mode=None, made_with=None):
     arguments = dict(made_with or {})
     try:
         if colon and not re.search(r'-v\d+$', function):
-            return getattr(importlib.import_module(module), function)(**arguments)
+            made = getattr(importlib.import_module(module), function)(**arguments)
+            if not isinstance(made, gym.Env):
+                raise ValueError(f'{env} returns {type(made).__name__}, no gymnasium.Env. Return one')
+            return made
         if render_mode:  # not all take one
             arguments['render_mode'] = render_mode
         return gym.make(env, **arguments)
