@@ -552,6 +552,36 @@ def test_no_end_at_all(tmp_path, capsys):
     assert 'no column says where episodes end' in capsys.readouterr().out
 
 
+def numbered_rows(episodes, **more):
+    """rows of a table: which episode, which step of it"""
+    columns = {f'obs_{k}': FLAT['observations'][:, k] for k in range(4)}
+    columns |= {'action': FLAT['actions'], 'reward': FLAT['rewards']}
+    if episodes:
+        columns['episode'] = np.repeat(np.arange(len(BASE)), LENGTHS)
+    return pa.table({**columns, 'step': np.concatenate([np.arange(n) for n in LENGTHS]), **more})
+
+
+@pytest.mark.parametrize('episodes, cure', [(True, 'Sort the rows'), (False, 'or flag where')])
+def test_steps_out_of_order_are_refused(episodes, cure, tmp_path):
+    """and not sorted: a column says that rows of an episode changed places, or that an end has no flag"""
+    table = numbered_rows(episodes, **({} if episodes else {'done': FLAT['terminals']}))
+    rows = np.arange(len(table))
+    rows[[28, 29]] = [29, 28]  # steps 2 and 3 of the second episode
+    pq.write_table(table.take(rows), tmp_path / 'x.parquet')
+    said = refused(tmp_path / 'x.parquet', tmp_path, 'rows 26 to 30', 'step falls from 3 to 2 at row 3', cure)
+    assert ('at row 3 of episode 1:' in said) == episodes
+    (tmp_path / 'x.parquet').unlink()
+    late = changed(2, timesteps=np.arange(17)[::-1])
+    dumped(tmp_path / 'y.pkl', [{'timesteps': np.arange(len(e['actions'])), **e} for e in late])
+    refused(tmp_path / 'y.pkl', tmp_path, 'episode 2: timesteps falls from 16 to 15 at row 1', 'Sort the rows')
+
+
+def test_steps_that_begin_again_are_episodes_and_the_report_says_so(tmp_path, capsys):
+    pq.write_table(numbered_rows(episodes=False), tmp_path / 'x.parquet')
+    assert same(imported(tmp_path / 'x.parquet', tmp_path))
+    assert 'rewards reward; ends where step begins again' in capsys.readouterr().out
+
+
 # ------------------------------------------------------------------------------
 # what does not fit
 

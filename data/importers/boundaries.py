@@ -99,7 +99,7 @@ def begins(source, fields, piece, last, n, place, numbers):
     first = np.zeros(n, bool)
     if fields.starts:
         first |= flags(source, place, piece, [fields.starts], n)
-    by_number = fields.episode or (fields.timestep if not (fields.ends or fields.starts) else None)
+    by_number = fields.episode or fields.restarting()
     if by_number and n:
         values = np.asarray(piece[by_number]).reshape(-1)
         before = np.append([last.get(by_number, values[0])], values[:-1])

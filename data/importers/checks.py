@@ -24,6 +24,27 @@ def complete(where, piece, fields, source):
             )
 
 
+def in_order(where, piece, fields, T):
+    """ValueError where the number of a step is less than that of the step before"""
+    name = fields.timestep
+    numbers = np.asarray(piece[name]) if name else np.zeros(0)
+    if numbers.size != T or numbers.dtype.kind not in 'iuf':
+        return
+    numbers = numbers.reshape(-1)
+    falls = np.flatnonzero(numbers[1:] < numbers[:-1])
+    if not falls.size:
+        return
+    row = int(falls[0]) + 1
+    of, cure = '', 'Sort the rows by episode and step, or flag where the episode before ends'
+    if fields.episode:
+        number = str(np.asarray(piece[fields.episode]).reshape(-1)[0]).removesuffix('.0')
+        of, cure = f' of {fields.episode} {number}', 'Sort the rows by episode and step'
+    raise ValueError(
+        f'{where}: {name} falls from {numbers[row - 1]:g} to {numbers[row]:g} at row {row}{of}: its steps are not in '
+        f'order. {cure}, or rename {name} if it counts no steps'
+    )
+
+
 def side_by_side(where, piece, names, T, act, one_more=False, flatten=False):
     """
     Columns of numbers -> (T, width). one_more: there may be a last observation, which is left out; flatten: grids, too;

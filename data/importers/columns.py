@@ -13,7 +13,7 @@ SPELLINGS = {
     'episode': ('episode_index', 'episode', 'episode_id', 'episode_number', 'traj_id', 'trajectory', 'ep'),
     'starts': ('episode_starts', 'is_first', 'starts'),
     'text': ('mission', 'missions', 'instruction', 'language_instruction', 'task', 'prompt', 'text'),
-    'timestep': ('timesteps', 'timestep', 't', 'step', 'steps', 'frame_index'),
+    'timestep': ('timesteps', 'timestep', 'time_step', 't', 'step', 'steps', 'step_index', 'step_id', 'frame_index'),
 }
 ENDS = ('terminals', 'terminal', 'terminations', 'termination', 'terminated', 'dones', 'done', 'is_last', 'next.done')
 TIMEOUTS = ('timeouts', 'timeout', 'truncations', 'truncation', 'truncated')
@@ -40,6 +40,10 @@ class Fields:
     def columns(self):
         one = (self.reward, self.to_go, self.episode, self.starts, self.text, self.timestep, self.info)
         return [*self.obs, *self.act, *(name for name in one if name), *self.ends]
+
+    def restarting(self):
+        """the column that begins again with each episode, where no other says it; or None"""
+        return None if self.ends or self.starts or self.episode else self.timestep
 
     def say_where_episodes_end(self):
         return bool(self.ends or self.starts or self.episode or self.timestep)

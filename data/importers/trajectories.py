@@ -126,6 +126,7 @@ class Import:
         if T == 0:
             self.empty.append(place.removeprefix('episode '))
             return None
+        checks.in_order(where, piece, self.fields, T)
         act = self.actions(where, piece, T)
         most = self.spec.get('max_steps', T)
         if T > most:
@@ -241,6 +242,8 @@ class Import:
         parts += [f'rewards {fields.reward}'] * bool(fields.reward)
         ends = [*fields.ends, *filter(None, (fields.starts, fields.episode))]
         parts += [f'ends {", ".join(ends)}'] * bool(ends)
+        if self.layout == 'steps' and fields.restarting():
+            parts.append(f'ends where {fields.timestep} begins again')
         parts += [f'info {fields.info}'] * bool(fields.info)
         parts += [f'text {fields.text} ({len(self.texts)} distinct)'] * bool(fields.text)
         ignored = [*self.ignored, *filter(self.is_ignored, self.source.unread)]
