@@ -21,7 +21,8 @@ from conftest import run
 from data import cartpole
 from data.archive import Archive
 from data.contract import archive_meta
-from data.importers.archives import Options, archives_of
+from data.importers.archives import Import, Options, archives_of
+from data.importers.detect import open_source
 
 
 def make_episodes(lengths, seed=0):
@@ -418,6 +419,31 @@ def test_minari(form, tmp_path):
     assert same(imported(tmp_path / 'x-v0' / 'data', tmp_path))
     write_minari(tmp_path / 'y-v0', form, total_episodes=9)
     refused(tmp_path / 'y-v0', tmp_path / 'b', 'metadata say 9 episodes, and 8 are there')
+
+
+@pytest.mark.parametrize('form', ['d4rl', 'hdf5', 'arrow'])
+def test_what_environments_tell_is_read_where_it_is_asked_for(form, tmp_path):
+    """--bd=info:x, a row an action in D4RL's file, and one more of the start in Minari's"""
+    h5py = pytest.importorskip('h5py')
+    x, many = tmp_path / 'x', form != 'd4rl'
+    if form == 'd4rl':
+        write_d4rl(x, **{'infos/x': np.arange(93.0)})
+    else:
+        write_minari(x, form)
+    if form == 'hdf5':
+        with h5py.File(x / 'data' / 'main_data.hdf5', 'a') as f:
+            for i, n in enumerate(LENGTHS):
+                f[f'episode_{i}/infos/x'] = np.arange(n + 1.0)
+    for part in x.glob('data/*/part-0.arrow'):
+        table = pa.ipc.open_file(part.read_bytes()).read_all()
+        told = pa.StructArray.from_arrays([pa.array(np.arange(float(len(table))))], ['x'])
+        with pa.ipc.new_file(str(part), table.append_column('infos', told).schema) as writer:
+            writer.write_table(table.append_column('infos', told))
+    spec = {'flatten': True, 'info': 'x'}
+    episodes = list(Import(open_source(x), 'mine', spec, Options()).survey().episodes())
+    assert episodes[0]['info'].shape == (26 + many, 1) and episodes[0]['info'][-1] == 25 + many
+    with pytest.raises(ValueError, match='no column infos/y.* There are: .*infos/x'):
+        Import(open_source(x), 'mine', {**spec, 'info': 'y'}, Options())
 
 
 # ------------------------------------------------------------------------------

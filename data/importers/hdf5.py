@@ -76,6 +76,7 @@ class Flat:
 
     kind = 'HDF5 of D4RL'
     layout = 'steps'
+    with_infos = False
 
     def __init__(self, path):
         self.file = path
@@ -97,8 +98,9 @@ class Flat:
 
     def columns(self, file):
         found = {}
+        skipped = ('metadata/',) if self.with_infos else ('metadata/', 'infos/')
         for name, dataset in datasets(self.file, file):
-            if name.startswith(('metadata/', 'infos/')) or not dataset.ndim:
+            if name.startswith(skipped) or not dataset.ndim:
                 continue
             try:
                 check(self.file, name, dataset)
@@ -117,6 +119,7 @@ class Groups:
     """A group an episode: Minari's episode_0, .., robomimic's data/demo_0, .."""
 
     layout = 'episodes'
+    with_infos = False
 
     def __init__(self, path, folder, kind):
         """folder: the group that holds those of the episodes, '/' or 'data'"""
@@ -135,7 +138,7 @@ class Groups:
         piece = {}
         number = int(EPISODE.match(name)[1])
         for column, dataset in datasets(self.file, group[name]):
-            if column.startswith(('infos/', 'next_obs/')) or column == 'states' or not dataset.ndim:
+            if self.is_skipped(column) or not dataset.ndim:
                 continue
             column = column.replace('obs/', 'observations/', column.startswith('obs/'))
             try:
@@ -145,6 +148,11 @@ class Groups:
             else:
                 piece[column] = rows(dataset)
         return piece
+
+    def is_skipped(self, column):
+        if column.startswith('infos/'):
+            return not self.with_infos
+        return column.startswith('next_obs/') or column == 'states'
 
 
 def open_hdf5(path):

@@ -1,6 +1,6 @@
 """
 Minari's folders (0.4 to 0.5): data/metadata.json, and main_data.hdf5 or a folder an episode with Arrow or Parquet,
-whose last row of all but the observations is padding. Dicts of spaces are 'observations/..', Text is a list of strings.
+whose last row of all but the observations and infos is padding. Dicts of spaces are 'observations/..', Text is a list of strings.
 """
 
 import json
@@ -30,6 +30,7 @@ class Minari:
     """One piece an episode."""
 
     layout = 'episodes'
+    with_infos = False
 
     def __init__(self, path):
         self.file = path
@@ -56,6 +57,8 @@ class Minari:
 
     def pieces(self):
         n = 0
+        if self.groups:
+            self.groups.with_infos = self.with_infos
         for piece in self.groups.pieces() if self.groups else map(self.of_folder, self.folders):
             n += 1
             yield piece
@@ -79,7 +82,8 @@ class Minari:
             steps = read_json(meta).get('total_steps', steps)
         if not isinstance(steps, int) or steps not in (len(table), len(table) - 1):
             raise ValueError(f'{folder}: total_steps is {steps!r}, and there are {len(table)} rows. Copy it again')
-        return {name: c if name.startswith('observations') else c[:steps] for name, c in piece.items()}
+        whole = ('observations', 'infos')  # of the start, too
+        return {name: c if name.startswith(whole) else c[:steps] for name, c in piece.items()}
 
 
 def read_table(file):

@@ -3,7 +3,8 @@ From the columns of somebody's file to episodes: which column is what, where epi
 
 A source (data/importers/*.py) has a `file`, a `kind`, in words, `notes`, what there is to say of it, `unread`, {column:
 [piece, why it holds no numbers]}, a `layout` and `pieces()`, dicts of arrays (rows, ..) or lists of strings, any number
-of times. The layout says what a piece is:
+of times. Those that skip what environments tell (infos/..) read it where their `with_infos` is set. The layout says
+what a piece is:
 'episodes': one; 'elements': one, unless ends are flagged inside; 'steps': rows of many, which go on in the next piece.
 
 Nothing is guessed in silence. What does not fit is a ValueError that names file, episode, column, value and cure; what
@@ -37,6 +38,7 @@ class Import:
 
     def __init__(self, source, dataset, spec, options):
         """dataset: its name, for messages; spec: the data set's, or {'flatten': True} where it is made of the data"""
+        source.with_infos = bool(spec.get('info'))
         first = first_of(source)
         if 'item 0' in first:
             source = Tuples(source)
