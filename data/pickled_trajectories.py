@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.importers.columns import text_of
 from data.pickles import Array, contents
 
 ROOT = Path(__file__).parent.parent
@@ -26,10 +27,10 @@ TUPLES = (4, 5, 6)  # lengths of tuples that can be told apart
 
 
 def numbers(x):
-    """an array, or a list of them -> array; a list of strings stays one"""
+    """an array, or a list of them -> array; strings, in a list or an array, are a list"""
     if isinstance(x, Array):
         items = x.items()
-        return x.to_numpy() if items is None else numbers(items)
+        return words_or_numbers(x.to_numpy()) if items is None else numbers(items)
     if isinstance(x, (list, tuple)):
         if x and all(isinstance(y, str) for y in x):
             return list(x)
@@ -39,6 +40,15 @@ def numbers(x):
     if isinstance(x, str):
         return [x]
     raise ValueError(f'there is {kind_of(x)} where numbers should be')
+
+
+def words_or_numbers(array):
+    """an array of strings -> list, one of numbers stays it"""
+    if array.dtype.kind not in 'SU':
+        return array
+    if array.ndim > 1:
+        raise ValueError(f'it holds strings of shape {array.shape}, where one a step should be')
+    return [text_of(word) for word in array.reshape(-1).tolist()]
 
 
 def stacked(arrays):

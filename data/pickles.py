@@ -3,8 +3,8 @@ Pickles as people have them, read without executing anything: `contents(file)`. 
 process with limits on its memory and time, and makes arrays of what it yields.
 
 A pickle is a program. Here its calls reach nothing but plain containers and the stand-ins below, which keep what
-numpy's arrays are made of as data; arrays are made of it afterwards, of numbers only. Whatever else a pickle names ends
-the reading.
+numpy's arrays are made of as data; arrays are made of it afterwards, of numbers or strings. Whatever else a pickle
+names ends the reading.
 
 Files: one pickle, or several behind each other, plain or compressed (gz, bz2, xz, zlib), those of joblib, of
 torch.save, and .npy with pickled objects.
@@ -38,8 +38,8 @@ class Dtype:
         self.order = state[1]
 
     def to_numpy(self):
-        if not isinstance(self.name, str) or self.name[:1] not in 'biuf':
-            raise ValueError(f'it holds an array of {self.name!r}; only numbers are read')
+        if not isinstance(self.name, str) or self.name[:1] not in 'biufSU':
+            raise ValueError(f'it holds an array of {self.name!r}; only numbers and strings are read')
         order = self.order if self.order in '<>' else '='
         return np.dtype(self.name).newbyteorder(order)
 

@@ -368,6 +368,45 @@ def test_robomimic(tmp_path):
     assert same(imported(tmp_path / 'x', tmp_path, obs_keys='joints,object'))
 
 
+@pytest.mark.parametrize('place', ['dataset', 'attribute'])
+def test_words_of_an_episode_of_hdf5_are_its_text(place, tmp_path):
+    """said once, and not in rows; of a flat file once for all of its steps"""
+    h5py = pytest.importorskip('h5py')
+    with h5py.File(tmp_path / 'x', 'w') as f:
+        for i, e in enumerate(BASE):
+            group = f.create_group(f'data/demo_{i}')
+            group['actions'], group['rewards'], group['obs/s'] = e['actions'], e['rewards'], e['observations']
+            (group if place == 'dataset' else group.attrs)['language_instruction'] = f'go to {i}'
+        f['mask/train'] = [b'demo_0']
+    episodes = imported(tmp_path / 'x', tmp_path)
+    assert same(episodes) and [e['text'] for e in episodes] == [[f'go to {i}'] for i in range(len(BASE))]
+    write_d4rl(tmp_path / 'y')
+    with h5py.File(tmp_path / 'y', 'a') as f:
+        (f if place == 'dataset' else f.attrs)['task'] = 'balance it'
+    assert all(e['text'] == ['balance it'] for e in imported(tmp_path / 'y', tmp_path))
+
+
+def test_arrays_of_strings_are_texts(tmp_path, capsys):
+    """one a step, one for all, one an episode of a pickle; others are ignored, and the report says why"""
+    said = np.repeat([f'go to {i}' for i in range(len(BASE))], LENGTHS)
+    wanted = [[f'go to {i}'] for i in range(len(BASE))]
+    np.savez(tmp_path / 'x.npz', **FLAT, instruction=said)
+    assert [e['text'] for e in imported(tmp_path / 'x.npz', tmp_path)] == wanted
+    np.savez(tmp_path / 'y.npz', **FLAT, task=np.array('balance it'))
+    assert all(e['text'] == ['balance it'] for e in imported(tmp_path / 'y.npz', tmp_path))
+    for array in np.array, np.str_:
+        file = dumped(tmp_path / 'z.pkl', [{**e, 'task': array(w[0])} for e, w in zip(BASE, wanted)])
+        assert [e['text'] for e in imported(file, tmp_path)] == wanted
+    np.savez(tmp_path / 'w.npz', **FLAT, task=said[:8])
+    assert same(imported(tmp_path / 'w.npz', tmp_path))
+    assert 'ignored task (it has 8 rows, and there are 93 steps)' in capsys.readouterr().out
+    refused(
+        dumped(tmp_path / 'v.pkl', changed(0, rewards=np.array(['1'] * 26))), tmp_path / 'b', 'rewards', 'holds text'
+    )
+    flags = [{**e, 'terminals': np.array(['no', 'yes'])[e['terminals'] * 1]} for e in BASE]
+    refused(dumped(tmp_path / 'v.pkl', flags), tmp_path / 'b', "v.pkl, terminals: 'no', where a flag is 0 or 1")
+
+
 # ------------------------------------------------------------------------------
 # Minari
 

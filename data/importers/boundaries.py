@@ -172,5 +172,7 @@ class Stack:
         for piece in self.source.pieces():
             n = len(piece[self.act])
             columns = {name: c for name, c in piece.items() if not is_text(c) and c.ndim > 1 and len(c) == n}
+            texts = {name: words for name, words in piece.items() if is_text(words) and len(words) == n}
             for i in range(n):
-                yield {name: column[i] for name, column in columns.items()}
+                numbers = {name: column[i] for name, column in columns.items()}
+                yield numbers | {name: [words[i]] for name, words in texts.items()}

@@ -128,7 +128,9 @@ def rewards(where, piece, fields, T):
     """(T,), of rewards or of returns to go, which fall by the reward"""
     name = fields.reward or fields.to_go
     values = np.asarray(piece[name])
-    if values.size != T or values.dtype.kind not in 'biuf':
+    if values.dtype.kind not in 'biuf':
+        raise ValueError(f'{where}, {name}: it holds {kind_of(piece[name])}, where numbers should be. Save numbers')
+    if values.size != T:
         raise ValueError(
             f'{where}, {name}: {values.size} values, and there are {T} actions. Save one for each action: '
             'a first or a last one that belongs to no action is to be left out'

@@ -53,6 +53,10 @@ def is_text(column):
     return isinstance(column, list)
 
 
+def text_of(value):
+    return value.decode('utf-8', 'replace') if isinstance(value, bytes) else str(value)
+
+
 def fields_of(source, piece, spec, options):
     """the first piece of a source -> Fields; ValueError. spec: the data set's, or {}"""
     spelt = {}
@@ -91,6 +95,9 @@ def info_column(source, piece, key):
 def refuse_unread(source, piece, found):
     """ValueError where a column holds no numbers that means what no other column does. found: {meaning: column}"""
     found['ends'] = found['episode'] or any(name in piece for name in ENDS)
+    words = next((name for name in ENDS if is_text(piece.get(name))), None)
+    if words and not found['episode'] and all(is_text(piece[name]) for name in ENDS if name in piece):
+        raise ValueError(f'{source.file}, {words}: {piece[words][0]!r}, where a flag is 0 or 1. Save True or False')
     wanted = {what: SPELLINGS[what] for what in ('obs', 'act', 'reward', 'to_go', 'episode', 'starts')}
     wanted |= {'ends': ENDS}
     for what, spellings in wanted.items():

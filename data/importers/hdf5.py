@@ -7,7 +7,7 @@ followed, no object is made of it. It takes h5py: pip install '.[hdf5]'.
 import re
 from contextlib import contextmanager
 
-from data.importers.columns import SPELLINGS
+from data.importers.columns import SPELLINGS, text_of
 
 MAGIC = b'\x89HDF\r\n\x1a\n'
 ROWS = 1 << 15  # of a block
@@ -68,7 +68,22 @@ def rows(dataset, a=0, b=None):
     """-> array, or a list of strings"""
     if dataset.dtype.kind in 'biuf':
         return dataset[a:b]
-    return [text.decode('utf-8', 'replace') if isinstance(text, bytes) else str(text) for text in dataset[a:b]]
+    return [text_of(value) for value in dataset[a:b]]
+
+
+def words_of(path, group):
+    """-> {'task': text}, what a group says once: attributes, or strings that are no rows, under a name of texts"""
+    import h5py
+
+    words = {}
+    for name in SPELLINGS['text']:
+        item = group.get(name)
+        if isinstance(item, h5py.Dataset) and not item.ndim and h5py.check_string_dtype(item.dtype):
+            check(path, name, item)
+            words[name] = text_of(item[()])
+        elif item is None and isinstance(group.attrs.get(name), (str, bytes)):
+            words[name] = text_of(group.attrs[name])
+    return words
 
 
 class Flat:
@@ -86,12 +101,14 @@ class Flat:
     def pieces(self):
         with opened(self.file) as file:
             found = self.columns(file)
+            words = words_of(self.file, file)
             act = next((found[s] for s in SPELLINGS['act'] if s in found), None)
             n = len(act) if act is not None else max(map(len, found.values()), default=0)
             names = [name for name, dataset in found.items() if len(dataset) == n or name in needed()]
             for a in range(0, n, ROWS):
                 b = min(a + ROWS, n)
                 piece = {name: rows(found[name], a, b) for name in names}
+                piece |= {name: [text] * (b - a) for name, text in words.items()}
                 if not a:  # so that a column of another length is refused by its name
                     piece |= {name: found[name][:] for name in names if len(found[name]) != n}
                 yield piece
@@ -147,6 +164,7 @@ class Groups:
                 self.unread.setdefault(column, [number, str(e)])
             else:
                 piece[column] = rows(dataset)
+        piece |= {name: [text] for name, text in words_of(self.file, group[name]).items()}
         return piece
 
     def is_skipped(self, column):

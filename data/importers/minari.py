@@ -1,6 +1,7 @@
 """
 Minari's folders (0.4 to 0.5): data/metadata.json, and main_data.hdf5 or a folder an episode with Arrow or Parquet,
-whose last row of all but the observations and infos is padding. Dicts of spaces are 'observations/..', Text is a list of strings.
+whose last row of all but the observations and infos is padding. Dicts of spaces are 'observations/..', Text is a list
+of strings.
 """
 
 import json

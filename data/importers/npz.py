@@ -1,14 +1,14 @@
 """
 npz: D4RL's keys (observations actions rewards terminals timeouts), those of Stable-Baselines (episode_starts) and of
 imitation (acts rews terminal indices: obs has one row more an episode). Members are read in blocks of rows; those that
-hold pickled objects are not opened.
+hold pickled objects are not opened. Strings are read where they are texts: one a step, or one for all.
 """
 
 import zipfile
 
 import numpy as np
 
-from data.importers.columns import SPELLINGS
+from data.importers.columns import SPELLINGS, text_of
 from data.importers.tables import first_line
 
 ROWS = 1 << 16  # of a block
@@ -58,6 +58,7 @@ class Npz:
         self.notes = []
         self.unread = {}
         self.shapes = {}
+        self.said = {}  # texts of all steps
         try:
             with zipfile.ZipFile(path) as archive:
                 for name in archive.namelist():
@@ -70,11 +71,20 @@ class Npz:
         self.n = self.shapes[act][0] if act and self.shapes[act] else max(rows, default=0)
         if 'indices' in self.shapes:
             self.kind, self.layout = 'npz of imitation', 'episodes'
+        for name in SPELLINGS['text']:
+            shape = self.shapes.get(name)
+            if shape and shape[0] != self.n:
+                self.unread[name] = [0, f'it has {shape[0]} rows, and there are {self.n} steps']
 
     def look_at(self, archive, name):
         member = Member(archive, name)
         key = name.removesuffix('.npy')
-        if member.dtype.kind not in 'biuf':
+        is_text = member.dtype.kind in 'SU' and member.dtype.itemsize > 0 and key in SPELLINGS['text']
+        if is_text and np.prod(member.shape) == 1:
+            self.said[key] = self.readable(key, member.all().reshape(1))[0]
+        elif is_text and len(member.shape) == 1:
+            self.shapes[key] = member.shape
+        elif member.dtype.kind not in 'biuf':
             self.unread[key] = [0, f'it holds {member.dtype}, where numbers should be']
         else:
             self.shapes[key] = member.shape
@@ -82,7 +92,11 @@ class Npz:
     def pieces(self):
         try:
             with zipfile.ZipFile(self.file) as archive:
-                yield from self.of_imitation(archive) if 'indices' in self.shapes else self.blocks(archive)
+                pieces = self.of_imitation(archive) if 'indices' in self.shapes else self.blocks(archive)
+                for piece in pieces:
+                    n = min(self.n, max(map(len, piece.values()), default=0))
+                    said = {name: [text] * n for name, text in self.said.items()}
+                    yield {name: self.readable(name, column) for name, column in piece.items()} | said
         except (EOFError, OSError, zipfile.BadZipFile, RuntimeError) as e:
             raise ValueError(f'{self.file} is damaged ({first_line(e)}). Copy it again') from None
 
@@ -98,6 +112,15 @@ class Npz:
             if not a:  # so that one of another length is refused by name
                 piece |= {name: np.empty(shape, bool) for name, shape in others.items() if name in NEEDED}
             yield piece
+
+    def readable(self, name, array):
+        """an array of numbers as it is, one of strings as a list"""
+        if array.dtype.kind not in 'SU':
+            return array
+        try:
+            return [text_of(value) for value in array.tolist()]
+        except ValueError as e:
+            raise ValueError(f'{self.file}, {name}: {first_line(e)}. Save or copy it again') from None
 
     def of_imitation(self, archive):
         """indices are where episodes begin but the first; obs has their last observations, too"""

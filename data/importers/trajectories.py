@@ -18,7 +18,7 @@ import numpy as np
 
 from data.importers import checks
 from data.importers.boundaries import Stack, cut, is_stack, settle
-from data.importers.columns import TIMEOUTS, fields_of, is_text, listed
+from data.importers.columns import SPELLINGS, TIMEOUTS, fields_of, is_text, listed
 from data.importers.tuples import Tuples
 
 IGNORED_QUIETLY = ('next_observations', 'next_obs', 'next_states', 'infos', 'info', 'index', 'timestamp')
@@ -61,6 +61,10 @@ class Import:
     def is_ignored(self, name):
         """is a column one that others may miss?"""
         return name not in self.fields.columns() and name.partition('/')[0] not in IGNORED_QUIETLY
+
+    def why_unread(self, name):
+        """a column for the report, with what keeps it from being read where it is called like a text"""
+        return f'{name} ({self.source.unread[name][1]})' if name.split('/')[-1] in SPELLINGS['text'] else name
 
     def reset(self):
         self.n = 0
@@ -248,7 +252,7 @@ class Import:
             parts.append(f'ends where {fields.timestep} begins again')
         parts += [f'info {fields.info}'] * bool(fields.info)
         parts += [f'text {fields.text} ({len(self.texts)} distinct)'] * bool(fields.text)
-        ignored = [*self.ignored, *filter(self.is_ignored, self.source.unread)]
+        ignored = [*self.ignored, *map(self.why_unread, filter(self.is_ignored, self.source.unread))]
         parts += [f'ignored {listed(ignored)}'] * bool(ignored)
         lines.append('; '.join(parts))
         lines += [*self.source.notes, self.how] if self.how else list(self.source.notes)
