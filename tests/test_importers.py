@@ -229,7 +229,7 @@ def test_csv_of_another_encoding(tmp_path):
         imported(tmp_path / 'x.csv', tmp_path)
 
 
-@pytest.mark.parametrize('form', ['episodes', 'steps', 'episode numbers', 'arrow'])
+@pytest.mark.parametrize('form', ['episodes', 'steps', 'episode numbers', 'arrow', 'stream'])
 def test_tables(form, tmp_path):
     if form == 'episodes':
         table = pa.table({k: [e[k].tolist() for e in BASE] for k in BASE[0]})
@@ -240,8 +240,9 @@ def test_tables(form, tmp_path):
             {'episode': np.repeat(np.arange(len(BASE)), LENGTHS)} if 'numbers' in form else {'done': FLAT['terminals']}
         )
         table = pa.table(columns | ends)
-    if form == 'arrow':
-        with pa.ipc.new_file(str(tmp_path / 'x'), table.schema) as writer:
+    if form in ('arrow', 'stream'):
+        new = pa.ipc.new_file if form == 'arrow' else pa.ipc.new_stream
+        with new(str(tmp_path / 'x'), table.schema) as writer:
             writer.write_table(table)
     else:
         pq.write_table(table, tmp_path / 'x')
@@ -369,7 +370,7 @@ def test_robomimic(tmp_path):
 
 
 @pytest.mark.parametrize('place', ['dataset', 'attribute'])
-def test_words_of_an_episode_of_hdf5_are_its_text(place, tmp_path):
+def test_words_of_an_episode_of_hdf5_are_its_text(place, tmp_path, capsys):
     """said once, and not in rows; of a flat file once for all of its steps"""
     h5py = pytest.importorskip('h5py')
     with h5py.File(tmp_path / 'x', 'w') as f:
@@ -379,6 +380,7 @@ def test_words_of_an_episode_of_hdf5_are_its_text(place, tmp_path):
             (group if place == 'dataset' else group.attrs)['language_instruction'] = f'go to {i}'
         f['mask/train'] = [b'demo_0']
     episodes = imported(tmp_path / 'x', tmp_path)
+    assert 'mask/.. (train, valid) are ignored: the episodes are split anew' in capsys.readouterr().out
     assert same(episodes) and [e['text'] for e in episodes] == [[f'go to {i}'] for i in range(len(BASE))]
     write_d4rl(tmp_path / 'y')
     with h5py.File(tmp_path / 'y', 'a') as f:
@@ -696,6 +698,32 @@ def test_what_does_not_fit_is_one_line(what, tmp_path):
     file = tmp_path / 'x.pkl'
     file.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content))
     refused(file, tmp_path, 'x.pkl', *words)
+
+
+LISTS = 'episode,observation,action\n0,"[0.1, 0.2]",1\n0,"[0.3, 0.4]",0\n'
+CSVS = {
+    'compressed': (gzip.compress(LISTS.encode()), ['is compressed', 'gunzip']),
+    'a name twice': (b'episode,obs_0,obs_0,action\n0,1,1,1\n', ["names 'obs_0' twice"]),
+    'an episode of nan': (b'episode,obs_0,action\n0,1,1\n,1,1\n0,1,1\n', ['rows from 0: episode is nan at row 1']),
+    'lists in cells': (LISTS.encode(), ['observation: a cell holds a list', 'observation_0', 'Parquet']),
+    'a number left out': (b'episode,obs_0,obs_2,action\n0,1,1,1\n', ['obs_0, obs_2 leave out a number']),
+}
+
+
+@pytest.mark.parametrize('what', CSVS)
+def test_a_csv_that_is_not_read_says_why(what, tmp_path):
+    content, words = CSVS[what]
+    (tmp_path / 'x.csv').write_bytes(content)
+    refused(tmp_path / 'x.csv', tmp_path, 'x.csv', *words, spec=PENDULUM)
+
+
+def test_a_column_without_a_name_is_named(tmp_path, capsys):
+    """pandas writes its index so"""
+    (tmp_path / 'x.csv').write_text(
+        '\n'.join(f'{i - 1},{row}' if i else f',{row}' for i, row in enumerate(as_csv().splitlines()))
+    )
+    assert same(imported(tmp_path / 'x.csv', tmp_path))
+    assert 'ignored a column without a name\n' in capsys.readouterr().out
 
 
 def test_observations_in_a_dict(tmp_path):

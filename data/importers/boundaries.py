@@ -102,6 +102,11 @@ def begins(source, fields, piece, last, n, place, numbers):
     by_number = fields.episode or fields.restarting()
     if by_number and n:
         values = np.asarray(piece[by_number]).reshape(-1)
+        if values.dtype.kind == 'f' and np.isnan(values).any():
+            row = int(np.flatnonzero(np.isnan(values))[0])
+            raise ValueError(
+                f'{source.file}, {place}: {by_number} is nan at row {row} of these. Give each row a number'
+            )
         before = np.append([last.get(by_number, values[0])], values[:-1])
         if by_number == fields.timestep:
             return first | (values < before)

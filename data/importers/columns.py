@@ -63,8 +63,9 @@ def fields_of(source, piece, spec, options):
     for name, spellings in SPELLINGS.items():
         spelt[name] = next((s for s in spellings if s in piece), None)
     obs = observations(source, piece, spelt, spec, options)
-    act = [spelt['act']] if spelt['act'] else numbered(piece, 'act') or named(piece, spec.get('act_names', []))
+    act = [spelt['act']] if spelt['act'] else numbered(source, piece, 'act') or named(piece, spec.get('act_names', []))
     refuse_unread(source, piece, {**spelt, 'obs': obs, 'act': act})
+    refuse_lists_in_words(source, piece, spelt)
     if not obs or not act:
         missing = 'observations' if not obs else 'actions'
         raise ValueError(
@@ -107,6 +108,16 @@ def refuse_unread(source, piece, found):
             raise ValueError(f'{source.file}, episode {i}, {name}: {why}. Save an array of numbers')
 
 
+def refuse_lists_in_words(source, piece, spelt):
+    """ValueError where a cell of a csv holds a whole list, which is text there"""
+    for name in filter(None, (spelt['obs'], spelt['act'])):
+        if is_text(piece[name]) and piece[name] and piece[name][0].lstrip().startswith(('[', '(', 'array(')):
+            raise ValueError(
+                f'{source.file}, {name}: a cell holds a list, as text ({piece[name][0][:24]!r}). Save a column '
+                f'for each number, {name}_0, {name}_1, .., or Parquet, whose cells can be lists'
+            )
+
+
 def listed(words, most=8):
     """the first of them"""
     words = list(words)
@@ -127,7 +138,7 @@ def observations(source, piece, spelt, spec, options):
     if spelt['obs'] and not is_text(piece[spelt['obs']]):
         return [spelt['obs']]
     if not prefixes:
-        return numbered(piece, 'obs') or named(piece, spec.get('obs_names', []))
+        return numbered(source, piece, 'obs') or named(piece, spec.get('obs_names', []))
     inside = [key for key in piece if key.startswith(prefixes[0]) and not is_text(piece[key])]
     if len(inside) == 1 or spec.get('flatten'):  # as gymnasium.spaces flattens a Dict: by its sorted keys
         return sorted(inside)
@@ -138,7 +149,7 @@ def observations(source, piece, spelt, spec, options):
     )
 
 
-def numbered(piece, what):
+def numbered(source, piece, what):
     """columns obs_0, obs_1, .. in the order of their numbers, which count up without a gap"""
     found = {}
     for key in piece:
@@ -147,7 +158,8 @@ def numbered(piece, what):
             found[int(match[1])] = key
     numbers = sorted(found)
     if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-        raise ValueError(f'its columns {", ".join(found[n] for n in numbers)} leave out a number. Save all of them')
+        there = ', '.join(found[n] for n in numbers)
+        raise ValueError(f'{source.file}: its columns {there} leave out a number. Save all of them')
     return [found[n] for n in numbers]
 
 

@@ -1,6 +1,8 @@
 """What a file or a folder is, by its content -> what reads it; ValueError with the cure where nothing does."""
 
+import lzma
 import zipfile
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ from data.importers import hdf5, npz, tables
 from data.importers.lerobot import LeRobot
 from data.importers.minari import Minari, is_minari
 from data.pickled_trajectories import Pickle
+from data.pickles import opened
 
 UNREADABLE = {
     tables.LFS: tables.LFS_CURE,
@@ -22,6 +25,7 @@ UNREADABLE = {
     b'\x89PNG': 'a picture',
     b'\xff\xd8\xff': 'a picture',
 }  # beginnings of files that hold no trajectories, and what to say
+STREAM = b'\xff\xff\xff\xff'  # so begins Arrow that was written as a stream
 COMPRESSED = (b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'\x78\x01', b'\x78\x5e', b'\x78\x9c', b'\x78\xda')
 
 
@@ -52,10 +56,14 @@ def of_content(path, start):
         return hdf5.open_hdf5(path)
     if start.startswith(b'ARROW1'):
         return tables.Arrow(path)
+    if start.startswith(STREAM):
+        return tables.ArrowStream(path)
     if start.startswith(b'PK\x03\x04'):
         return open_zip(path)
     if start.startswith(b'\x93NUMPY') and npz.holds_numbers(path):
         raise ValueError(f'{path} is one array. Save all: np.savez("all", observations=.., actions=..)')
+    if start.startswith(COMPRESSED) and holds_another_format(path):
+        raise ValueError(f'{path} is compressed, and holds no pickle. Unpack it (gunzip, bunzip2, unxz), then name it')
     if start.startswith((b'\x93NUMPY', *COMPRESSED)) or is_pickle(start):
         return Pickle(path)
     if start[:1] in (b'{', b'['):
@@ -66,6 +74,18 @@ def of_content(path, start):
         f'{path} is none of the formats that are read (it begins with {start[:8].hex(" ")}): Parquet, Arrow, HDF5, '
         'npz, csv, pickles. See data/importers/archives.py'
     )
+
+
+def holds_another_format(path):
+    """is a compressed file, unpacked, text or a table, which are read from files that are not compressed?"""
+    try:
+        with opened(path) as f:
+            inside = f.read(2048)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return False  # damaged, which the reader of pickles says
+    if not inside or is_pickle(inside):
+        return False
+    return inside.startswith((b'PAR1', b'ARROW1', hdf5.MAGIC, STREAM)) or is_text(inside)
 
 
 def is_pickle(start):

@@ -179,5 +179,8 @@ def open_hdf5(path):
             return Groups(path, '/', 'HDF5, a group an episode')
         data = file.get('data')
         if data is not None and hasattr(data, 'keys') and any(EPISODE.match(name) for name in data):
-            return Groups(path, 'data', 'HDF5 of robomimic')
+            source = Groups(path, 'data', 'HDF5 of robomimic')
+            if 'mask' in file:
+                source.notes.append('its mask/.. (train, valid) are ignored: the episodes are split anew')
+            return source
     return Flat(path)

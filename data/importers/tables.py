@@ -61,10 +61,12 @@ class Table:
             self.schema = self.read_schema()
         except UnicodeDecodeError as e:
             raise ValueError(f'{path} is not in UTF-8: byte {e.object[e.start]:#x}. Save it as UTF-8') from None
-        except (pa.ArrowException, csv.Error, OSError, ValueError) as e:
+        except (pa.ArrowException, csv.Error, OSError) as e:
             raise ValueError(
                 f'{path} is not a whole {self.kind} file ({first_line(e)}). Make or copy it again'
             ) from None
+        except ValueError as e:  # of its first lines, with the cure
+            raise ValueError(f'{path}: {first_line(e)}') from None
         self.names = self.schema.names
         self.kind = f'{self.kind}, one row a step'
         self.layout = 'steps'
@@ -158,6 +160,22 @@ class Arrow(Table):
                     yield batch.slice(a, n)
 
 
+class ArrowStream(Table):
+    """as datasets.save_to_disk writes it"""
+
+    kind = 'Arrow, a stream'
+
+    def read_schema(self):
+        with pa.memory_map(str(self.file)) as source:
+            return pa.ipc.open_stream(source).schema
+
+    def batches(self, n):
+        with pa.memory_map(str(self.file)) as source:
+            for batch in pa.ipc.open_stream(source):
+                for a in range(0, len(batch), n):
+                    yield batch.slice(a, n)
+
+
 class Csv(Table):
     kind = 'csv'
 
@@ -167,7 +185,10 @@ class Csv(Table):
             self.delimiter = max(',;\t', key=head.count)
             names = next(csv.reader([head], delimiter=self.delimiter))
             self.decimal_point = self.find_decimal_point(names, islice(f, 100))
-        if len(names) < 2 or len(set(names)) < len(names) or all(is_number(name) for name in names):
+        twice = [name for i, name in enumerate(names) if name in names[:i]]
+        if twice and len(names) > 1:
+            raise ValueError(f'its first line names {twice[0]!r} twice: give each column a name of its own')
+        if len(names) < 2 or all(is_number(name) for name in names):
             raise ValueError('its first line names no columns: write a header')
         if self.decimal_point == ',':
             self.notes.append('its numbers have decimal commas: 1,5 is read as 1.5')

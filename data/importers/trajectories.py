@@ -253,6 +253,7 @@ class Import:
         parts += [f'info {fields.info}'] * bool(fields.info)
         parts += [f'text {fields.text} ({len(self.texts)} distinct)'] * bool(fields.text)
         ignored = [*self.ignored, *map(self.why_unread, filter(self.is_ignored, self.source.unread))]
+        ignored = [name or 'a column without a name' for name in ignored]
         parts += [f'ignored {listed(ignored)}'] * bool(ignored)
         lines.append('; '.join(parts))
         lines += [*self.source.notes, self.how] if self.how else list(self.source.notes)
