@@ -704,6 +704,7 @@ LISTS = 'episode,observation,action\n0,"[0.1, 0.2]",1\n0,"[0.3, 0.4]",0\n'
 CSVS = {
     'compressed': (gzip.compress(LISTS.encode()), ['is compressed', 'gunzip']),
     'a name twice': (b'episode,obs_0,obs_0,action\n0,1,1,1\n', ["names 'obs_0' twice"]),
+    'no names': (b'0,1,1,1\n0,1,1,1\n', ['names no columns: write a header']),
     'an episode of nan': (b'episode,obs_0,action\n0,1,1\n,1,1\n0,1,1\n', ['rows from 0: episode is nan at row 1']),
     'lists in cells': (LISTS.encode(), ['observation: a cell holds a list', 'observation_0', 'Parquet']),
     'a number left out': (b'episode,obs_0,obs_2,action\n0,1,1,1\n', ['obs_0, obs_2 leave out a number']),

@@ -185,11 +185,11 @@ class Csv(Table):
             self.delimiter = max(',;\t', key=head.count)
             names = next(csv.reader([head], delimiter=self.delimiter))
             self.decimal_point = self.find_decimal_point(names, islice(f, 100))
-        twice = [name for i, name in enumerate(names) if name in names[:i]]
-        if twice and len(names) > 1:
-            raise ValueError(f'its first line names {twice[0]!r} twice: give each column a name of its own')
         if len(names) < 2 or all(is_number(name) for name in names):
             raise ValueError('its first line names no columns: write a header')
+        twice = [name for i, name in enumerate(names) if name in names[:i]]
+        if twice:
+            raise ValueError(f'its first line names {twice[0]!r} twice: give each column a name of its own')
         if self.decimal_point == ',':
             self.notes.append('its numbers have decimal commas: 1,5 is read as 1.5')
         self.types = {}
