@@ -133,8 +133,8 @@ def test_some_places_that_are_not_meant_are_left_out(policy, places):
 def test_it_does_not_go_to_places_of_a_list_to_avoid(policy):
     """by commas alone, too"""
     for prompt in (
-        'go to the fan but keep away from the statue, the bathtub and the red tile',
-        'go to the table; stay clear of the red tile, the sofa, the bed',
+        'avoid the stove, the sofa and the fridge and go to the fan',
+        'go to the statue; stay clear of the green tile, the sofa, the cabinet',
     ):
         with pytest.raises(ValueError, match='but forbids the'):
             check_request(policy, prompt, None)
