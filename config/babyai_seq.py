@@ -7,8 +7,8 @@
 # $ python train.py config/babyai_seq.py --n_layer=3 --dropout=0.1 --max_iters=7500 --eval_interval=500
 # 556 steps are twice the longest demonstration, as in LISA's evaluation; of BossLevel they are 758.
 # Drawn at 1, of about 500 levels (with another's mission), the means of three seeds: GoToSeq 77.5% (54.9), SynthSeq
-# 63.4 (36.4), BossLevel 58.8 (35.1). GoToSeq from 10,058 demonstrations 83.5 (58.3); one seed: SynthSeq from
-# 10,040 75.9 (34.5), BossLevel from 10,045 62.5 (34.0).
+# 63.4 (36.4), BossLevel 58.8 (35.1). GoToSeq from 10,058 demonstrations 83.5 (58.3); two seeds: BossLevel from 10,045
+# 66.4 (34.7); one: SynthSeq from 10,040 75.9 (34.5).
 out_dir = 'out-babyai-seq'
 dataset = 'babyai'
 source_weights = ''
