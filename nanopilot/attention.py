@@ -22,7 +22,11 @@ from nanopilot.layers import episode_lengths
 from nanopilot.ring import sees
 
 ROUND = 8  # tokens: on CPUs products in bfloat16 are prepared anew for every length, so that few lengths are faster
-CAUSAL = partial(F.scaled_dot_product_attention, is_causal=True)
+
+
+def attend_causally(q, k, v, dropout_p=0.0):
+    """each token sees those before it, and itself"""
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=True)
 
 
 def mask(text, T, n_slots, K):
@@ -91,7 +95,7 @@ def in_float32(attend):
 
 def causal(device):
     """attention of texts alone, whose padding is at their ends: (q, k, v, dropout_p) -> y"""
-    return in_float32(CAUSAL) if bfloat16_on_cpu(device) else CAUSAL
+    return in_float32(attend_causally) if bfloat16_on_cpu(device) else attend_causally
 
 
 def plan_for(kernel, model, text, S, loss_mask):
@@ -119,9 +123,9 @@ def dense_plan(text, T, n_slots, K, predicting):
 def causal_plan(text, T, n_slots, K, predicting):
     """no mask: there are no words, and all steps are in view"""
     if n_slots == 1:
-        return Plan(unchanged, CAUSAL, unchanged, CAUSAL)
+        return Plan(unchanged, attend_causally, unchanged, attend_causally)
     rows = tokens_in(predicting)
-    return Plan(unchanged, CAUSAL, rows, select_before(mask(text, T, n_slots, K)[:, :, predicting], rows))
+    return Plan(unchanged, attend_causally, rows, select_before(mask(text, T, n_slots, K)[:, :, predicting], rows))
 
 
 def flex_plan(text, T, n_slots, K, predicting):
@@ -161,10 +165,10 @@ def packed_plan(text, S, steps, lengths):
 
     rows = partial(gather_tokens, index=predicts)
     if n_slots == 1:
-        attend_rows = select_after(CAUSAL, rows)
+        attend_rows = select_after(attend_causally, rows)
     else:
         attend_rows = select_before((predicts[..., None] >= i)[:, None], rows)
-    return Plan(partial(gather_tokens, index=source), CAUSAL, rows, attend_rows)
+    return Plan(partial(gather_tokens, index=source), attend_causally, rows, attend_rows)
 
 
 def token_ids(text):

@@ -181,7 +181,7 @@ class Episodes:
     def reset(self, prompts, bd=None):
         """
         begin len(prompts) episodes. prompts: str or None each; bd: None, or n_bd numbers or None each. What cannot be
-        asked is a ValueError, what training did not show is warned of, as sample_policy.py does
+        asked is a ValueError, what training did not show is warned of; see check_request of requests.py for more
         """
         check_requests(self, len(prompts), prompts, [None] * len(prompts) if bd is None else bd)
         self.begin(prompts, bd)

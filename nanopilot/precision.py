@@ -53,7 +53,7 @@ def speedup(block, rows, columns):
         for dtype, seconds in times.items():
             start = time.perf_counter()
             with autocast(dtype, 'cpu'):
-                block(x, attention.in_float32(attention.CAUSAL)).sum().backward()
+                block(x, attention.in_float32(attention.attend_causally)).sum().backward()
             seconds.append(time.perf_counter() - start)
     block.zero_grad(set_to_none=True)
     return float(np.median(np.array(times['float32'][1:]) / times['bfloat16'][1:]))

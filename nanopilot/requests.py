@@ -80,7 +80,12 @@ def check_request(policy, prompt, bd):
     if not prompt and bd is None and (policy.config.text_len or policy.config.n_bd):  # else nothing can be asked
         raise ValueError('nothing is asked. Give --prompt "go north of the fridge", --bd=150,40, or --prompts=FILE')
     check_one(policy, prompt, bd)
-    return policy.as_read(prompt) if prompt else None
+    if not prompt:
+        return None
+    refuse_contradiction(policy, prompt)
+    for line in doubts(policy, prompt):
+        warn(f'{prompt!r}: {line}. Say it in other words if that is not what you mean')
+    return policy.as_read(prompt)
 
 
 def doubts(policy, prompt):
@@ -127,7 +132,8 @@ def drivable(policy, requests):
 def check_requests(policy, n, prompts=None, bds=None):
     """
     check_one for n rows of a loop of one's own, each request once. prompts: str or None each; bds: numbers or None
-    each; None: as before
+    each; None: as before. Contradictions and doubts are not looked for: that takes the data set's code, which a robot
+    may lack; see check_request
     """
     if isinstance(prompts, str):
         raise ValueError(f'prompts is one string. Give a list, a prompt for each row: [{prompts[:60]!r}]')
@@ -155,7 +161,7 @@ def as_floats(bd):
 
 
 def check_one(policy, prompt, bd):
-    """refuse what cannot be asked, or is read as what the prompt forbids; warn of what training did not show"""
+    """refuse what cannot be asked, and warn of what training did not show"""
     try:
         unknown = policy.check(prompt, bd)
     except NotUnderstood as e:
@@ -170,10 +176,6 @@ def check_one(policy, prompt, bd):
         warn(f'{word} was never seen in training, it is ' + (f'read as {read_as}' if read_as else 'not understood'))
     if policy.reader and policy.reader.lacks_tables(unknown):
         warn(f'words never seen are read as known ones of like meaning after {INSTALL}')
-    if prompt:
-        refuse_contradiction(policy, prompt)
-        for line in doubts(policy, prompt):
-            warn(f'{prompt!r}: {line}. Say it in other words if that is not what you mean')
 
 
 def understood(policy, prompt):

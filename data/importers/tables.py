@@ -186,7 +186,7 @@ class Csv(Table):
             names = next(csv.reader([head], delimiter=self.delimiter))
             self.decimal_point = self.find_decimal_point(names, islice(f, 100))
         if len(names) < 2 or all(is_number(name) for name in names):
-            raise ValueError('its first line names no columns: write a header')
+            raise ValueError('read as csv, its first line names no columns: write a header')
         twice = [name for i, name in enumerate(names) if name in names[:i]]
         if twice:
             raise ValueError(f'its first line names {twice[0]!r} twice: give each column a name of its own')
