@@ -21,7 +21,7 @@ import re
 from pathlib import Path
 
 from data.metrics import interval, proportion
-from data.pictures import save
+from data.pictures import save_text
 from nanopilot.card import table
 from nanopilot.conditions import DRAWN
 
@@ -217,9 +217,9 @@ def main():
         if lacking:
             raise ValueError(f'{keep} is kept with what made it. Say it: --{lacking[0]}=..')
         text = json.dumps(kept(keep), indent=1) + '\n'
-        save(FOLDER / f'{name}.json', lambda file: Path(file).write_text(text))
+        save_text(FOLDER / f'{name}.json', text)
     text = page(FOLDER)
-    save(PAGE, lambda file: Path(file).write_text(text))
+    save_text(PAGE, text)
     print(f'written: {PAGE}')
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.importers.columns import text_of
+from data.importers.columns import words_or_numbers
 from data.pickles import Array, contents
 
 ROOT = Path(__file__).parent.parent
@@ -40,15 +40,6 @@ def numbers(x):
     if isinstance(x, str):
         return [x]
     raise ValueError(f'there is {kind_of(x)} where numbers should be')
-
-
-def words_or_numbers(array):
-    """an array of strings -> list, one of numbers stays it"""
-    if array.dtype.kind not in 'SU':
-        return array
-    if array.ndim > 1:
-        raise ValueError(f'it holds strings of shape {array.shape}, where one a step should be')
-    return [text_of(word) for word in array.reshape(-1).tolist()]
 
 
 def stacked(arrays):

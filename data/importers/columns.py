@@ -57,6 +57,15 @@ def text_of(value):
     return value.decode('utf-8', 'replace') if isinstance(value, bytes) else str(value)
 
 
+def words_or_numbers(array):
+    """an array of strings, one a step, -> a list of them; one of numbers as it is; ValueError"""
+    if array.dtype.kind not in 'SU':
+        return array
+    if array.ndim > 1:
+        raise ValueError(f'it holds strings of shape {array.shape}, where one a step should be')
+    return [text_of(word) for word in array.reshape(-1).tolist()]
+
+
 def fields_of(source, piece, spec, options):
     """the first piece of a source -> Fields; ValueError. spec: the data set's, or {}"""
     spelt = {}

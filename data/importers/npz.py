@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from data.importers.columns import SPELLINGS, text_of
+from data.importers.columns import SPELLINGS, words_or_numbers
 from data.importers.tables import first_line
 
 ROWS = 1 << 16  # of a block
@@ -115,10 +115,8 @@ class Npz:
 
     def readable(self, name, array):
         """an array of numbers as it is, one of strings as a list"""
-        if array.dtype.kind not in 'SU':
-            return array
         try:
-            return [text_of(value) for value in array.tolist()]
+            return words_or_numbers(array)
         except ValueError as e:
             raise ValueError(f'{self.file}, {name}: {first_line(e)}. Save or copy it again') from None
 

@@ -146,34 +146,30 @@ class Parquet(Table):
 
 class Arrow(Table):
     kind = 'Arrow'
+    opened = staticmethod(pa.ipc.open_file)
 
     def read_schema(self):
         with pa.memory_map(str(self.file)) as source:
-            return pa.ipc.open_file(source).schema
+            return self.opened(source).schema
 
     def batches(self, n):
         with pa.memory_map(str(self.file)) as source:
-            file = pa.ipc.open_file(source)
-            for i in range(file.num_record_batches):
-                batch = file.get_batch(i)
+            for batch in self.record_batches(self.opened(source)):
                 for a in range(0, len(batch), n):
                     yield batch.slice(a, n)
 
+    def record_batches(self, file):
+        return map(file.get_batch, range(file.num_record_batches))
 
-class ArrowStream(Table):
+
+class ArrowStream(Arrow):
     """as datasets.save_to_disk writes it"""
 
     kind = 'Arrow, a stream'
+    opened = staticmethod(pa.ipc.open_stream)
 
-    def read_schema(self):
-        with pa.memory_map(str(self.file)) as source:
-            return pa.ipc.open_stream(source).schema
-
-    def batches(self, n):
-        with pa.memory_map(str(self.file)) as source:
-            for batch in pa.ipc.open_stream(source):
-                for a in range(0, len(batch), n):
-                    yield batch.slice(a, n)
+    def record_batches(self, stream):
+        return stream
 
 
 class Csv(Table):
